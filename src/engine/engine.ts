@@ -1,0 +1,46 @@
+/**
+ * What trains a model: one interface, several engines, the same numbers from each (docs/architecture.md, "Engines").
+ */
+import type { Layout } from '../model/layout.ts'
+
+/** Windows of tokens: `inputs` and `targets` have shape [windows, context], row after row. */
+export interface Batch {
+  inputs: Int32Array
+  targets: Int32Array
+}
+
+/** AdamW's moments, each of shape [layout.floats], and the number of steps taken. */
+export interface OptimizerState {
+  first: Float32Array
+  second: Float32Array
+  step: number
+}
+
+export interface EngineOptions {
+  layout: Layout
+  /** Windows of every batch that it will be given. */
+  batch: number
+  /** Threads of the kernels; 1 gives equal bits for equal seeds. */
+  threads: number
+  /** Decoupled weight decay of matrices; vectors have none. */
+  weightDecay: number
+  /** Global gradient norm above which the gradient is scaled down; 0: never. */
+  gradientClip: number
+  /** AdamW's β1 0.9, β2 0.95, ε 1e-8 are fixed. */
+}
+
+export interface Engine {
+  readonly name: 'onnx' | 'reference'
+  readonly options: EngineOptions
+  /** Parameters of shape [layout.floats], copied. Without `optimizer` the moments start at 0. */
+  load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void>
+  /** One AdamW step. @returns the mean loss before it, nats a token. */
+  step(batch: Batch, learningRate: number): Promise<number>
+  /** Gradient of the mean loss, shape [layout.floats], unclipped; changes nothing. For tests. */
+  gradient(batch: Batch): Promise<{ loss: number; gradient: Float32Array }>
+  /** @returns Σ over the batch of −ln p(target), and how many tokens that was. */
+  evaluate(batch: Batch): Promise<{ nll: number; tokens: number }>
+  /** Copies of the parameters and the optimizer's state. */
+  read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }>
+  dispose(): Promise<void>
+}
