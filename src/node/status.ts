@@ -105,7 +105,14 @@ export type NodeEvent =
   | { type: 'times'; times: RoundTimes }
   | { type: 'round'; round: RoundSummary }
   | { type: 'aggregator'; federation: string; peer: PeerName | null; term: number }
-  | { type: 'member'; federation: string; member: MemberId; name: string; change: 'joined' | 'left' | 'absent' | 'back'; reason?: string }
+  | {
+      type: 'member'
+      federation: string
+      member: MemberId
+      name: string
+      change: 'joined' | 'left' | 'absent' | 'back'
+      reason?: string
+    }
   | { type: 'attention'; round: number; candidates: { name: string; weight: number; nllPerByte: number }[] }
   | { type: 'fault'; federation: string; peer: PeerName; code: string; detail: string }
   | { type: 'warning'; code: string; message: string }
@@ -119,7 +126,15 @@ export type NumberedEvent = NodeEvent & { seq: number; at: string }
  */
 export type NodeRecord =
   | { record: 'accept'; federation: FederationId; index: number; term: number; entry: Link }
-  | { record: 'receipt'; federation: FederationId; round: number; member: MemberId; update: Link; aggregator: PeerName; verdict: string }
+  | {
+      record: 'receipt'
+      federation: FederationId
+      round: number
+      member: MemberId
+      update: Link
+      aggregator: PeerName
+      verdict: string
+    }
   | { record: 'applied'; federation: FederationId; index: number; round: number; entry: Link; model: Link; digest: string }
 
 /** What the API and the command line need of a running node. */

@@ -1,0 +1,58 @@
+/**
+ * Why an update, a join or a proposed entry was refused: a closed list of values. Sentences for people are made here once.
+ *
+ * Verdicts: `ignore`: an honest peer may send this (late, twice, ahead of us); `reject`: whoever signed it could have known.
+ */
+import type { Link, MemberId, PeerName } from '../ids.ts'
+
+export type UpdateFault =
+  | { code: 'NOT_A_MEMBER'; verdict: 'ignore'; member: MemberId }
+  | { code: 'NOT_ITS_PEER'; verdict: 'reject'; member: MemberId; by: PeerName }
+  | { code: 'WRONG_BASE'; verdict: 'ignore'; base: Link; want: Link }
+  | { code: 'STALE'; verdict: 'ignore'; staleness: number }
+  | { code: 'WRONG_SKETCHES'; verdict: 'reject'; gotBytes: number; wantBytes: number }
+  | { code: 'TOO_HEAVY'; verdict: 'reject'; weight: number; limit: number }
+  | { code: 'NOT_FOUND'; verdict: 'ignore'; detail: string }
+  | { code: 'DAMAGED'; verdict: 'reject'; detail: string }
+
+export type EntryFault =
+  | { code: 'WRONG_ROUND'; got: number; want: number }
+  | { code: 'WRONG_BASE'; base: Link; want: Link }
+  | { code: 'NOT_A_MEMBER'; member: MemberId }
+  | { code: 'COUNTED_TWICE'; member: MemberId }
+  | { code: 'BOTH_COUNTED_AND_EXCLUDED'; member: MemberId }
+  | { code: 'OWN_UPDATE_MISSING'; member: MemberId }
+  | { code: 'TOO_FEW_MEMBERS'; got: number; want: number }
+  | { code: 'UPDATE_UNKNOWN'; update: Link }
+  | { code: 'WRONG_ATTENTION'; member: MemberId; got: number; want: number }
+  | { code: 'WRONG_VOTERS'; detail: string }
+  | { code: 'NOT_ADMITTED'; member: MemberId; detail: string }
+  | { code: 'MODEL_MISSING'; detail: string }
+
+export function describeUpdateFault(fault: UpdateFault): string {
+  switch (fault.code) {
+    case 'NOT_A_MEMBER':
+      return `${fault.member} is not in the roster`
+    case 'NOT_ITS_PEER':
+      return `${fault.by} does not speak for ${fault.member}`
+    case 'WRONG_BASE':
+      return `trained from ${fault.base}, the round is based on ${fault.want}`
+    case 'STALE':
+      return `${fault.staleness} rounds late`
+    case 'WRONG_SKETCHES':
+      return `sketches of ${fault.gotBytes} bytes, the model's groups need ${fault.wantBytes}`
+    case 'TOO_HEAVY':
+      return `claims ${fault.weight} tokens, a round has at most ${fault.limit}`
+    case 'NOT_FOUND':
+      return `its model could not be fetched: ${fault.detail}`
+    case 'DAMAGED':
+      return `its model was refused: ${fault.detail}`
+  }
+}
+
+export function describeEntryFault(fault: EntryFault): string {
+  const { code, ...facts } = fault
+  return `${code.toLowerCase().replaceAll('_', ' ')} (${Object.entries(facts)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(', ')})`
+}

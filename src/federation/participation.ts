@@ -1,0 +1,143 @@
+/**
+ * An organization in its federation's rounds: train, announce, take the result, again (docs/protocol.md, "A round").
+ *
+ *   away ──in the roster──▶ applying ──▶ training ──▶ announced ──certified──▶ applying ──▶ … ──last round──▶ finished
+ *
+ * An update is announced until a certified entry settles it: counted, or excluded for a reason. One that came late waits for the
+ * next round, which counts it at half its weight (`stale: discount`); its organization does not train in between, so a round has one
+ * update of it at most.
+ */
+import { assertNever } from '../errors.ts'
+import type { Link, MemberId } from '../ids.ts'
+import type { RoundEntry, Update } from './entry.ts'
+
+/** The newest certified round; `entry` is null before the first, and `link` then is the federation's id. */
+export interface RoundHead {
+  round: number
+  link: Link
+  entry: RoundEntry | null
+}
+
+export type Participation =
+  | { phase: 'away' }
+  | { phase: 'training'; round: number; base: Link }
+  | { phase: 'announced'; link: Link; update: Update; accepted: boolean }
+  | { phase: 'applying'; head: RoundHead }
+  | { phase: 'finished'; round: number }
+
+export type ParticipationEvent =
+  /** The organization is in the roster, with what its disk holds: the round it applied last, an update not yet settled. */
+  | { type: 'ready'; applied: Link; pending: { link: Link; update: Update } | null }
+  | { type: 'certified' }
+  | { type: 'trained'; link: Link; update: Update }
+  | { type: 'untrained' }
+  | { type: 'applied'; link: Link }
+  | { type: 'receipt'; link: Link; accepted: boolean }
+  | { type: 'announce-again' }
+
+export interface ParticipationFacts {
+  self: MemberId
+  head: RoundHead
+  /** Rounds in all; 0: no end. */
+  rounds: number
+  stale: 'discount' | 'drop'
+  /** How many rounds ago `base` was the newest; null if it is older than is remembered. */
+  staleness: (base: Link) => number | null
+}
+
+export type ParticipationEffect =
+  | { do: 'train'; round: number; base: RoundHead }
+  | { do: 'announce'; link: Link; update: Update }
+  | { do: 'apply'; head: RoundHead }
+  | { do: 'finish'; round: number }
+  | { do: 'start-timer'; name: 'announce'; ms: number }
+
+/** Announced again this often: gossip may lose a message, and an aggregator may be new. */
+export const announceMs = 2_000
+
+/** A later round still counts an update that is at most so many rounds old. */
+export const staleRoundsMax = 3
+
+type Step = [Participation, ParticipationEffect[]]
+
+/** @returns the next state and what to do, in order. Total: every state answers every event. */
+export function stepParticipation(state: Participation, event: ParticipationEvent, facts: ParticipationFacts): Step {
+  switch (state.phase) {
+    case 'away':
+      if (event.type !== 'ready') return [state, []]
+      if (event.applied !== facts.head.link) return apply(facts)
+      if (event.pending !== null && facts.staleness(event.pending.update.base) === 0) return announce(event.pending)
+      return next(facts)
+    case 'training':
+      if (event.type === 'untrained') return facts.head.link === state.base ? next(facts) : apply(facts)
+      return event.type === 'trained' ? afterTraining(event, facts) : [state, []]
+    case 'announced':
+      return waitForRound(state, event, facts)
+    case 'applying':
+      if (event.type !== 'applied') return [state, []]
+      return event.link === facts.head.link ? next(facts) : apply(facts)
+    case 'finished':
+      return [state, []]
+    default:
+      return assertNever(state)
+  }
+}
+
+function next(facts: ParticipationFacts): Step {
+  const { head, rounds } = facts
+  if (rounds > 0 && head.round >= rounds)
+    return [{ phase: 'finished', round: head.round }, [{ do: 'finish', round: head.round }]]
+  return [{ phase: 'training', round: head.round + 1, base: head.link }, [{ do: 'train', round: head.round + 1, base: head }]]
+}
+
+const apply = ({ head }: ParticipationFacts): Step => [{ phase: 'applying', head }, [{ do: 'apply', head }]]
+
+function announce({ link, update }: { link: Link; update: Update }): Step {
+  return [
+    { phase: 'announced', link, update, accepted: false },
+    [
+      { do: 'announce', link, update },
+      { do: 'start-timer', name: 'announce', ms: announceMs }
+    ]
+  ]
+}
+
+function afterTraining(event: { link: Link; update: Update }, facts: ParticipationFacts): Step {
+  const staleness = facts.staleness(event.update.base)
+  if (staleness === 0) return announce(event)
+  const last = facts.rounds > 0 && facts.head.round >= facts.rounds
+  if (last || facts.stale === 'drop' || staleness === null || staleness > staleRoundsMax) return apply(facts)
+  return announce(event)
+}
+
+function waitForRound(
+  state: Extract<Participation, { phase: 'announced' }>,
+  event: ParticipationEvent,
+  facts: ParticipationFacts
+): Step {
+  switch (event.type) {
+    case 'certified': {
+      const { entry } = facts.head
+      const excluded = entry?.excluded.find(({ member }) => member === facts.self)
+      const overlooked = excluded !== undefined && (excluded.reason === 'late' || excluded.reason === 'absent')
+      const staleness = facts.staleness(state.update.base)
+      const over = facts.rounds > 0 && facts.head.round >= facts.rounds
+      const counted = entry?.inputs.some(({ update }) => update === state.link) ?? false
+      const mayWait = facts.stale === 'discount' && staleness !== null && staleness <= staleRoundsMax && !over
+      if (!counted && overlooked && mayWait) return [state, [{ do: 'announce', link: state.link, update: state.update }]]
+      return apply(facts)
+    }
+    case 'receipt':
+      return [event.link === state.link ? { ...state, accepted: event.accepted } : state, []]
+    case 'announce-again':
+      return [
+        state,
+        [
+          { do: 'announce', link: state.link, update: state.update },
+          { do: 'start-timer', name: 'announce', ms: announceMs }
+        ]
+      ]
+    default:
+      return [state, []]
+  }
+}

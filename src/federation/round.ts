@@ -1,0 +1,345 @@
+/**
+ * A round, as its aggregator sees it (docs/protocol.md, "A round").
+ *
+ *   idle ──open──▶ collecting ──all in, or deadline──▶ aggregating ──▶ waiting-for-parent ──▶ combining ──▶ proposing ──commit──▶ idle
+ *                     │   ▲                                                   (only below a parent)
+ *                     └───┘ extended: fewer than `minMembers` at the deadline
+ *
+ * Is: pure; one value a state. Is not: the judge of an update (federation.ts checks who sent it, the mixer what is in it), nor of
+ * the time: timers come in as events. Losing the aggregator's office leads back to idle from everywhere; nothing is lost by that,
+ * because members keep their updates until a certified entry settles them.
+ */
+import { assert, assertNever } from '../errors.ts'
+import type { Charter } from '../governance/charter.ts'
+import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import type { Ancestor, Member, RoundEntry, RoundInput, Update } from './entry.ts'
+import { describeUpdateFault, type UpdateFault } from './fault.ts'
+
+/** An update whose blob was asked for or is here. */
+export interface Received {
+  link: Link
+  update: Update
+  /** Tokens, after the discount for staleness. */
+  weight: number
+  state: 'pulling' | 'accepted'
+  /** ‖K_m − K_F‖ over all key layers; 0 until pulled. */
+  keysDistance: number
+}
+
+/** What the aggregation made. */
+export interface Aggregated {
+  /** Blob with the federation's B and K. */
+  model: Link
+  modelBytes: number
+  outer: Link | null
+  /** Blob with ΔB against the parent's base and K; null where there is no parent. */
+  contribution: Link | null
+  contributionBytes: number
+  /** Of the change of the federation's K. */
+  sketches: Uint8Array
+  /** Per input (in the order asked) the attention of each group. */
+  attention: number[][]
+  measured: { bytesIn: number; bytesOut: number; transferSeconds: number; aggregateSeconds: number }
+}
+
+/** The newest certified round of the parent, as a delegate told it. */
+export interface ParentHead {
+  federation: FederationId
+  path: string
+  round: number
+  entry: Link
+  model: Link
+  textBytes: number
+  /** Above the parent. */
+  ancestors: Ancestor[]
+  /** Who can be asked for `model`. */
+  holders: PeerName[]
+}
+
+interface Open {
+  round: number
+  base: Link
+}
+export type RoundState =
+  | { phase: 'idle' }
+  | (Open & {
+      phase: 'collecting'
+      received: ReadonlyMap<MemberId, Received>
+      refused: ReadonlyMap<MemberId, string>
+      extensions: number
+    })
+  | (Open & Closed & { phase: 'aggregating' })
+  | (Open & Closed & { phase: 'waiting-for-parent'; result: Aggregated; parentRound: number })
+  | (Open & Closed & { phase: 'combining'; result: Aggregated; parent: ParentHead })
+  | (Open & Closed & { phase: 'proposing'; body: RoundBody })
+
+/** What stays fixed once collecting ended. */
+interface Closed {
+  /** Sorted by member: every replica adds floats in this order (I7). */
+  inputs: Received[]
+  excluded: { member: MemberId; reason: string }[]
+}
+
+/** A round entry without what only the log knows. */
+export type RoundBody = Omit<RoundEntry, 'federation' | 'index' | 'prev' | 'term' | 'proposer'>
+
+export type RoundEvent =
+  | { type: 'open'; round: number; base: Link }
+  | { type: 'update'; link: Link; update: Update; staleness: number }
+  | { type: 'pulled'; link: Link; keysDistance: number }
+  | { type: 'unpulled'; link: Link; fault: UpdateFault }
+  | { type: 'look' }
+  | { type: 'timer'; name: 'deadline' | 'parent' | 'start' }
+  | { type: 'aggregated'; result: Aggregated }
+  | { type: 'parent-head' }
+  | { type: 'combined'; model: Link; modelBytes: number }
+  | { type: 'close' }
+
+/** What a decision depends on besides the state. */
+export interface RoundFacts {
+  id: FederationId
+  charter: Charter
+  self: PeerName
+  term: number
+  /** Members that contribute, and whether each is present. */
+  contributors: { member: Member; present: boolean }[]
+  parentHead: ParentHead | null
+  /** Round 1 may open although members are missing. */
+  startTimedOut: boolean
+}
+
+export type RoundEffect =
+  | { do: 'pull'; link: Link; update: Update }
+  | { do: 'receipt'; member: MemberId; update: Link; verdict: 'accepted' | UpdateFault }
+  | { do: 'aggregate'; round: number; base: Link; inputs: Received[] }
+  | { do: 'contribute'; update: Update }
+  | { do: 'combine'; model: Link; parent: ParentHead }
+  | { do: 'propose'; body: RoundBody }
+  | { do: 'start-timer'; name: 'deadline' | 'parent'; ms: number }
+  | { do: 'stop-timer'; name: 'deadline' | 'parent' }
+  | { do: 'tell'; code: 'ROUND_EXTENDED' | 'PARENT_AWAY'; message: string }
+
+/** @returns the next state and what to do, in order. Total: every state answers every event. */
+export function stepRound(state: RoundState, event: RoundEvent, facts: RoundFacts): [RoundState, RoundEffect[]] {
+  if (event.type === 'close') return [{ phase: 'idle' }, [stop('deadline'), stop('parent')]]
+  switch (state.phase) {
+    case 'idle':
+      return event.type === 'open' ? open(event.round, event.base, facts) : [state, []]
+    case 'collecting':
+      return collect(state, event, facts)
+    case 'aggregating':
+      return event.type === 'aggregated' ? afterAggregation(state, event.result, facts) : [state, []]
+    case 'waiting-for-parent':
+      return waitForParent(state, event, facts)
+    case 'combining':
+      if (event.type !== 'combined') return [state, []]
+      return propose(state, { ...state.result, model: event.model, modelBytes: event.modelBytes }, state.parent, null)
+    case 'proposing':
+      return [state, []]
+    default:
+      return assertNever(state)
+  }
+}
+
+type Collecting = Extract<RoundState, { phase: 'collecting' }>
+type Aggregating = Extract<RoundState, { phase: 'aggregating' }>
+type Waiting = Extract<RoundState, { phase: 'waiting-for-parent' }>
+
+function open(round: number, base: Link, facts: RoundFacts): [RoundState, RoundEffect[]] {
+  const state: Collecting = { phase: 'collecting', round, base, received: new Map(), refused: new Map(), extensions: 0 }
+  return [state, [{ do: 'start-timer', name: 'deadline', ms: facts.charter.timings.deadlineMs }]]
+}
+
+function collect(state: Collecting, event: RoundEvent, facts: RoundFacts): [RoundState, RoundEffect[]] {
+  switch (event.type) {
+    case 'update':
+      return take(state, event.link, event.update, event.staleness)
+    case 'pulled': {
+      const found = byLink(state, event.link)
+      if (found === null) return [state, []]
+      const accepted: Received = { ...found, state: 'accepted', keysDistance: event.keysDistance }
+      const received = new Map(state.received).set(found.update.member, accepted)
+      const receipt: RoundEffect = { do: 'receipt', member: found.update.member, update: found.link, verdict: 'accepted' }
+      return closeIfComplete({ ...state, received }, facts, [receipt])
+    }
+    case 'unpulled': {
+      const found = byLink(state, event.link)
+      if (found === null) return [state, []]
+      const { member } = found.update
+      const received = new Map(state.received)
+      received.delete(member)
+      const refused = new Map(state.refused).set(member, describeUpdateFault(event.fault))
+      return closeIfComplete({ ...state, received, refused }, facts, [
+        { do: 'receipt', member, update: event.link, verdict: event.fault }
+      ])
+    }
+    case 'look':
+      return closeIfComplete(state, facts, [])
+    case 'timer':
+      return event.name === 'deadline' ? atDeadline(state, facts) : closeIfComplete(state, facts, [])
+    default:
+      return [state, []]
+  }
+}
+
+function take(state: Collecting, link: Link, update: Update, staleness: number): [RoundState, RoundEffect[]] {
+  const known = state.received.get(update.member)
+  // An accepted update is settled: its receipt is out (I4). Of one that is still being pulled, a higher term is newer.
+  if (known !== undefined && (known.link === link || known.state === 'accepted' || known.update.term >= update.term))
+    return [state, []]
+  const entry: Received = { link, update, weight: update.weight * 0.5 ** staleness, state: 'pulling', keysDistance: 0 }
+  return [{ ...state, received: new Map(state.received).set(update.member, entry) }, [{ do: 'pull', link, update }]]
+}
+
+const accepted = (state: Collecting): Received[] =>
+  [...state.received.values()]
+    .filter(received => received.state === 'accepted')
+    .sort((left, right) => (left.update.member < right.update.member ? -1 : 1))
+
+const byLink = (state: Collecting, link: Link): Received | null =>
+  [...state.received.values()].find(received => received.link === link && received.state === 'pulling') ?? null
+
+/** All that are present have answered, and nobody's blob is still on its way. */
+function closeIfComplete(state: Collecting, facts: RoundFacts, effects: RoundEffect[]): [RoundState, RoundEffect[]] {
+  const enough = state.round > 1 || facts.startTimedOut || facts.contributors.length >= facts.charter.startMembers
+  const pulling = [...state.received.values()].some(received => received.state === 'pulling')
+  const missing = facts.contributors.some(
+    ({ member, present }) => present && !state.received.has(member.member) && !state.refused.has(member.member)
+  )
+  if (!enough || pulling || missing || accepted(state).length < facts.charter.minMembers) return [state, effects]
+  return close(state, facts, effects)
+}
+
+function atDeadline(state: Collecting, facts: RoundFacts): [RoundState, RoundEffect[]] {
+  const count = accepted(state).length
+  if (count >= Math.max(1, facts.charter.minMembers)) return close(state, facts, [])
+  const extensions = state.extensions + 1
+  const message = `round ${state.round}: ${count} of at least ${facts.charter.minMembers} members at the deadline, extended (${extensions})`
+  return [
+    { ...state, extensions },
+    [
+      { do: 'tell', code: 'ROUND_EXTENDED', message },
+      { do: 'start-timer', name: 'deadline', ms: facts.charter.timings.deadlineMs }
+    ]
+  ]
+}
+
+function close(state: Collecting, facts: RoundFacts, effects: RoundEffect[]): [RoundState, RoundEffect[]] {
+  const inputs = accepted(state)
+  const counted = new Set(inputs.map(input => input.update.member))
+  const excluded = facts.contributors
+    .filter(({ member }) => !counted.has(member.member))
+    .map(({ member, present }) => ({
+      member: member.member,
+      reason: state.refused.get(member.member) ?? (present ? 'late' : 'absent')
+    }))
+  assert(counted.size === inputs.length, 'I3: a member is counted twice', { round: state.round })
+  const next: Aggregating = { phase: 'aggregating', round: state.round, base: state.base, inputs, excluded }
+  return [next, [...effects, stop('deadline'), { do: 'aggregate', round: state.round, base: state.base, inputs }]]
+}
+
+function afterAggregation(state: Aggregating, result: Aggregated, facts: RoundFacts): [RoundState, RoundEffect[]] {
+  const { charter, parentHead } = facts
+  if (charter.parent === null) return propose(state, result, null, null)
+  const parentRound = (parentHead?.round ?? 0) + 1
+  const effects: RoundEffect[] = [{ do: 'contribute', update: contribution(state, result, parentRound, facts) }]
+  if (charter.algorithm.levels === 'pipelined' && parentHead !== null) {
+    return [
+      { ...state, phase: 'combining', result, parent: parentHead },
+      [...effects, { do: 'combine', model: result.model, parent: parentHead }]
+    ]
+  }
+  if (charter.algorithm.levels === 'pipelined') {
+    const [next, more] = propose(state, result, null, 'the parent has no certified round yet')
+    return [next, [...effects, ...more]]
+  }
+  effects.push({ do: 'start-timer', name: 'parent', ms: charter.timings.parentTimeoutMs })
+  return [{ ...state, phase: 'waiting-for-parent', result, parentRound }, effects]
+}
+
+/** The federation as a member of its parent: it counts with the weight of all below it. */
+function contribution(state: Aggregating, result: Aggregated, parentRound: number, facts: RoundFacts): Update {
+  assert(facts.charter.parent !== null && result.contribution !== null, 'a contribution needs a parent')
+  return {
+    federation: facts.charter.parent,
+    round: parentRound,
+    base: facts.parentHead?.entry ?? facts.charter.parent,
+    member: facts.id,
+    by: facts.self,
+    term: facts.term,
+    blob: result.contribution,
+    blobBytes: result.contributionBytes,
+    holders: [facts.self],
+    ...totals(state.inputs),
+    sketches: result.sketches,
+    loss: null,
+    trainSeconds: Math.max(0, ...state.inputs.map(input => input.update.trainSeconds))
+  }
+}
+
+function waitForParent(state: Waiting, event: RoundEvent, facts: RoundFacts): [RoundState, RoundEffect[]] {
+  const { parentHead } = facts
+  if (event.type === 'timer' && event.name === 'parent') {
+    const why = 'the parent certified nothing in time'
+    const [next, effects] = propose(state, state.result, null, why)
+    return [next, [{ do: 'tell', code: 'PARENT_AWAY', message: `round ${state.round}: ${why}, going on alone` }, ...effects]]
+  }
+  if (parentHead === null || parentHead.round < state.parentRound) return [state, []]
+  return [
+    { ...state, phase: 'combining', parent: parentHead },
+    [stop('parent'), { do: 'combine', model: state.result.model, parent: parentHead }]
+  ]
+}
+
+function propose(
+  state: Open & Closed,
+  result: Aggregated,
+  parent: ParentHead | null,
+  alone: string | null
+): [RoundState, RoundEffect[]] {
+  const inputs: RoundInput[] = state.inputs.map((input, place) => ({
+    member: input.update.member,
+    update: input.link,
+    weight: input.weight,
+    attention: result.attention[place] ?? []
+  }))
+  const body: RoundBody = {
+    kind: 'round',
+    round: state.round,
+    base: state.base,
+    inputs,
+    excluded: state.excluded,
+    model: result.model,
+    modelBytes: result.modelBytes,
+    outer: result.outer,
+    ...totals(state.inputs),
+    ancestors: parent === null ? [] : [ancestor(parent), ...parent.ancestors],
+    alone,
+    residuals: [],
+    charterVersion: 1,
+    measured: { ...result.measured, trainSeconds: Math.max(0, ...state.inputs.map(input => input.update.trainSeconds)) }
+  }
+  const { round, base, inputs: closedInputs, excluded } = state
+  return [{ phase: 'proposing', round, base, inputs: closedInputs, excluded, body }, [{ do: 'propose', body }]]
+}
+
+const ancestor = ({ federation, path, entry, model, textBytes }: ParentHead): Ancestor => ({
+  federation,
+  path,
+  entry,
+  model,
+  textBytes
+})
+
+/** Sums over what was put in; `textBytes` is the mean over the organizations below. */
+function totals(inputs: Received[]): { weight: number; organizations: number; textBytes: number } {
+  const organizations = inputs.reduce((sum, input) => sum + input.update.organizations, 0)
+  const text = inputs.reduce((sum, input) => sum + input.update.textBytes * input.update.organizations, 0)
+  return {
+    weight: inputs.reduce((sum, input) => sum + input.weight, 0),
+    organizations,
+    textBytes: organizations === 0 ? 0 : Math.round(text / organizations)
+  }
+}
+
+const stop = (name: 'deadline' | 'parent'): RoundEffect => ({ do: 'stop-timer', name })

@@ -1,0 +1,31 @@
+/** Files that are whole or not there: temporary name, fsync, rename, fsync of the folder. */
+import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { WorldlmError } from '../errors.ts'
+
+/** @throws {WorldlmError} DISK_FULL, naming the file; the old content is then untouched. */
+export function writeFileDurably(path: string, content: Uint8Array | string): void {
+  const temporary = `${path}.tmp`
+  try {
+    const fd = openSync(temporary, 'w', 0o644)
+    try {
+      const bytes = typeof content === 'string' ? Buffer.from(content) : content
+      for (let offset = 0; offset < bytes.length; ) offset += writeSync(fd, bytes, offset)
+      fsyncSync(fd)
+    } finally {
+      closeSync(fd)
+    }
+    renameSync(temporary, path)
+    const folder = openSync(dirname(path), 'r')
+    fsyncSync(folder)
+    closeSync(folder)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+    throw new WorldlmError(
+      'DISK_FULL',
+      `the disk is full: ${path} could not be written`,
+      'Free some space and start the node again; nothing was lost.',
+      { cause: error }
+    )
+  }
+}

@@ -1,0 +1,263 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import type { Member, Update } from '../../src/federation/entry.ts'
+import {
+  type Aggregated,
+  type ParentHead,
+  type RoundEffect,
+  type RoundEvent,
+  type RoundFacts,
+  type RoundState,
+  stepRound
+} from '../../src/federation/round.ts'
+import { testCharter } from './charters.ts'
+
+const organization = (name: string): Member => ({
+  member: name,
+  kind: 'organization',
+  name,
+  peers: [name],
+  proof: new Uint8Array()
+})
+
+const update = (member: string, facts: Partial<Update> = {}): Update => ({
+  federation: 'bafyF',
+  round: 1,
+  base: 'bafyF',
+  member,
+  by: member,
+  term: 0,
+  blob: `blob-${member}`,
+  blobBytes: 4,
+  holders: [member],
+  weight: 100,
+  organizations: 1,
+  textBytes: 1024,
+  sketches: new Uint8Array(),
+  loss: 1,
+  trainSeconds: 1,
+  ...facts
+})
+
+const aggregated: Aggregated = {
+  model: 'bafyM',
+  modelBytes: 4,
+  outer: null,
+  contribution: 'bafyC',
+  contributionBytes: 4,
+  sketches: new Uint8Array(),
+  attention: [[0.5], [0.5], [0]],
+  measured: { bytesIn: 0, bytesOut: 0, transferSeconds: 0, aggregateSeconds: 0 }
+}
+const parentHead: ParentHead = {
+  federation: 'bafyP',
+  path: 'world',
+  round: 1,
+  entry: 'bafyE',
+  model: 'bafyPM',
+  textBytes: 9,
+  ancestors: [],
+  holders: []
+}
+
+/** One round under test: events in, effects and the state kept. */
+class Bench {
+  state: RoundState = { phase: 'idle' }
+  facts: RoundFacts
+  effects: RoundEffect[] = []
+
+  constructor(members: string[], overrides: Parameters<typeof testCharter>[0] = {}) {
+    const contributors = members.map(name => ({ member: organization(name), present: true }))
+    this.facts = {
+      id: 'bafyF',
+      charter: testCharter(overrides),
+      self: 'a',
+      term: 3,
+      contributors,
+      parentHead: null,
+      startTimedOut: false
+    }
+  }
+
+  send(...events: RoundEvent[]): this {
+    for (const event of events) {
+      const [state, effects] = stepRound(this.state, event, this.facts)
+      this.state = state
+      this.effects.push(...effects)
+    }
+    return this
+  }
+
+  open = (): this => this.send({ type: 'open', round: 1, base: 'bafyF' })
+  bring = (name: string, staleness = 0): this =>
+    this.send(
+      { type: 'update', link: `u-${name}`, update: update(name), staleness },
+      { type: 'pulled', link: `u-${name}`, keysDistance: 1 }
+    )
+  leaves(name: string): this {
+    const contributors = this.facts.contributors.map(one => (one.member.name === name ? { ...one, present: false } : one))
+    this.facts = { ...this.facts, contributors }
+    return this.send({ type: 'look' })
+  }
+  find = <Kind extends RoundEffect['do']>(kind: Kind) =>
+    this.effects.filter(effect => effect.do === kind) as Extract<RoundEffect, { do: Kind }>[]
+}
+
+describe('a round', () => {
+  it('closes when all that are present are in, and counts each once, in the order of their ids', () => {
+    const bench = new Bench(['a', 'b', 'c']).open().bring('c').bring('a')
+    assert.equal(bench.state.phase, 'collecting')
+    bench.bring('b')
+    assert.equal(bench.state.phase, 'aggregating')
+    assert.deepEqual(
+      bench.find('aggregate')[0]?.inputs.map(input => input.update.member),
+      ['a', 'b', 'c']
+    )
+  })
+
+  it('goes on without a member that died, and says so', () => {
+    const bench = new Bench(['a', 'b', 'c']).open().bring('a').bring('b').leaves('c')
+    bench.send({ type: 'aggregated', result: aggregated })
+    assert.deepEqual(bench.find('propose')[0]?.body.excluded, [{ member: 'c', reason: 'absent' }])
+  })
+
+  it('names who was present and late at the deadline', () => {
+    const bench = new Bench(['a', 'b'])
+      .open()
+      .bring('a')
+      .send({ type: 'timer', name: 'deadline' }, { type: 'aggregated', result: aggregated })
+    assert.deepEqual(bench.find('propose')[0]?.body.excluded, [{ member: 'b', reason: 'late' }])
+  })
+
+  it('never aggregates fewer than minMembers: the round is extended', () => {
+    const bench = new Bench(['a', 'b', 'c'], { minMembers: 2 }).open().bring('a').send({ type: 'timer', name: 'deadline' })
+    assert.equal(bench.state.phase, 'collecting')
+    assert.equal(bench.find('tell')[0]?.code, 'ROUND_EXTENDED')
+    assert.equal(bench.find('start-timer').length, 2)
+    bench.bring('b').send({ type: 'timer', name: 'deadline' })
+    assert.equal(bench.state.phase, 'aggregating')
+  })
+
+  it('keeps round 1 open until startMembers have joined, or the time is over', () => {
+    const bench = new Bench(['a'], { startMembers: 2 }).open().bring('a')
+    assert.equal(bench.state.phase, 'collecting')
+    bench.facts = { ...bench.facts, startTimedOut: true }
+    bench.send({ type: 'timer', name: 'start' })
+    assert.equal(bench.state.phase, 'aggregating')
+  })
+
+  it('answers every update with a receipt: accepted, or the fault by name', () => {
+    const bench = new Bench(['a', 'b']).open().bring('a')
+    bench.send({ type: 'update', link: 'u-b', update: update('b'), staleness: 0 })
+    bench.send({ type: 'unpulled', link: 'u-b', fault: { code: 'DAMAGED', verdict: 'reject', detail: 'not finite' } })
+    bench.send({ type: 'aggregated', result: aggregated })
+    assert.deepEqual(
+      bench.find('receipt').map(({ member, verdict }) => [member, verdict === 'accepted' ? verdict : verdict.code]),
+      [
+        ['a', 'accepted'],
+        ['b', 'DAMAGED']
+      ]
+    )
+    assert.match(bench.find('propose')[0]?.body.excluded[0]?.reason ?? '', /not finite/)
+  })
+
+  it('halves the weight of an update for each round that it is late', () => {
+    const bench = new Bench(['a', 'b']).open().bring('a').bring('b', 2)
+    assert.deepEqual(
+      bench.find('aggregate')[0]?.inputs.map(input => input.weight),
+      [100, 25]
+    )
+  })
+
+  it('of two contributions for one child takes the higher term, until one is accepted', () => {
+    const bench = new Bench(['a', 'b']).open()
+    const bring = (link: string, term: number): RoundEvent => ({
+      type: 'update',
+      link,
+      update: update('b', { term }),
+      staleness: 0
+    })
+    bench.send(
+      bring('old', 1),
+      bring('new', 2),
+      bring('older', 1),
+      { type: 'pulled', link: 'new', keysDistance: 0 },
+      bring('newest', 3)
+    )
+    assert.deepEqual(
+      bench.find('pull').map(({ link }) => link),
+      ['old', 'new']
+    )
+  })
+
+  it('below a parent: contributes with the weight of all below, waits, and takes the parent’s result', () => {
+    const bench = new Bench(['a', 'b'], { parent: 'bafyP' })
+      .open()
+      .bring('a')
+      .bring('b')
+      .send({ type: 'aggregated', result: aggregated })
+    assert.equal(bench.state.phase, 'waiting-for-parent')
+    const { update: contribution } = bench.find('contribute')[0]!
+    assert.deepEqual(
+      [contribution.member, contribution.round, contribution.base, contribution.weight, contribution.term],
+      ['bafyF', 1, 'bafyP', 200, 3]
+    )
+    bench.facts = { ...bench.facts, parentHead }
+    bench.send({ type: 'parent-head' }, { type: 'combined', model: 'bafyX', modelBytes: 4 })
+    const { body } = bench.find('propose')[0]!
+    assert.deepEqual([body.model, body.alone, body.ancestors[0]?.entry], ['bafyX', null, 'bafyE'])
+  })
+
+  it('goes on alone when the parent is away: autonomy comes first', () => {
+    const bench = new Bench(['a'], { parent: 'bafyP' }).open().bring('a').send({ type: 'aggregated', result: aggregated })
+    bench.send({ type: 'timer', name: 'parent' })
+    assert.deepEqual([bench.find('tell')[0]?.code, bench.find('propose')[0]?.body.ancestors], ['PARENT_AWAY', []])
+  })
+
+  it('counts nobody twice and names everybody, whatever the order of events (I3, I4)', () => {
+    const names = ['a', 'b', 'c', 'd']
+    const event = fc.record({
+      name: fc.constantFrom(...names),
+      what: fc.constantFrom('update', 'pulled', 'unpulled', 'leaves', 'deadline')
+    })
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 40 }), events => {
+        const bench = new Bench(names).open()
+        for (const { name, what } of events) {
+          if (what === 'update') bench.send({ type: 'update', link: `u-${name}`, update: update(name), staleness: 0 })
+          if (what === 'pulled') bench.send({ type: 'pulled', link: `u-${name}`, keysDistance: 0 })
+          if (what === 'unpulled')
+            bench.send({ type: 'unpulled', link: `u-${name}`, fault: { code: 'NOT_FOUND', verdict: 'ignore', detail: '' } })
+          if (what === 'leaves') bench.leaves(name)
+          if (what === 'deadline') bench.send({ type: 'timer', name: 'deadline' })
+        }
+        bench.send({ type: 'aggregated', result: { ...aggregated, attention: names.map(() => [0]) } })
+        for (const { body } of bench.find('propose')) {
+          const named = [...body.inputs, ...body.excluded].map(({ member }) => member).sort()
+          assert.deepEqual(named, names)
+          const receipts = bench.find('receipt').filter(({ verdict }) => verdict === 'accepted')
+          assert.deepEqual(
+            body.inputs.map(({ member }) => member),
+            receipts.map(({ member }) => member).sort()
+          )
+        }
+      }),
+      { numRuns: 300 }
+    )
+  })
+
+  it('answers every event in every state, and gives up its office from each', () => {
+    const events: RoundEvent[] = [
+      { type: 'open', round: 1, base: 'bafyF' },
+      { type: 'update', link: 'u-a', update: update('a'), staleness: 0 },
+      { type: 'pulled', link: 'u-a', keysDistance: 0 },
+      { type: 'aggregated', result: aggregated },
+      { type: 'timer', name: 'parent' }
+    ]
+    for (let reached = 0; reached <= events.length; reached++) {
+      const bench = new Bench(['a'], { parent: 'bafyP' }).send(...events.slice(0, reached))
+      for (const event of events) stepRound(bench.state, event, bench.facts)
+      assert.equal(bench.send({ type: 'close' }).state.phase, 'idle')
+    }
+  })
+})
