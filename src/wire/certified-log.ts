@@ -1,0 +1,194 @@
+/**
+ * A federation's certified log, checked offline from its genesis charter on: nobody is asked, nobody is believed.
+ *
+ * Each entry follows the one before, and its certificate holds signatures of a majority of the voters in force before it. Rounds
+ * count from 1 without gaps; their inputs are members, each once, on the base that the update names, signed by the member's own peer.
+ */
+import * as dagCbor from '@ipld/dag-cbor'
+import type { Certificate, Entry, Member, RoundEntry } from '../federation/entry.ts'
+import { applyMembers, checkMembers, genesisRoster, type Roster } from '../federation/membership.ts'
+import type { Charter } from '../governance/charter.ts'
+import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import { isMalformed, linkOf } from './codec.ts'
+import { limits } from './limits.ts'
+import { type CertifiedBytes, signedCodec } from './messages.ts'
+import { certificateCodec, charterCodec, entryCodec, updateCodec } from './records.ts'
+import { acceptBytes, signedBytes, verifyPeerSignature } from './signature.ts'
+
+export interface LogFault {
+  federation: FederationId
+  /** Of the entry concerned; 0: the charter. */
+  index: number
+  code: string
+  detail: string
+}
+
+export interface LogState {
+  id: FederationId
+  charter: Charter
+  roster: Roster
+  index: number
+  head: Link
+  rounds: number
+  /** Newest bases, the current one last. */
+  bases: Link[]
+}
+
+/** @returns the state before entry 1, or why these bytes are no charter. */
+export function beginLog(charterBytes: Uint8Array): LogState | LogFault {
+  const id = linkOf(charterBytes)
+  const charter = charterCodec.decode(charterBytes)
+  if (isMalformed(charter)) return { federation: id, index: 0, code: 'MALFORMED', detail: charter.detail }
+  return { id, charter, roster: genesisRoster(charter), index: 0, head: id, rounds: 0, bases: [id] }
+}
+
+/** Whether a majority of `voters` signed. Foreign and repeated names count for nothing. */
+export function checkCertificate(voters: readonly PeerName[], certificate: Certificate): string | null {
+  const { federation, index, term, entry, signatures } = certificate
+  const message = acceptBytes(federation, index, term, entry)
+  const good = new Set<PeerName>()
+  for (const { voter, signature } of signatures) {
+    if (!voters.includes(voter)) continue
+    if (!verifyPeerSignature(voter, message, signature)) return `the signature of ${voter} is wrong`
+    good.add(voter)
+  }
+  const want = Math.floor(voters.length / 2) + 1
+  return good.size >= want ? null : `${good.size} of ${voters.length} voters signed, ${want} are a majority`
+}
+
+/**
+ * Adds one certified entry.
+ * @param updates - signed update records by link, as far as they are at hand; those at hand are checked.
+ */
+export function extendLog(
+  log: LogState,
+  { entry: entryBytes, certificate: certificateBytes }: CertifiedBytes,
+  updates: ReadonlyMap<Link, Uint8Array> = new Map()
+): { log: LogState; entry: Entry; certificate: Certificate; link: Link } | LogFault {
+  const fail = (code: string, detail: string): LogFault => ({ federation: log.id, index: log.index + 1, code, detail })
+  const entry = entryCodec.decode(entryBytes)
+  const certificate = certificateCodec.decode(certificateBytes)
+  if (isMalformed(entry)) return fail('MALFORMED', entry.detail)
+  if (isMalformed(certificate)) return fail('MALFORMED', certificate.detail)
+  const link = linkOf(entryBytes)
+  if (entry.federation !== log.id || certificate.federation !== log.id) return fail('WRONG_FEDERATION', entry.federation)
+  if (entry.index !== log.index + 1 || certificate.index !== entry.index) return fail('GAP', `index ${entry.index}`)
+  if (entry.prev !== log.head) return fail('BROKEN_CHAIN', `follows ${entry.prev}, not ${log.head}`)
+  if (certificate.entry !== link) return fail('WRONG_CERTIFICATE', `is for ${certificate.entry}, the entry is ${link}`)
+  const unsigned = checkCertificate(log.roster.voters, certificate)
+  if (unsigned !== null) return fail('WRONG_CERTIFICATE', unsigned)
+  if (entry.kind === 'members') {
+    const fault = checkMembers(log.roster, log.charter, entry)
+    if (fault !== null) return fail(fault.code, 'a change of members that the charter does not allow')
+    for (const member of entry.joined) {
+      const why = checkProof(log.id, member)
+      if (why !== null) return fail('WRONG_PROOF', `${member.name}: ${why}`)
+    }
+    return {
+      log: { ...log, roster: applyMembers(log.roster, entry), index: entry.index, head: link },
+      entry,
+      certificate,
+      link
+    }
+  }
+  const wrong = checkRoundOf(log, entry, updates)
+  if (wrong !== null) return fail('WRONG_ROUND', wrong)
+  return {
+    log: { ...log, index: entry.index, head: link, rounds: entry.round, bases: [...log.bases, link].slice(-8) },
+    entry,
+    certificate,
+    link
+  }
+}
+
+function checkRoundOf(log: LogState, entry: RoundEntry, updates: ReadonlyMap<Link, Uint8Array>): string | null {
+  if (entry.round !== log.rounds + 1) return `round ${entry.round} after round ${log.rounds}`
+  if (entry.base !== log.bases.at(-1)) return `is based on ${entry.base}, not on the round before`
+  const counted = new Set<MemberId>()
+  for (const input of entry.inputs) {
+    const member = log.roster.members.get(input.member)
+    if (member === undefined || member.kind === 'witness') return `I3: ${input.member} is not in the roster`
+    if (counted.has(input.member)) return `I3: ${member.name} is counted twice`
+    counted.add(input.member)
+    const bytes = updates.get(input.update)
+    const why = bytes === undefined ? null : checkUpdateRecord(log, member, input.update, bytes)
+    if (why !== null) return `I3: ${member.name}: ${why}`
+  }
+  const both = entry.excluded.find(({ member }) => counted.has(member))
+  return both === undefined ? null : `I4: ${both.member} is both counted and excluded`
+}
+
+function checkUpdateRecord(log: LogState, member: Member, link: Link, bytes: Uint8Array): string | null {
+  const update = readUpdate(bytes)
+  if (update === null || update.link !== link) return 'its update is damaged or wrongly signed'
+  if (update.update.federation !== log.id || update.update.member !== member.member)
+    return 'its update names another member or federation'
+  if (!member.peers.includes(update.update.by)) return `its update is signed by ${update.update.by}, who does not speak for it`
+  return log.bases.includes(update.update.base) ? null : `its update is based on ${update.update.base}`
+}
+
+/** A signed update record, checked: its link, its fields, its signature. */
+export function readUpdate(bytes: Uint8Array) {
+  const signed = signedCodec.decode(bytes)
+  if (isMalformed(signed)) return null
+  const update = updateCodec.decode(signed.record)
+  if (isMalformed(update) || update.by !== signed.by) return null
+  if (!verifyPeerSignature(signed.by, signedBytes('update', signed.record), signed.signature)) return null
+  return { link: linkOf(signed.record), update }
+}
+
+// ── proofs: what a member shows when it asks to join ──
+
+/** What an organization or a witness signs to join. */
+export const joinBytes = (
+  federation: FederationId,
+  { member, kind, name }: Pick<Member, 'member' | 'kind' | 'name'>
+): Uint8Array => signedBytes('join', dagCbor.encode({ federation, member, kind, name }))
+
+/** A child federation's proof: its charter, and its `members` entries; only those change voters, so rounds between them are left out. */
+export const encodeChildProof = (charter: Uint8Array, members: CertifiedBytes[]): Uint8Array =>
+  dagCbor.encode({ charter, members })
+
+/** @returns why the member may not join on what it shows, or null. */
+export function checkProof(federation: FederationId, member: Member): string | null {
+  if (member.kind === 'federation') return checkChildProof(federation, member)
+  if (member.peers.length !== 1 || member.peers[0] !== member.member) return 'an organization has one peer, its own'
+  return verifyPeerSignature(member.member, joinBytes(federation, member), member.proof)
+    ? null
+    : 'its join record is wrongly signed'
+}
+
+function checkChildProof(parent: FederationId, { member, peers, proof }: Member): string | null {
+  const shown = readChildProof(proof)
+  if (shown === null) return 'its proof is not readable'
+  const begun = beginLog(shown.charter)
+  if ('code' in begun) return begun.detail
+  if (begun.id !== member) return 'the proof is of another federation'
+  if (begun.charter.parent !== parent) return 'its charter names another parent'
+  let { roster } = begun
+  for (const { entry: entryBytes, certificate: certificateBytes } of shown.members) {
+    const entry = entryCodec.decode(entryBytes)
+    const certificate = certificateCodec.decode(certificateBytes)
+    if (isMalformed(entry) || isMalformed(certificate) || entry.kind !== 'members') return 'an entry of the proof is damaged'
+    if (certificate.entry !== linkOf(entryBytes) || certificate.federation !== member)
+      return 'a certificate is for another entry'
+    const unsigned = checkCertificate(roster.voters, certificate)
+    if (unsigned !== null) return unsigned
+    if (checkMembers(roster, begun.charter, entry) !== null) return 'a change of members that its charter does not allow'
+    roster = applyMembers(roster, entry)
+  }
+  const same = roster.delegates.length === peers.length && roster.delegates.every((peer, place) => peer === peers[place])
+  return same ? null : 'it names delegates that its log does not'
+}
+
+function readChildProof(proof: Uint8Array): { charter: Uint8Array; members: CertifiedBytes[] } | null {
+  if (proof.length > limits.proofBytesMax) return null
+  try {
+    const { charter, members } = dagCbor.decode<{ charter: unknown; members: unknown }>(proof)
+    const whole =
+      Array.isArray(members) && members.every(one => one?.entry instanceof Uint8Array && one?.certificate instanceof Uint8Array)
+    return charter instanceof Uint8Array && whole ? { charter, members: members as CertifiedBytes[] } : null
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * Records ↔ bytes: dag-cbor (one deterministic encoding), checked field by field on the way in.
+ *
+ * In memory a link is a string; in dag-cbor it is a CID, so that any IPLD tool can walk the log. What does not fit its schema is
+ * a fault of whoever sent it, never an exception.
+ */
+import { createHash } from 'node:crypto'
+import * as dagCbor from '@ipld/dag-cbor'
+import { CID } from 'multiformats/cid'
+import * as Digest from 'multiformats/hashes/digest'
+import { z } from 'zod'
+import type { Link } from '../ids.ts'
+
+export interface Malformed {
+  code: 'MALFORMED'
+  verdict: 'reject'
+  detail: string
+}
+
+export const isMalformed = (value: unknown): value is Malformed =>
+  typeof value === 'object' && value !== null && (value as Malformed).code === 'MALFORMED'
+
+const sha256Code = 0x12
+
+/** The link of dag-cbor bytes: CIDv1, sha2-256. */
+export function linkOf(bytes: Uint8Array): Link {
+  const digest = createHash('sha256').update(bytes).digest()
+  return CID.createV1(dagCbor.code, Digest.create(sha256Code, new Uint8Array(digest))).toString()
+}
+
+/** A link as a field. */
+export const link = z.codec(
+  z.custom<CID>(value => CID.asCID(value) !== null, 'not a link'),
+  z.string(),
+  { decode: cid => cid.toString(), encode: text => CID.parse(text) }
+)
+export const bytes = (most: number) =>
+  z.custom<Uint8Array>(value => value instanceof Uint8Array && value.length <= most, `not bytes, or more than ${most}`)
+export const natural = z.int().min(0).max(Number.MAX_SAFE_INTEGER)
+/** A finite number ≥ 0. */
+export const amount = z.number().min(0).max(1e18)
+/** A PeerId in base58btc. */
+export const peerName = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{40,64}$/)
+/** A peer or a federation. Federations travel as text here: a member is a name, not a pointer to a block. */
+export const memberId = z.string().min(40).max(80)
+export const shortText = z.string().max(300)
+
+export interface Codec<Record> {
+  encode(record: Record): Uint8Array
+  decode(bytes: Uint8Array): Record | Malformed
+}
+
+/** @param most - bytes of an encoded record, at most; longer ones are refused unread. */
+export function codec<Record>(schema: z.ZodType<Record>, most: number): Codec<Record> {
+  return {
+    encode: record => dagCbor.encode(z.encode(schema, record)),
+    decode: encoded => {
+      if (encoded.length > most) return malformed(`${encoded.length} bytes, at most ${most} are read`)
+      try {
+        const result = z.safeDecode(schema, dagCbor.decode(encoded) as never)
+        return result.success ? result.data : malformed(z.prettifyError(result.error).slice(0, 300))
+      } catch (error) {
+        return malformed(error instanceof Error ? error.message : 'not dag-cbor')
+      }
+    }
+  }
+}
+
+const malformed = (detail: string): Malformed => ({ code: 'MALFORMED', verdict: 'reject', detail })

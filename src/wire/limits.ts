@@ -1,0 +1,34 @@
+/**
+ * Every number that a stranger meets, with its reason. Past a limit: refused, counted, logged; never buffered.
+ */
+const KiB = 1024
+const MiB = 1024 * KiB
+
+export const limits = {
+  /** A peer in a roster; a federation of more splits into children, which is also faster. */
+  membersMax: 1000,
+  /** Voters and delegates: each signs every entry, so certificates grow with them. Nine survive four losses. */
+  votersMax: 9,
+  /** Levels of federations above an organization. Each costs its organizations one candidate a round. */
+  depthMax: 16,
+  /** Groups of key layers: blocks and the embedding. */
+  groupsMax: 1025,
+  /** Gossip drops larger messages at 4 MiB and is quick far below: metadata only. */
+  gossipBytesMax: 64 * KiB,
+  /** Sketches travel inside a gossiped update: 48 groups of 1 KiB, and room for the rest. */
+  sketchBytesMax: 56 * KiB,
+  /** A round of 1,000 members with their attention; proofs of joining children. */
+  entryBytesMax: 1 * MiB,
+  /** Nine signatures of 64 bytes with their voters. */
+  certificateBytesMax: 4 * KiB,
+  /** A child's charter and its `members` entries with certificates. */
+  proofBytesMax: 256 * KiB,
+  charterBytesMax: 64 * KiB,
+  /** A proposal carries an entry. */
+  consensusBytesMax: 1 * MiB + 64 * KiB,
+  /** An answer of certified entries: several, or one of the largest. */
+  fetchAnswerBytesMax: 4 * MiB,
+  fetchQuestionBytesMax: 512 * KiB,
+  /** Entries in one answer; the asker asks again from where it ended. */
+  fetchEntriesMax: 256
+} as const

@@ -1,0 +1,146 @@
+/**
+ * What peers say to each other (docs/protocol.md, "Messages").
+ *
+ *   topic      presence | update | contribution | head          gossip, metadata only
+ *   consensus  { federation, message }                          one long-lived stream a peer
+ *   fetch      charter? entries from index → entries, updates    request and answer
+ *   join       a member's record                                 request and answer
+ */
+import { z } from 'zod'
+import type { ConsensusMessage } from '../federation/consensus.ts'
+import type { Entry, Member } from '../federation/entry.ts'
+import type { FederationId, Link, PeerName } from '../ids.ts'
+import { bytes, codec, link, memberId, natural, peerName, shortText } from './codec.ts'
+import { limits } from './limits.ts'
+import { entrySchema } from './records.ts'
+
+/** A record with the signature of `by` over its bytes in their domain. */
+export interface Signed {
+  record: Uint8Array
+  by: PeerName
+  signature: Uint8Array
+}
+
+export type TopicMessage =
+  /** Every `presenceMs`: I am here, my log reaches to `index`, and this is who leads it. */
+  | {
+      kind: 'presence'
+      index: number
+      term: number
+      aggregator: PeerName | null
+      addresses: string[]
+      phase: string
+      starting: boolean
+    }
+  | { kind: 'update'; signed: Signed }
+  /** The federation's contribution to its parent: its delegates hand it in there. */
+  | { kind: 'contribution'; signed: Signed }
+  /** A certified entry: the bytes of the entry and of its certificate. */
+  | { kind: 'head'; entry: Uint8Array; certificate: Uint8Array }
+
+const signed = z.strictObject({ record: bytes(limits.gossipBytesMax), by: peerName, signature: bytes(64) })
+
+export const topicCodec = codec<TopicMessage>(
+  z.discriminatedUnion('kind', [
+    z.strictObject({
+      kind: z.literal('presence'),
+      index: natural,
+      term: natural,
+      aggregator: peerName.nullable(),
+      addresses: z.array(shortText).max(16),
+      phase: shortText,
+      starting: z.boolean()
+    }),
+    z.strictObject({ kind: z.literal('update'), signed }),
+    z.strictObject({ kind: z.literal('contribution'), signed }),
+    z.strictObject({
+      kind: z.literal('head'),
+      entry: bytes(limits.gossipBytesMax),
+      certificate: bytes(limits.certificateBytesMax)
+    })
+  ]),
+  limits.gossipBytesMax
+)
+
+export const signedCodec = codec<Signed>(signed, limits.gossipBytesMax)
+
+export interface ConsensusEnvelope {
+  federation: FederationId
+  message: ConsensusMessage<Entry>
+}
+
+const position = { commitIndex: natural, acceptedTerm: natural }
+const reply = { term: natural, granted: z.boolean(), commitIndex: natural }
+export const consensusCodec = codec<ConsensusEnvelope>(
+  z.strictObject({
+    federation: link,
+    message: z.discriminatedUnion('type', [
+      z.strictObject({ type: z.literal('pre-vote'), term: natural, ...position }),
+      z.strictObject({ type: z.literal('vote'), term: natural, ...position }),
+      z.strictObject({ type: z.literal('pre-vote-reply'), ...reply }),
+      z.strictObject({ type: z.literal('vote-reply'), ...reply }),
+      z.strictObject({ type: z.literal('heartbeat'), term: natural, commitIndex: natural }),
+      z.strictObject({ type: z.literal('heartbeat-reply'), term: natural, commitIndex: natural }),
+      z.strictObject({ type: z.literal('propose'), term: natural, link, entry: entrySchema }),
+      z.strictObject({ type: z.literal('accept'), term: natural, index: natural, link, signature: bytes(64) }),
+      z.strictObject({ type: z.literal('refuse'), term: natural, index: natural, link }),
+      z.strictObject({ type: z.literal('timeout-now'), term: natural })
+    ])
+  }),
+  limits.consensusBytesMax
+)
+
+export type Question =
+  /** The charter too where `fromIndex` is 0. */
+  | { kind: 'entries'; federation: FederationId; fromIndex: number }
+  | { kind: 'updates'; federation: FederationId; links: Link[] }
+  | { kind: 'join'; federation: FederationId; member: Member }
+  /** The receipt of an update: accepted, or the fault's code. */
+  | { kind: 'receipt'; federation: FederationId; update: Link; verdict: string }
+
+export interface CertifiedBytes {
+  entry: Uint8Array
+  certificate: Uint8Array
+}
+export type Answer =
+  | { kind: 'entries'; charter: Uint8Array | null; entries: CertifiedBytes[]; headIndex: number }
+  | { kind: 'updates'; updates: Uint8Array[] }
+  /** Whether it was passed on; else who leads, if that is known. */
+  | { kind: 'join'; taken: boolean; aggregator: PeerName | null }
+  | { kind: 'receipt' }
+  | { kind: 'unknown-federation' }
+
+const member: z.ZodType<Member> = z.strictObject({
+  member: memberId,
+  kind: z.enum(['organization', 'federation', 'witness']),
+  name: shortText,
+  peers: z.array(peerName).max(limits.votersMax),
+  proof: bytes(limits.proofBytesMax)
+})
+
+export const questionCodec = codec<Question>(
+  z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('entries'), federation: link, fromIndex: natural }),
+    z.strictObject({ kind: z.literal('updates'), federation: link, links: z.array(link).max(limits.membersMax) }),
+    z.strictObject({ kind: z.literal('join'), federation: link, member }),
+    z.strictObject({ kind: z.literal('receipt'), federation: link, update: link, verdict: shortText })
+  ]),
+  limits.fetchQuestionBytesMax
+)
+
+const certified = z.strictObject({ entry: bytes(limits.entryBytesMax), certificate: bytes(limits.certificateBytesMax) })
+export const answerCodec = codec<Answer>(
+  z.discriminatedUnion('kind', [
+    z.strictObject({
+      kind: z.literal('entries'),
+      charter: bytes(limits.charterBytesMax).nullable(),
+      entries: z.array(certified).max(limits.fetchEntriesMax),
+      headIndex: natural
+    }),
+    z.strictObject({ kind: z.literal('updates'), updates: z.array(bytes(limits.gossipBytesMax)).max(limits.membersMax) }),
+    z.strictObject({ kind: z.literal('join'), taken: z.boolean(), aggregator: peerName.nullable() }),
+    z.strictObject({ kind: z.literal('receipt') }),
+    z.strictObject({ kind: z.literal('unknown-federation') })
+  ]),
+  limits.fetchAnswerBytesMax
+)

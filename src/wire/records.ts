@@ -1,0 +1,186 @@
+/**
+ * The signed and certified records of a federation as dag-cbor (docs/protocol.md, "Records").
+ *
+ *   charter, entry, certificate, update: named by the link of their bytes
+ *   signed record: { record: bytes, by: peer, signature: bytes over domain ‖ record }
+ */
+import { z } from 'zod'
+import type { Certificate, Entry, Member, Update } from '../federation/entry.ts'
+import type { Charter } from '../governance/charter.ts'
+import { amount, bytes, codec, link, memberId, natural, peerName, shortText } from './codec.ts'
+import { limits } from './limits.ts'
+
+const peers = z.array(peerName).max(limits.votersMax)
+
+const member: z.ZodType<Member> = z.strictObject({
+  member: memberId,
+  kind: z.enum(['organization', 'federation', 'witness']),
+  name: shortText,
+  peers,
+  proof: bytes(limits.proofBytesMax)
+})
+
+const head = { federation: link, index: z.int().min(1), prev: link, term: natural, proposer: peerName }
+
+const membersEntry = z.strictObject({
+  ...head,
+  kind: z.literal('members'),
+  joined: z.array(member).max(limits.membersMax),
+  left: z.array(z.strictObject({ member: memberId, reason: shortText })).max(limits.membersMax),
+  voters: peers,
+  delegates: peers
+})
+
+const ancestor = z.strictObject({ federation: link, path: shortText, entry: link, model: link, textBytes: amount })
+
+const roundEntry = z.strictObject({
+  ...head,
+  kind: z.literal('round'),
+  round: z.int().min(1),
+  base: link,
+  inputs: z
+    .array(
+      z.strictObject({
+        member: memberId,
+        update: link,
+        weight: amount,
+        attention: z.array(z.number().min(0).max(1)).max(limits.groupsMax)
+      })
+    )
+    .max(limits.membersMax),
+  excluded: z.array(z.strictObject({ member: memberId, reason: shortText })).max(limits.membersMax),
+  model: link,
+  modelBytes: natural,
+  outer: link.nullable(),
+  weight: amount,
+  organizations: natural,
+  textBytes: amount,
+  ancestors: z.array(ancestor).max(limits.depthMax),
+  alone: shortText.nullable(),
+  residuals: z.array(z.strictObject({ from: memberId, via: peerName, model: link, weight: amount })).max(limits.membersMax),
+  charterVersion: natural,
+  measured: z.strictObject({
+    bytesIn: amount,
+    bytesOut: amount,
+    trainSeconds: amount,
+    transferSeconds: amount,
+    aggregateSeconds: amount
+  })
+})
+
+export const entrySchema: z.ZodType<Entry> = z.discriminatedUnion('kind', [membersEntry, roundEntry])
+export const entryCodec = codec<Entry>(entrySchema, limits.entryBytesMax)
+
+export const certificateSchema: z.ZodType<Certificate> = z.strictObject({
+  federation: link,
+  index: z.int().min(1),
+  term: natural,
+  entry: link,
+  signatures: z.array(z.strictObject({ voter: peerName, signature: bytes(64) })).max(limits.votersMax)
+})
+export const certificateCodec = codec<Certificate>(certificateSchema, limits.certificateBytesMax)
+
+export const updateCodec = codec<Update>(
+  z.strictObject({
+    federation: link,
+    round: z.int().min(1),
+    base: link,
+    member: memberId,
+    by: peerName,
+    term: natural,
+    blob: link,
+    blobBytes: natural,
+    holders: peers,
+    weight: amount,
+    organizations: natural,
+    textBytes: amount,
+    sketches: bytes(limits.sketchBytesMax),
+    loss: z.number().min(0).max(1e6).nullable(),
+    trainSeconds: amount
+  }),
+  limits.gossipBytesMax
+)
+
+const count = z.int().min(1).max(1e9)
+const milliseconds = z
+  .number()
+  .min(1)
+  .max(30 * 24 * 3_600_000)
+const encoding = z.enum(['f32', 'bf16'])
+
+export const charterCodec = codec<Charter>(
+  z.strictObject({
+    schema: z.literal('worldlm.charter/1'),
+    name: shortText,
+    path: shortText,
+    parent: link.nullable(),
+    founders: peers,
+    version: count,
+    model: z.strictObject({
+      layers: count,
+      width: count,
+      hidden: count,
+      heads: count,
+      context: count,
+      vocabulary: count,
+      ropeBase: amount,
+      normEpsilon: amount
+    }),
+    algorithm: z.strictObject({
+      keyFraction: z.number().min(0).max(1),
+      embeddingIsKey: z.boolean(),
+      rounds: natural,
+      steps: count,
+      batch: count,
+      learningRate: amount,
+      warmupSteps: natural,
+      decaySteps: natural,
+      weightDecay: amount,
+      gradientClip: amount,
+      keepOptimizer: z.boolean(),
+      outer: z.enum(['average', 'nesterov', 'adam']),
+      outerLearningRate: amount,
+      outerMomentum: amount,
+      up: z.enum(['update', 'cosine', 'dot', 'distance', 'uniform', 'mean']),
+      upTemperature: amount,
+      clip: z.enum(['centered', 'none']),
+      down: z.enum(['likelihood', 'chain', 'self', 'replace']),
+      downTemperature: amount,
+      textPrior: amount,
+      levels: z.enum(['synchronous', 'pipelined']),
+      stale: z.enum(['discount', 'drop']),
+      encoding
+    }),
+    voters: count,
+    delegates: count,
+    minMembers: count,
+    startMembers: count,
+    timings: z.strictObject({
+      electionTimeoutMs: milliseconds,
+      heartbeatMs: milliseconds,
+      presenceMs: milliseconds,
+      deadlineMs: milliseconds,
+      parentTimeoutMs: milliseconds,
+      startTimeoutMs: milliseconds
+    }),
+    admission: z.strictObject({
+      mode: z.enum(['open', 'allow-list']),
+      peers: z.array(peerName).max(limits.membersMax).optional()
+    }),
+    egress: z
+      .array(
+        z.strictObject({
+          tensor: z.enum(['backbone', 'keys', 'residual', 'sketch', 'metrics', '*']),
+          to: shortText.optional(),
+          toJurisdiction: z.array(shortText).max(300).optional(),
+          allow: z.boolean(),
+          encoding: encoding.optional(),
+          reason: shortText.optional()
+        })
+      )
+      .max(1000),
+    retention: z.strictObject({ keepRounds: count }),
+    seed: natural
+  }),
+  limits.charterBytesMax
+)
