@@ -15,6 +15,9 @@ export const limits = {
   groupsMax: 1025,
   /** Gossip drops larger messages at 4 MiB and is quick far below: metadata only. */
   gossipBytesMax: 64 * KiB,
+  /** A member says about one message a second; an aggregator that is new repeats what it knows. */
+  gossipPerSecond: 20,
+  gossipBurst: 100,
   /** Sketches travel inside a gossiped update: 48 groups of 1 KiB, and room for the rest. */
   sketchBytesMax: 56 * KiB,
   /** A round of 1,000 members with their attention; proofs of joining children. */
@@ -30,5 +33,15 @@ export const limits = {
   fetchAnswerBytesMax: 4 * MiB,
   fetchQuestionBytesMax: 512 * KiB,
   /** Entries in one answer; the asker asks again from where it ended. */
-  fetchEntriesMax: 256
+  fetchEntriesMax: 256,
+  /** Messages waiting for one peer; past it the oldest is dropped, for consensus says everything again. */
+  consensusQueueMax: 256,
+  streamsPerPeerMax: 8,
+  /** A chunk has its own hash; one range is one chunk. */
+  blobChunkBytes: 1 * MiB,
+  /** Outstanding per source: 8 × 1 MiB fill a 100 ms path of 80 MiB/s. A source that dies loses them all. */
+  blobChunksOutstandingMax: 8,
+  /** A model of 4 billion floats. */
+  blobBytesMax: 16 * 1024 * MiB,
+  blobIndexBytesMax: 1 * MiB
 } as const

@@ -1,0 +1,83 @@
+/**
+ * The federation directory: who follows a federation, found through the DHT. A federation's id is a CID, and its peers provide it.
+ *
+ * A record lives for an hour and is provided again every ten minutes; peers that died stay listed until then, so what is found
+ * is a hint to dial, never a member.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { CID } from 'multiformats/cid'
+import type { FederationId, PeerName } from '../ids.ts'
+import type { Host } from './host.ts'
+
+/** While few are known a newcomer asks often: five peers then meet within three seconds. */
+const eagerMs = 300
+const calmMs = 15_000
+const queryTimeoutMs = 5_000
+
+export class Directory {
+  readonly #host: Host
+  readonly #abort = new AbortController()
+  readonly #loops: Promise<void>[] = []
+
+  constructor(host: Host) {
+    this.#host = host
+  }
+
+  /** Provides `federation` and keeps dialing who else does; eagerly until `enough()`. */
+  follow(federation: FederationId, enough: () => boolean): void {
+    this.#loops.push(this.#provide(federation), this.#find(federation, enough))
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort()
+    await Promise.allSettled(this.#loops)
+  }
+
+  async #provide(federation: FederationId): Promise<void> {
+    const { signal } = this.#abort
+    // Provided again soon while the routing table fills: the first record may have gone to nobody.
+    for (const pauseMs of [500, 1_000, 2_000, 5_000, ...Array<number>(1_000_000).fill(600_000)]) {
+      const query = AbortSignal.any([signal, AbortSignal.timeout(queryTimeoutMs)])
+      try {
+        await this.#host.libp2p.contentRouting.provide(CID.parse(federation), { signal: query })
+      } catch {
+        // Nobody to tell yet; the next turn tells.
+      }
+      if (!(await pause(pauseMs, signal))) return
+    }
+  }
+
+  async #find(federation: FederationId, enough: () => boolean): Promise<void> {
+    const { signal } = this.#abort
+    while (!signal.aborted) {
+      if (this.#host.connectedPeers().length > 0 && !enough()) await this.#query(federation)
+      if (!(await pause(enough() ? calmMs : eagerMs, signal))) return
+    }
+  }
+
+  async #query(federation: FederationId): Promise<void> {
+    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(queryTimeoutMs)])
+    const seen = new Set<PeerName>([this.#host.peer])
+    try {
+      for await (const provider of this.#host.libp2p.contentRouting.findProviders(CID.parse(federation), { signal })) {
+        const peer = provider.id.toString()
+        if (seen.has(peer)) continue
+        seen.add(peer)
+        await this.#host.learn(peer, provider.multiaddrs.map(String))
+        this.#host.dial(peer).catch(() => undefined)
+      }
+    } catch {
+      // A query that found nobody, or was cut off: the next one asks again.
+    }
+  }
+}
+
+/** @returns false if the pause was cut short by the end of everything. */
+async function pause(ms: number, signal: AbortSignal): Promise<boolean> {
+  try {
+    await sleep(ms, undefined, { signal })
+    return true
+  } catch {
+    return false
+  }
+}

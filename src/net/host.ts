@@ -1,0 +1,223 @@
+/**
+ * The libp2p host of a node: who it is, where it listens, whom it knows.
+ *
+ * TCP, TLS, yamux, identify, ping, kad-dht, gossipsub; mDNS where asked for. The delicate options carry their reasons; all were
+ * measured with this set of versions (package.json pins them).
+ */
+import { sign as signWith, createPrivateKey } from 'node:crypto'
+import { gossipsub } from '@libp2p/gossipsub'
+import { identify } from '@libp2p/identify'
+import { type KadDHT, kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
+import type { PeerId, PrivateKey } from '@libp2p/interface'
+import { mdns } from '@libp2p/mdns'
+import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
+import { ping } from '@libp2p/ping'
+import { tcp } from '@libp2p/tcp'
+import { tls } from '@libp2p/tls'
+import { yamux } from '@libp2p/yamux'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
+import { WorldlmError } from '../errors.ts'
+import type { PeerName } from '../ids.ts'
+import { limits } from '../wire/limits.ts'
+import { protocols } from '../wire/protocol-ids.ts'
+
+export interface HostOptions {
+  identity: Uint8Array
+  /** Multiaddrs, e.g. `/ip4/127.0.0.1/tcp/0`. */
+  listen: string[]
+  /** Multiaddrs of peers to begin with; ones that do not answer are tried again. */
+  bootstrap: string[]
+  mdns: boolean
+  onWarning: (code: string, message: string) => void
+}
+
+/** A new Ed25519 identity, as libp2p's protobuf. */
+export async function createIdentity(): Promise<Uint8Array> {
+  return privateKeyToProtobuf(await generateKeyPair('Ed25519'))
+}
+
+/** @throws {WorldlmError} IDENTITY_DAMAGED */
+export function peerNameOf(identity: Uint8Array): PeerName {
+  return peerIdFromPrivateKey(readIdentity(identity)).toString()
+}
+
+function readIdentity(identity: Uint8Array): PrivateKey {
+  try {
+    return privateKeyFromProtobuf(identity)
+  } catch (cause) {
+    throw new WorldlmError(
+      'IDENTITY_DAMAGED',
+      'identity.key is not a libp2p private key',
+      'Restore it from a backup: without it the node is a stranger to its federations.',
+      { cause }
+    )
+  }
+}
+
+/** PKCS#8 of an Ed25519 key before its seed (RFC 8410 §7). */
+const pkcs8Prefix = Buffer.from('302e020100300506032b657004220420', 'hex')
+
+type Libp2p = Awaited<ReturnType<typeof startLibp2p>>
+
+function startLibp2p(privateKey: PrivateKey, options: HostOptions) {
+  return createLibp2p({
+    privateKey,
+    addresses: { listen: options.listen },
+    transports: [tcp()],
+    connectionEncrypters: [tls()],
+    // A stream window of 1 MiB keeps small messages quick while blobs flow (2 ms against 37 ms by default).
+    streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: 1024 * 1024 } })],
+    // Many peers of one machine or LAN share an address: libp2p's defaults (5 a second from one address) turn them away.
+    connectionManager: { inboundConnectionThreshold: 1000, maxIncomingPendingConnections: 100, maxConnections: 1000 },
+    // Its default ends connections whose ping waits behind a blob, or behind two busy cores.
+    connectionMonitor: { pingTimeout: { minTimeout: 60_000 } },
+    ...(options.mdns ? { peerDiscovery: [mdns({ serviceTag: '_worldlm._udp.local' })] } : {}),
+    services: {
+      identify: identify(),
+      ping: ping(),
+      dht: kadDHT({
+        protocol: protocols.dht,
+        clientMode: false,
+        // Loopback and private addresses are addresses here: organizations meet inside VPNs too.
+        peerInfoMapper: passthroughMapper,
+        initialQuerySelfInterval: 100,
+        reprovide: { interval: 600_000, validity: 3_600_000, threshold: 3_000_000 }
+      }),
+      pubsub: gossipsub({
+        globalSignaturePolicy: 'StrictSign',
+        allowPublishToZeroTopicPeers: true,
+        maxInboundDataLength: limits.gossipBytesMax * 8,
+        // Many organizations behind one address are no attack here; with the default weight the mesh empties.
+        scoreParams: { IPColocationFactorWeight: 0 }
+      })
+    }
+  })
+}
+
+export class Host {
+  readonly peer: PeerName
+  readonly libp2p: Libp2p
+  readonly #signingKey: ReturnType<typeof createPrivateKey>
+  readonly #dialing = new Map<PeerName, Promise<void>>()
+  readonly #redial: NodeJS.Timeout | undefined
+
+  private constructor(libp2p: Libp2p, privateKey: PrivateKey, options: HostOptions) {
+    this.libp2p = libp2p
+    this.peer = libp2p.peerId.toString()
+    const der = Buffer.concat([pkcs8Prefix, privateKey.raw.subarray(0, 32)])
+    this.#signingKey = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })
+    if (options.bootstrap.length > 0) {
+      const dial = () => void this.#dialBootstrap(options)
+      dial()
+      this.#redial = setInterval(dial, bootstrapRetryMs)
+    }
+  }
+
+  /** @throws {WorldlmError} PORT_IN_USE, BAD_ADDRESS, IDENTITY_DAMAGED */
+  static async start(options: HostOptions): Promise<Host> {
+    const privateKey = readIdentity(options.identity)
+    for (const address of [...options.listen, ...options.bootstrap]) parseAddress(address)
+    try {
+      return new Host(await startLibp2p(privateKey, options), privateKey, options)
+    } catch (cause) {
+      const text = `${cause instanceof Error ? cause.message : cause} ${cause instanceof AggregateError ? cause.errors.join(' ') : ''}`
+      if (!/EADDRINUSE|EADDRNOTAVAIL|listen|UnsupportedListenAddress/i.test(text)) throw cause
+      throw new WorldlmError(
+        'PORT_IN_USE',
+        `cannot listen on ${options.listen.join(', ')}: ${text.trim()}`,
+        'Another program has the port, or the address is not this machine’s: change `listen`, or use port 0 for any free port.',
+        { cause }
+      )
+    }
+  }
+
+  /** Where this host can be reached, with its peer name. */
+  addresses(): string[] {
+    return this.libp2p.getMultiaddrs().map(String)
+  }
+
+  connected(peer: PeerName): boolean {
+    return this.libp2p.getConnections(peerIdFromString(peer)).length > 0
+  }
+
+  connectedPeers(): PeerName[] {
+    return this.libp2p.getPeers().map(String)
+  }
+
+  /** Addresses that others told us of `peer`. */
+  async learn(peer: PeerName, addresses: string[]): Promise<void> {
+    if (peer === this.peer || addresses.length === 0) return
+    try {
+      await this.libp2p.peerStore.merge(peerIdFromString(peer), { multiaddrs: addresses.map(address => multiaddr(address)) })
+    } catch {
+      // A wrong address of a stranger: it is simply not learned.
+    }
+  }
+
+  /** Connects, unless it is connected; several askers share one attempt. @throws when the peer cannot be reached. */
+  dial(peer: PeerName): Promise<void> {
+    if (this.connected(peer)) return Promise.resolve()
+    const running = this.#dialing.get(peer)
+    if (running !== undefined) return running
+    const attempt = this.libp2p
+      .dial(peerIdFromString(peer), { signal: AbortSignal.timeout(dialTimeoutMs) })
+      .then(() => undefined)
+      .finally(() => this.#dialing.delete(peer))
+    this.#dialing.set(peer, attempt)
+    return attempt
+  }
+
+  /** Ed25519 signature of `bytes`, 64 bytes. */
+  sign(bytes: Uint8Array): Uint8Array {
+    return new Uint8Array(signWith(null, bytes, this.#signingKey))
+  }
+
+  onDisconnect(listener: (peer: PeerName) => void): void {
+    this.libp2p.addEventListener('peer:disconnect', event => listener(event.detail.toString()))
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#redial)
+    await this.libp2p.stop()
+  }
+
+  async #dialBootstrap({ bootstrap, onWarning }: HostOptions): Promise<void> {
+    for (const address of bootstrap) {
+      const target = multiaddr(address)
+      const peer = peerOf(target)
+      if (peer !== null && (peer === this.peer || this.connected(peer))) continue
+      if (peer === null && this.libp2p.getPeers().length > 0) continue
+      try {
+        await this.libp2p.dial(target, { signal: AbortSignal.timeout(dialTimeoutMs) })
+      } catch (error) {
+        if (this.libp2p.status === 'started')
+          onWarning('BOOTSTRAP_UNREACHABLE', `${address}: ${error instanceof Error ? error.message : error}`)
+      }
+    }
+  }
+}
+
+const dialTimeoutMs = 10_000
+/** A bootstrap peer that starts later is found within this time. */
+const bootstrapRetryMs = 2_000
+
+function peerOf(address: Multiaddr): PeerName | null {
+  return address.getComponents().findLast(({ name }) => name === 'p2p')?.value ?? null
+}
+
+function parseAddress(address: string): Multiaddr {
+  try {
+    return multiaddr(address)
+  } catch (cause) {
+    throw new WorldlmError(
+      'BAD_ADDRESS',
+      `${address} is not a multiaddr`,
+      'Write it like /ip4/127.0.0.1/tcp/4890 or /dns4/name/tcp/4890/p2p/12D3Koo….',
+      { cause }
+    )
+  }
+}
+
+export type { KadDHT, PeerId }

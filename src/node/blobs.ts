@@ -1,0 +1,259 @@
+/**
+ * Blobs on disk: `blobs/<link>` with `blobs/<link>.index`, and `blobs/<link>.part` while it is being pulled.
+ *
+ * A blob is there whole or not at all: temporary file, fsync, rename. A partial one is resumed by checking which of its chunks
+ * have their hash already, so nothing but the file itself has to be remembered.
+ */
+import { createHash } from 'node:crypto'
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync
+} from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { join } from 'node:path'
+import { WorldlmError } from '../errors.ts'
+import type { Link } from '../ids.ts'
+import { type BlobIndex, blobIndexCodec } from '../wire/blob-index.ts'
+import { isMalformed, linkOf } from '../wire/codec.ts'
+import { limits } from '../wire/limits.ts'
+import { writeFileDurably } from './files.ts'
+
+export class Blobs {
+  readonly #folder: string
+  readonly #indices = new Map<Link, BlobIndex>()
+
+  private constructor(folder: string) {
+    this.#folder = folder
+  }
+
+  /** Opens the folder and checks every blob in it. @returns also the names of those that were damaged, which are removed. */
+  static async open(folder: string): Promise<{ blobs: Blobs; damaged: string[] }> {
+    mkdirSync(folder, { recursive: true })
+    const blobs = new Blobs(folder)
+    const damaged: string[] = []
+    for (const name of readdirSync(folder).sort()) {
+      if (name.endsWith('.tmp')) rmSync(join(folder, name))
+      if (name.includes('.')) continue
+      if (!(await blobs.#isWhole(name))) {
+        damaged.push(name)
+        blobs.remove(name)
+      }
+    }
+    return { blobs, damaged }
+  }
+
+  path(link: Link): string {
+    return join(this.#folder, link)
+  }
+
+  has(link: Link): boolean {
+    return existsSync(this.path(link)) && existsSync(`${this.path(link)}.index`)
+  }
+
+  bytes(link: Link): number {
+    return statSync(this.path(link)).size
+  }
+
+  index(link: Link): BlobIndex | null {
+    const known = this.#indices.get(link)
+    if (known !== undefined) return known
+    const path = `${this.path(link)}.index`
+    if (!existsSync(path)) return null
+    const bytes = readFileSync(path)
+    const index = blobIndexCodec.decode(bytes)
+    if (isMalformed(index) || linkOf(bytes) !== link) return null
+    this.#indices.set(link, index)
+    return index
+  }
+
+  indexBytes(link: Link): Uint8Array | null {
+    const index = this.index(link)
+    return index === null ? null : blobIndexCodec.encode(index)
+  }
+
+  /** Takes a finished file over: it is moved into the store under the name of its content. */
+  async put(path: string): Promise<{ link: Link; bytes: number }> {
+    const file = await open(path, 'r+')
+    try {
+      const index = await indexOf(file)
+      await file.sync()
+      const bytes = blobIndexCodec.encode(index)
+      const link = linkOf(bytes)
+      writeFileDurably(`${this.path(link)}.index`, bytes)
+      renameSync(path, this.path(link))
+      this.#syncFolder()
+      this.#indices.set(link, index)
+      return { link, bytes: index.length }
+    } finally {
+      await file.close()
+    }
+  }
+
+  /** One chunk of a blob that is held. */
+  async read(link: Link, chunk: number): Promise<Uint8Array | 'notHeld' | 'badRange'> {
+    const index = this.index(link)
+    if (index === null || !this.has(link)) return 'notHeld'
+    if (chunk >= index.chunks.length) return 'badRange'
+    const file = await open(this.path(link), 'r')
+    try {
+      const buffer = Buffer.allocUnsafe(chunkBytesOf(index, chunk))
+      await file.read(buffer, 0, buffer.length, chunk * index.chunkBytes)
+      return buffer
+    } finally {
+      await file.close()
+    }
+  }
+
+  /** Begins or resumes a blob. @returns null if `indexBytes` is not the index that `link` names. */
+  async begin(link: Link, indexBytes: Uint8Array): Promise<Partial | null> {
+    const index = blobIndexCodec.decode(indexBytes)
+    if (isMalformed(index) || linkOf(indexBytes) !== link) return null
+    if (index.chunks.length !== Math.ceil(index.length / index.chunkBytes)) return null
+    try {
+      writeFileDurably(`${this.path(link)}.index`, indexBytes)
+      const part = `${this.path(link)}.part`
+      const resumed = existsSync(part)
+      const file = await open(part, resumed ? 'r+' : 'w+')
+      await file.truncate(index.length)
+      const missing = new Set(index.chunks.keys())
+      if (resumed) for (const chunk of await wholeChunks(file, index)) missing.delete(chunk)
+      return new Partial(this, link, index, file, missing)
+    } catch (error) {
+      throw diskError(error, this.#folder)
+    }
+  }
+
+  /** For `Partial`: the file is complete. */
+  finish(link: Link): void {
+    renameSync(`${this.path(link)}.part`, this.path(link))
+    this.#syncFolder()
+  }
+
+  remove(link: Link): void {
+    for (const path of [this.path(link), `${this.path(link)}.index`, `${this.path(link)}.part`]) rmSync(path, { force: true })
+    this.#indices.delete(link)
+  }
+
+  /** Removes every blob, whole or partial, that is not in `links`. @returns how many. */
+  keep(links: ReadonlySet<Link>): number {
+    const names = new Set(readdirSync(this.#folder).map(name => name.replace(/\.(index|part|tmp)$/, '')))
+    const gone = [...names].filter(name => !links.has(name))
+    for (const name of gone) this.remove(name)
+    return gone.length
+  }
+
+  async #isWhole(link: Link): Promise<boolean> {
+    const index = this.index(link)
+    if (index === null || statSync(this.path(link)).size !== index.length) return false
+    const file = await open(this.path(link), 'r')
+    try {
+      return (await wholeChunks(file, index)).length === index.chunks.length
+    } finally {
+      await file.close()
+    }
+  }
+
+  #syncFolder(): void {
+    const folder = openSync(this.#folder, 'r')
+    fsyncSync(folder)
+    closeSync(folder)
+  }
+}
+
+/** A blob that is being pulled; chunks may come in any order. */
+export class Partial {
+  readonly index: BlobIndex
+  readonly missing: Set<number>
+  readonly #store: Blobs
+  readonly #link: Link
+  readonly #file: FileHandle
+
+  constructor(store: Blobs, link: Link, index: BlobIndex, file: FileHandle, missing: Set<number>) {
+    this.#store = store
+    this.#link = link
+    this.index = index
+    this.#file = file
+    this.missing = missing
+  }
+
+  /** @returns false if the bytes are not that chunk. @throws {WorldlmError} DISK_FULL */
+  async write(chunk: number, bytes: Uint8Array): Promise<boolean> {
+    const want = this.index.chunks[chunk]
+    if (want === undefined || bytes.length !== chunkBytesOf(this.index, chunk)) return false
+    // On the thread pool: while one chunk is hashed, the next is received.
+    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>))
+    if (Buffer.compare(digest, want) !== 0) return false
+    try {
+      await this.#file.write(bytes, 0, bytes.length, chunk * this.index.chunkBytes)
+    } catch (error) {
+      throw diskError(error, 'the blobs’ folder')
+    }
+    this.missing.delete(chunk)
+    return true
+  }
+
+  async finish(): Promise<void> {
+    await this.#file.sync()
+    await this.#file.close()
+    this.#store.finish(this.#link)
+  }
+
+  /** Leaves the file as it is, to be resumed. */
+  async leave(): Promise<void> {
+    await this.#file.close()
+  }
+}
+
+const chunkBytesOf = (index: BlobIndex, chunk: number): number =>
+  Math.min(index.chunkBytes, index.length - chunk * index.chunkBytes)
+
+async function* chunksOf(file: FileHandle, length: number): AsyncGenerator<Buffer> {
+  const buffer = Buffer.allocUnsafe(limits.blobChunkBytes)
+  for (let offset = 0; offset < length; offset += buffer.length) {
+    const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, length - offset), offset)
+    yield buffer.subarray(0, bytesRead)
+  }
+}
+
+async function indexOf(file: FileHandle): Promise<BlobIndex> {
+  const { size } = await file.stat()
+  const chunks: Uint8Array[] = []
+  for await (const chunk of chunksOf(file, size)) chunks.push(new Uint8Array(createHash('sha256').update(chunk).digest()))
+  return { length: size, chunkBytes: limits.blobChunkBytes, chunks }
+}
+
+async function wholeChunks(file: FileHandle, index: BlobIndex): Promise<number[]> {
+  const whole: number[] = []
+  let place = 0
+  for await (const chunk of chunksOf(file, index.length)) {
+    if (
+      createHash('sha256')
+        .update(chunk)
+        .digest()
+        .equals(index.chunks[place] ?? new Uint8Array())
+    )
+      whole.push(place)
+    place++
+  }
+  return whole
+}
+
+function diskError(error: unknown, where: string): unknown {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') return error
+  return new WorldlmError(
+    'DISK_FULL',
+    `the disk is full: a blob could not be written in ${where}`,
+    'Free some space; what is already here is kept and the transfer resumes.',
+    {
+      cause: error
+    }
+  )
+}

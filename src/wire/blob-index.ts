@@ -1,0 +1,34 @@
+/**
+ * A blob's name is the link of its index: length, and the sha256 of each chunk. Whoever knows the name can check every chunk as it
+ * arrives, from whomever it comes (docs/protocol.md, "Blobs").
+ */
+import { z } from 'zod'
+import { bytes, codec, link, natural } from './codec.ts'
+import { limits } from './limits.ts'
+import type { Link } from '../ids.ts'
+
+export interface BlobIndex {
+  /** Bytes of the whole. */
+  length: number
+  /** Bytes of each chunk but the last. */
+  chunkBytes: number
+  /** sha256 of each chunk, in order. */
+  chunks: Uint8Array[]
+}
+
+export const blobIndexCodec = codec<BlobIndex>(
+  z.strictObject({
+    length: natural.max(limits.blobBytesMax),
+    chunkBytes: z.literal(limits.blobChunkBytes),
+    chunks: z.array(bytes(32)).max(limits.blobBytesMax / limits.blobChunkBytes)
+  }) as unknown as z.ZodType<BlobIndex>,
+  limits.blobIndexBytesMax
+)
+
+export type BlobQuestion = { blob: Link; chunk: number | null }
+
+/** `chunk: null` asks for the index. */
+export const blobQuestionCodec = codec<BlobQuestion>(z.strictObject({ blob: link, chunk: natural.nullable() }), 256)
+
+/** First byte of an answer. */
+export const blobAnswers = { ok: 0, notHeld: 1, forbidden: 2, badRange: 3 } as const
