@@ -9,6 +9,9 @@ export interface Batch {
   targets: Int32Array
 }
 
+/** AdamW's constants (Loshchilov and Hutter 2019), as Llama was trained. */
+export const adamw = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 } as const
+
 /** AdamW's moments, each of shape [layout.floats], and the number of steps taken. */
 export interface OptimizerState {
   first: Float32Array
@@ -26,7 +29,6 @@ export interface EngineOptions {
   weightDecay: number
   /** Global gradient norm above which the gradient is scaled down; 0: never. */
   gradientClip: number
-  /** AdamW's β1 0.9, β2 0.95, ε 1e-8 are fixed. */
 }
 
 export interface Engine {
@@ -38,8 +40,8 @@ export interface Engine {
   step(batch: Batch, learningRate: number): Promise<number>
   /** Gradient of the mean loss, shape [layout.floats], unclipped; changes nothing. For tests. */
   gradient(batch: Batch): Promise<{ loss: number; gradient: Float32Array }>
-  /** @returns Σ over the batch of −ln p(target), and how many tokens that was. */
-  evaluate(batch: Batch): Promise<{ nll: number; tokens: number }>
+  /** @returns −ln p(target) of every token, shape [windows × context]. */
+  evaluate(batch: Batch): Promise<Float32Array>
   /** Copies of the parameters and the optimizer's state. */
   read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }>
   dispose(): Promise<void>

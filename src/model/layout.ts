@@ -5,6 +5,8 @@
  * are scored in groups: one a block (the final norm belongs to the last block), and one for the embedding where it is a key layer.
  */
 
+import { assert, WorldlmError } from '../errors.ts'
+
 /** Llama architecture: RMSNorm, half-split RoPE, SwiGLU, no biases, tied head. All counts are ≥ 1. */
 export interface ModelConfig {
   /** Transformer blocks, L. */
@@ -56,4 +58,80 @@ export interface Layout {
   groups: string[]
   /** Length of the flat array, padding included; padding floats are 0. */
   floats: number
+}
+
+/** A run of floats that belongs together: the backbone's, or a group's. */
+export interface Range {
+  offset: number
+  floats: number
+}
+
+/**
+ * Lays the tensors out: embedding, blocks by number, final norm. Every shape is a multiple of 4 floats, so nothing is padded.
+ * @throws {WorldlmError} BAD_MODEL, naming the field.
+ */
+export function createLayout(config: ModelConfig, keys: KeyLayers): Layout {
+  checkConfig(config, keys)
+  const { layers, width, hidden, vocabulary } = config
+  const keyBlocks = Math.ceil(keys.keyFraction * layers)
+  const tensors: Tensor[] = []
+  let floats = 0
+  const place = (name: string, shape: number[], group: string | null) => {
+    const count = shape.reduce((product, size) => product * size, 1)
+    tensors.push({ name, shape, offset: floats, floats: count, class: group === null ? 'backbone' : 'keys', group })
+    floats += count
+  }
+  place('embedding', [vocabulary, width], keys.embeddingIsKey ? 'embedding' : null)
+  for (let block = 0; block < layers; block++) {
+    const group = block >= layers - keyBlocks ? String(block) : null
+    place(`blocks.${block}.attentionNorm`, [width], group)
+    for (const matrix of ['query', 'key', 'value', 'output']) place(`blocks.${block}.${matrix}`, [width, width], group)
+    place(`blocks.${block}.feedForwardNorm`, [width], group)
+    place(`blocks.${block}.gate`, [width, hidden], group)
+    place(`blocks.${block}.up`, [width, hidden], group)
+    place(`blocks.${block}.down`, [hidden, width], group)
+  }
+  place('finalNorm', [width], keyBlocks > 0 ? String(layers - 1) : null)
+  const groups = [...new Set(tensors.flatMap(tensor => (tensor.group === null ? [] : [tensor.group])))]
+  return { config, tensors, groups, floats }
+}
+
+/** The floats of each group, in the order of `layout.groups`. */
+export function groupRanges(layout: Layout): Range[] {
+  return layout.groups.map(group => {
+    const [range, ...more] = runs(layout, tensor => tensor.group === group)
+    assert(range !== undefined && more.length === 0, 'a group is one run of floats', group)
+    return range
+  })
+}
+
+/** The backbone's floats, in as few runs as it takes. */
+export const backboneRanges = (layout: Layout): Range[] => runs(layout, tensor => tensor.class === 'backbone')
+
+function runs(layout: Layout, belongs: (tensor: Tensor) => boolean): Range[] {
+  const found: Range[] = []
+  for (const tensor of layout.tensors) {
+    if (!belongs(tensor)) continue
+    const last = found.at(-1)
+    if (last !== undefined && last.offset + last.floats === tensor.offset) last.floats += tensor.floats
+    else found.push({ offset: tensor.offset, floats: tensor.floats })
+  }
+  return found
+}
+
+function checkConfig(config: ModelConfig, keys: KeyLayers): void {
+  const refuse = (field: string, value: unknown, want: string): never => {
+    throw new WorldlmError(
+      'BAD_MODEL',
+      `model.${field} is ${value}, it must be ${want}`,
+      'Change it in the charter, or use a preset: tiny, small, medium.'
+    )
+  }
+  for (const field of ['layers', 'width', 'hidden', 'heads', 'context', 'vocabulary'] as const) {
+    if (!Number.isInteger(config[field]) || config[field] < 1) refuse(field, config[field], 'a whole number ≥ 1')
+  }
+  for (const field of ['width', 'hidden'] as const) if (config[field] % 4 !== 0) refuse(field, config[field], 'a multiple of 4')
+  if (config.width % (config.heads * 2) !== 0)
+    refuse('heads', config.heads, `a divisor of width / 2 (width is ${config.width})`)
+  if (!(keys.keyFraction >= 0 && keys.keyFraction <= 1)) refuse('keyFraction', keys.keyFraction, 'between 0 and 1')
 }

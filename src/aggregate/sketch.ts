@@ -1,0 +1,103 @@
+/**
+ * Sketches of updates: 512 numbers a group, linear, so that the sketch of a mean is the mean of the sketches, and the cosine of two
+ * sketches estimates that of the updates to ±0.05 (docs/algorithm.md, "Residual embeddings").
+ */
+import { fromBf16, toBf16 } from '../model/checkpoint.ts'
+import { type Vectors, sketchBuckets } from '../math/vector.ts'
+import type { Range } from '../model/layout.ts'
+import type { WeightScore } from './scores.ts'
+
+/** Of one group: 512 bf16 numbers. */
+export const sketchGroupBytes = sketchBuckets * 2
+
+/** Sketch of `after − before`, group after group. @returns groups × 1,024 bytes, little-endian bf16. */
+export function sketchUpdate(
+  vectors: Vectors,
+  ranges: Range[],
+  after: Float32Array,
+  before: Float32Array,
+  seed: number,
+  scratch: Float64Array
+): Uint8Array {
+  const out = new Uint8Array(ranges.length * sketchGroupBytes)
+  for (const [place, { offset, floats }] of ranges.entries()) {
+    scratch.fill(0)
+    vectors.sketch(
+      scratch,
+      after.subarray(offset, offset + floats),
+      before.subarray(offset, offset + floats),
+      (seed * 8191 + place * 131) >>> 0
+    )
+    out.set(new Uint8Array(toBf16(Float32Array.from(scratch)).buffer), place * sketchGroupBytes)
+  }
+  return out
+}
+
+/** @returns [groups × 512] */
+export function readSketch(bytes: Uint8Array): Float32Array {
+  const copy = bytes.slice()
+  const halves = new Uint16Array(copy.buffer, 0, copy.length / 2)
+  const floats = new Float32Array(halves.length)
+  fromBf16(halves, floats)
+  return floats
+}
+
+/** A charter's choice of attention on the way up; τ > 0. */
+export interface UpOptions {
+  up: 'update' | 'mean' | 'uniform' | WeightScore
+  upTemperature: number
+}
+
+/** An input of an aggregation, as its announced update tells. */
+export interface SketchedInput {
+  sketches: Uint8Array
+  /** w, tokens. */
+  weight: number
+}
+
+/**
+ * Logits of the members on the way up, from what they announced alone: whoever holds the certified log can compute them again.
+ *
+ * `update`: q is the mean of the members' updates, each first brought to length 1 (or one loud member is the mean); a member's score is
+ * cos(q, u) in each group, 0 where a side is 0. `mean`, `uniform`: all scores 0. Logit: score/τ + ln w, so that equal scores give the
+ * weighted mean. The federation's previous K is no candidate: a cosine of 1 with itself would hold it where it is.
+ * @returns [inputs][groups]
+ */
+export function sketchLogits(inputs: SketchedInput[], groups: number, { up, upTemperature }: UpOptions): number[][] {
+  const scores = up === 'update' ? updateScores(inputs, groups) : inputs.map(() => new Array<number>(groups).fill(0))
+  return inputs.map(({ weight }, place) => scores[place]!.map(score => score / upTemperature + Math.log(weight)))
+}
+
+/** Whether attention on the way up comes from sketches alone, and can so be computed again by anyone. */
+export const isSketched = ({ up }: UpOptions): boolean => up === 'update' || up === 'mean' || up === 'uniform'
+
+function updateScores(inputs: SketchedInput[], groups: number): number[][] {
+  const sketches = inputs.map(({ sketches: bytes }) => readSketch(bytes))
+  const query = new Float64Array(groups * sketchBuckets)
+  for (const sketch of sketches) {
+    const length = norm(sketch)
+    if (length > 0) for (let place = 0; place < query.length; place++) query[place]! += sketch[place]! / length
+  }
+  return sketches.map(sketch =>
+    Array.from({ length: groups }, (_, group) => {
+      const range = [group * sketchBuckets, (group + 1) * sketchBuckets] as const
+      return cosine(query.subarray(...range), sketch.subarray(...range))
+    })
+  )
+}
+
+type Floats = Float32Array | Float64Array
+
+const norm = (vector: Floats): number => Math.sqrt(dot(vector, vector))
+
+function dot(left: Floats, right: Floats): number {
+  let sum = 0
+  for (let place = 0; place < left.length; place++) sum += left[place]! * right[place]!
+  return sum
+}
+
+/** 0 where a side is 0. */
+function cosine(left: Floats, right: Floats): number {
+  const lengths = norm(left) * norm(right)
+  return lengths > 0 ? dot(left, right) / lengths : 0
+}

@@ -1,0 +1,11 @@
+/** Engines by name. An engine's runtime is loaded when it is asked for, not before. */
+import type { Engine, EngineOptions } from './engine.ts'
+
+export async function createEngine(name: Engine['name'], options: EngineOptions): Promise<Engine> {
+  switch (name) {
+    case 'onnx':
+      return (await import('./onnx/onnx-engine.ts')).OnnxEngine.create(options)
+    case 'reference':
+      return new (await import('./reference.ts')).ReferenceEngine(options)
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * Builds an ONNX model, operator by operator (https://onnx.ai/onnx/repo-docs/IR.html; field numbers are those of onnx.proto).
+ *
+ * A value is a name. Shapes are known while the graph is built, so a wrong one fails here and not inside the runtime.
+ */
+import { float, integer, join, nested, string } from './protobuf.ts'
+
+export const dataTypes = { float: 1, int32: 6, int64: 7 } as const
+type DataType = keyof typeof dataTypes
+
+export type Attribute = number | number[] | { float: number }
+
+const opset = 17
+const irVersion = 8
+
+export class Graph {
+  readonly #nodes: Uint8Array[] = []
+  readonly #initializers: Uint8Array[] = []
+  readonly #inputs: Uint8Array[] = []
+  readonly #outputs: Uint8Array[] = []
+  readonly #constants = new Map<string, string>()
+  #count = 0
+
+  input(name: string, type: DataType, shape: number[]): string {
+    this.#inputs.push(valueInfo(name, type, shape))
+    return name
+  }
+
+  /** Names `value` as an output of the model. */
+  output(name: string, value: string, shape: number[]): void {
+    this.#emit('Identity', [value], {}, '', [name])
+    this.#outputs.push(valueInfo(name, 'float', shape))
+  }
+
+  constant(name: string, type: DataType, shape: number[], data: Float32Array | BigInt64Array): string {
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+    const dims = shape.map(size => integer(1, size))
+    this.#initializers.push(join([...dims, integer(2, dataTypes[type]), string(8, name), nested(9, bytes)]))
+    return name
+  }
+
+  /** A scalar, made once. */
+  scalar(value: number): string {
+    const name = `scalar ${value}`
+    if (!this.#constants.has(name)) this.#constants.set(name, this.constant(name, 'float', [], Float32Array.of(value)))
+    return name
+  }
+
+  /** A list of whole numbers, made once: shapes and axes. */
+  integers(values: number[]): string {
+    const name = `integers ${values}`
+    if (!this.#constants.has(name))
+      this.#constants.set(name, this.constant(name, 'int64', [values.length], BigInt64Array.from(values.map(BigInt))))
+    return name
+  }
+
+  /** One operator with one result. */
+  op(type: string, inputs: string[], attributes: Record<string, Attribute> = {}): string {
+    const result = this.#name()
+    this.#emit(type, inputs, attributes, '', [result])
+    return result
+  }
+
+  /** One of onnxruntime's own operators (https://onnxruntime.ai/docs/reference/operators/ContribOperators.html). */
+  runtimeOp(type: string, inputs: string[], attributes: Record<string, Attribute> = {}): string {
+    const result = this.#name()
+    this.#emit(type, inputs, attributes, 'com.microsoft', [result])
+    return result
+  }
+
+  /** One operator with two results. */
+  pair(type: string, inputs: string[], attributes: Record<string, Attribute>): [string, string] {
+    const results: [string, string] = [this.#name(), this.#name()]
+    this.#emit(type, inputs, attributes, '', results)
+    return results
+  }
+
+  /** The model's bytes. */
+  model(): Uint8Array {
+    const graph = join([
+      ...this.#nodes.map(node => nested(1, node)),
+      string(2, 'worldlm'),
+      ...this.#initializers.map(tensor => nested(5, tensor)),
+      ...this.#inputs.map(info => nested(11, info)),
+      ...this.#outputs.map(info => nested(12, info))
+    ])
+    const imports = [join([string(1, ''), integer(2, opset)]), join([string(1, 'com.microsoft'), integer(2, 1)])]
+    return join([integer(1, irVersion), string(2, 'worldlm'), nested(7, graph), ...imports.map(one => nested(8, one))])
+  }
+
+  #name(): string {
+    return `v${this.#count++}`
+  }
+
+  #emit(type: string, inputs: string[], attributes: Record<string, Attribute>, domain: string, outputs: string[]): void {
+    const named = Object.entries(attributes).map(([name, value]) => nested(5, attribute(name, value)))
+    this.#nodes.push(
+      join([
+        ...inputs.map(name => string(1, name)),
+        ...outputs.map(name => string(2, name)),
+        string(3, `${type} ${this.#nodes.length}`),
+        string(4, type),
+        ...named,
+        ...(domain === '' ? [] : [string(7, domain)])
+      ])
+    )
+  }
+}
+
+/** AttributeProto: type 1 float, 2 int, 7 ints. */
+function attribute(name: string, value: Attribute): Uint8Array {
+  if (Array.isArray(value)) return join([string(1, name), ...value.map(one => integer(8, one)), integer(20, 7)])
+  if (typeof value === 'object') return join([string(1, name), float(2, value.float), integer(20, 1)])
+  return join([string(1, name), integer(3, value), integer(20, 2)])
+}
+
+function valueInfo(name: string, type: DataType, shape: number[]): Uint8Array {
+  const dims = join(shape.map(size => nested(1, integer(1, size))))
+  const tensor = join([integer(1, dataTypes[type]), nested(2, dims)])
+  return join([string(1, name), nested(2, nested(1, tensor))])
+}

@@ -1,0 +1,332 @@
+/**
+ * One training step as one ONNX graph: forward, loss, and the backward pass derived by hand.
+ *
+ * Shapes on every line. N = B·T tokens, time-major: row t·B + b. d width, h hidden, H heads, e = d/H, V vocabulary.
+ * Heads are split by a reshape alone, [N, d] → [T, B, H, e]: FusedMatMul's transBatch reads it as [B, H, T, e] in place.
+ *
+ * Three gradients are left to kernels outside (adam.as.ts), because ScatterND races with itself on two threads:
+ * the embedding's is `d.embedding` + scatter(inputs, `d.embedded`) + scatter(targets, `d.targets`).
+ */
+import type { ModelConfig } from '../../model/layout.ts'
+import { Graph } from './graph.ts'
+
+/** What the backward pass of a block needs of its forward pass. */
+interface Saved {
+  /** Residual stream before the block [N, d], and between its halves. */
+  x: string
+  middle: string
+  attentionNorm: Normed
+  feedForwardNorm: Normed
+  /** [T, B, H, e] */
+  q: string
+  k: string
+  v: string
+  /** softmax(QKᵀ/√e) [B, H, T, T] */
+  attention: string
+  /** Attention's output [N, d], before its projection. */
+  mixed: string
+  /** [N, h] */
+  gate: string
+  up: string
+  silu: string
+  product: string
+}
+interface Normed {
+  /** [N, d] */
+  y: string
+  /** 1/√(mean x² + ε), [N, 1] */
+  inverse: string
+}
+
+/** @param batch - windows B. Inputs: `inputs` [N] int32, `targets` [N, 1] int64, each tensor by name. */
+export function buildStepGraph(config: ModelConfig, batch: number): Uint8Array {
+  const builder = new StepGraph(config, batch)
+  const forward = builder.forward()
+  builder.backward(forward)
+  return builder.graph.model()
+}
+
+/** The forward pass alone. Output: `nll` [N, 1]. */
+export function buildEvaluationGraph(config: ModelConfig, batch: number): Uint8Array {
+  const builder = new StepGraph(config, batch)
+  builder.evaluation()
+  return builder.graph.model()
+}
+
+interface Forward {
+  saved: Saved[]
+  /** Residual stream after the last block [N, d]. */
+  x: string
+  final: Normed
+  /** softmax of the logits [N, V] */
+  p: string
+}
+
+class StepGraph {
+  readonly graph = new Graph()
+  readonly #config: ModelConfig
+  readonly #batch: number
+  readonly #tokens: number
+  readonly #headWidth: number
+  readonly #transposed = new Map<string, string>()
+
+  constructor(config: ModelConfig, batch: number) {
+    this.#config = config
+    this.#batch = batch
+    this.#tokens = batch * config.context
+    this.#headWidth = config.width / config.heads
+    this.#declareInputs()
+    this.#declareTables()
+  }
+
+  forward(): Forward {
+    const { graph } = this
+    const { layers } = this.#config
+    let x = graph.op('Gather', ['embedding', 'inputs'], { axis: 0 }) //                          [N, d]
+    const saved: Saved[] = []
+    for (let block = 0; block < layers; block++) {
+      const one = this.#block(`blocks.${block}`, x)
+      saved.push(one.saved)
+      x = one.x
+    }
+    const final = this.#norm(x, 'finalNorm') //                                                  [N, d]
+    const logits = this.#gemm(final.y, 'embedding', { transB: 1 }) //                            [N, V], the head is tied
+    const p = graph.op('Softmax', [logits], { axis: -1 }) //                                     [N, V]
+    const nll = this.#nll(p) //                                                                  [N, 1]
+    graph.output('loss', graph.op('ReduceMean', [nll], { keepdims: 0 }), [])
+    return { saved, x, final, p }
+  }
+
+  evaluation(): void {
+    const { graph } = this
+    let x = graph.op('Gather', ['embedding', 'inputs'], { axis: 0 }) //                          [N, d]
+    for (let block = 0; block < this.#config.layers; block++) x = this.#block(`blocks.${block}`, x).x
+    const logits = this.#gemm(this.#norm(x, 'finalNorm').y, 'embedding', { transB: 1 }) //       [N, V]
+    const nll = this.#nll(graph.op('Softmax', [logits], { axis: -1 })) //                        [N, 1]
+    graph.output('nll', nll, [this.#tokens, 1])
+  }
+
+  backward({ saved, x, final, p }: Forward): void {
+    const { graph } = this
+    const { width: d } = this.#config
+    const perToken = 1 / this.#tokens
+    // Logits: dL/dlogits = (p − onehot(target))/N. Its products with the embedding need no onehot: a row is gathered or scattered.
+    const spread = this.#fused(p, 'embedding', { alpha: { float: perToken } }) //                 [N, d]
+    const targets = graph.op('Reshape', ['targets', graph.integers([-1])]) //                     [N]
+    const wanted = this.#times(graph.op('Gather', ['embedding', targets], { axis: 0 }), graph.scalar(perToken))
+    const dFinal = graph.op('Sub', [spread, wanted]) //                                           [N, d]
+    const scaled = this.#times(final.y, graph.scalar(perToken)) //                                [N, d]
+    graph.output('d.embedding', graph.op('MatMul', [this.#transpose(p), scaled]), [this.#config.vocabulary, d])
+    graph.output('d.targets', graph.op('Neg', [scaled]), [this.#tokens, d])
+    let dx = this.#normBackward(dFinal, x, final, 'finalNorm', null) //                           [N, d]
+    for (let block = this.#config.layers - 1; block >= 0; block--)
+      dx = this.#blockBackward(`blocks.${block}`, saved[block]!, dx)
+    graph.output('d.embedded', dx, [this.#tokens, d])
+  }
+
+  // ── a block ──
+
+  #block(name: string, x: string): { x: string; saved: Saved } {
+    const { graph } = this
+    const attentionNorm = this.#norm(x, `${name}.attentionNorm`) //                               [N, d]
+    const q = this.#heads(this.#rotate(graph.op('MatMul', [attentionNorm.y, `${name}.query`]), 'sin')) // [T, B, H, e]
+    const k = this.#heads(this.#rotate(graph.op('MatMul', [attentionNorm.y, `${name}.key`]), 'sin')) //   [T, B, H, e]
+    const v = this.#heads(graph.op('MatMul', [attentionNorm.y, `${name}.value`])) //              [T, B, H, e]
+    const alpha = { float: 1 / Math.sqrt(this.#headWidth) }
+    const scores = this.#fused(q, k, { transBatchA: 1, transBatchB: 1, transB: 1, alpha }) //     [B, H, T, T]
+    const attention = graph.op('Softmax', [graph.op('Add', [scores, 'mask'])], { axis: -1 }) //   [B, H, T, T]
+    const mixed = this.#rows(this.#fused(attention, v, { transBatchB: 1 })) //                    [N, d]
+    const middle = this.#gemm(mixed, `${name}.output`, {}, x) //                                  [N, d], the residual added
+    const feedForwardNorm = this.#norm(middle, `${name}.feedForwardNorm`) //                      [N, d]
+    const gate = graph.op('MatMul', [feedForwardNorm.y, `${name}.gate`]) //                       [N, h]
+    const up = graph.op('MatMul', [feedForwardNorm.y, `${name}.up`]) //                           [N, h]
+    const silu = graph.runtimeOp('QuickGelu', [gate], { alpha: { float: 1 } }) //                 [N, h], x·σ(x)
+    const product = this.#times(silu, up) //                                                      [N, h]
+    const out = this.#gemm(product, `${name}.down`, {}, middle) //                                [N, d], the residual added
+    return { x: out, saved: { x, middle, attentionNorm, feedForwardNorm, q, k, v, attention, mixed, gate, up, silu, product } }
+  }
+
+  /** @param dy - gradient after the block [N, d]. @returns the gradient before it [N, d]. */
+  #blockBackward(name: string, saved: Saved, dy: string): string {
+    const middle = this.#feedForwardBackward(name, saved, dy)
+    return this.#attentionBackward(name, saved, middle)
+  }
+
+  #feedForwardBackward(name: string, saved: Saved, dy: string): string {
+    const { graph } = this
+    const dProduct = this.#gemm(dy, `${name}.down`, { transB: 1 }) //                             [N, h]
+    this.#weight(`${name}.down`, saved.product, dy)
+    const dUp = this.#times(dProduct, saved.silu) //                                              [N, h]
+    const sigma = graph.op('Sigmoid', [saved.gate]) //                                            [N, h]
+    // silu′ = σ + silu·(1 − σ) = σ + (silu − silu·σ)
+    const slope = graph.op('Add', [graph.op('Sub', [saved.silu, this.#times(saved.silu, sigma)]), sigma]) // [N, h]
+    const dGate = this.#times(this.#times(dProduct, saved.up), slope) //                          [N, h]
+    this.#weight(`${name}.gate`, saved.feedForwardNorm.y, dGate)
+    this.#weight(`${name}.up`, saved.feedForwardNorm.y, dUp)
+    const dNorm = this.#gemm(dGate, `${name}.gate`, { transB: 1 }, this.#gemm(dUp, `${name}.up`, { transB: 1 })) // [N, d]
+    return this.#normBackward(dNorm, saved.middle, saved.feedForwardNorm, `${name}.feedForwardNorm`, dy) // [N, d]
+  }
+
+  #attentionBackward(name: string, saved: Saved, dy: string): string {
+    const { graph } = this
+    const { heads: H, context: T } = this.#config
+    const dMixed = this.#gemm(dy, `${name}.output`, { transB: 1 }) //                             [N, d]
+    this.#weight(`${name}.output`, saved.mixed, dy)
+    // softmax′ needs Σ_j dP·P of each row, which is Σ over the head's width of dMixed·mixed (Dao et al. 2022, §3.1).
+    const products = graph.op('Reshape', [
+      this.#times(dMixed, saved.mixed),
+      graph.integers([T, this.#batch, H, this.#headWidth])
+    ])
+    const sums = graph.op('ReduceSum', [products, graph.integers([3])], { keepdims: 0 }) //       [T, B, H]
+    const row = graph.op('Reshape', [
+      graph.op('Transpose', [sums], { perm: [1, 2, 0] }),
+      graph.integers([this.#batch, H, T, 1])
+    ])
+    const dHeads = this.#heads(dMixed) //                                                         [T, B, H, e]
+    const dAttention = this.#fused(dHeads, saved.v, { transBatchA: 1, transBatchB: 1, transB: 1 }) // [B, H, T, T]
+    const dScores = this.#times(saved.attention, graph.op('Sub', [dAttention, row])) //           [B, H, T, T]
+    const alpha = { float: 1 / Math.sqrt(this.#headWidth) }
+    const dV = this.#rows(this.#fused(saved.attention, dHeads, { transA: 1, transBatchB: 1 })) // [N, d]
+    const dQ = this.#rotate(this.#rows(this.#fused(dScores, saved.k, { transBatchB: 1, alpha })), 'minusSin') // [N, d]
+    const dK = this.#rotate(this.#rows(this.#fused(dScores, saved.q, { transA: 1, transBatchB: 1, alpha })), 'minusSin') // [N, d]
+    this.#weight(`${name}.query`, saved.attentionNorm.y, dQ)
+    this.#weight(`${name}.key`, saved.attentionNorm.y, dK)
+    this.#weight(`${name}.value`, saved.attentionNorm.y, dV)
+    const fromQ = this.#gemm(dQ, `${name}.query`, { transB: 1 }) //                               [N, d]
+    const fromK = this.#gemm(dK, `${name}.key`, { transB: 1 }, fromQ) //                          [N, d]
+    const dNorm = this.#gemm(dV, `${name}.value`, { transB: 1 }, fromK) //                        [N, d]
+    return this.#normBackward(dNorm, saved.x, saved.attentionNorm, `${name}.attentionNorm`, dy) // [N, d]
+  }
+
+  // ── parts ──
+
+  /** RMSNorm (Zhang and Sennrich 2019). @returns y = x·inverse·weight [N, d] and inverse [N, 1]. */
+  #norm(x: string, weight: string): Normed {
+    const [y, inverse] = this.graph.pair('SimplifiedLayerNormalization', [x, weight], {
+      axis: -1,
+      epsilon: { float: this.#config.normEpsilon }
+    })
+    return { y, inverse }
+  }
+
+  /** @param dy - gradient of the norm's output [N, d]. @param residual - gradient that flows past it [N, d]. @returns [N, d] */
+  #normBackward(dy: string, x: string, { inverse }: Normed, weight: string, residual: string | null): string {
+    const { graph } = this
+    const { width: d } = this.#config
+    const products = this.#times(dy, x) //                                                        [N, d]
+    const dWeight = this.#fused(inverse, products, { transA: 1 }) //                              [1, d]
+    graph.output(`d.${weight}`, graph.op('Reshape', [dWeight, graph.integers([d])]), [d])
+    const dots = graph.op('MatMul', [products, graph.op('Reshape', [weight, graph.integers([d, 1])])]) // [N, 1], Σ dy·w·x
+    const cubed = this.#times(this.#times(inverse, inverse), inverse) //                          [N, 1]
+    const pull = this.#times(this.#times(dots, cubed), graph.scalar(1 / d)) //                    [N, 1]
+    const direct = this.#times(this.#times(dy, weight), inverse) //                               [N, d]
+    const dx = graph.op('Sub', [direct, this.#times(x, pull)]) //                                 [N, d]
+    return residual === null ? dx : graph.op('Add', [dx, residual])
+  }
+
+  /** Gradient of a matrix: Xᵀ·dY. Explicit transposes beat Gemm's transA here, and X's is shared by all its matrices. */
+  #weight(name: string, x: string, dy: string): void {
+    const { width: d, hidden: h } = this.#config
+    const shape = name.endsWith('down') ? [h, d] : /gate$|up$/.test(name) ? [d, h] : [d, d]
+    this.graph.output(`d.${name}`, this.graph.op('MatMul', [this.#transpose(x), dy]), shape)
+  }
+
+  #transpose(x: string): string {
+    const known = this.#transposed.get(x)
+    if (known !== undefined) return known
+    const made = this.graph.op('Transpose', [x], { perm: [1, 0] })
+    this.#transposed.set(x, made)
+    return made
+  }
+
+  /** −ln p(target) [N, 1]. p is kept off 0, where its logarithm has no end: 85 nats are enough to say "impossible". */
+  #nll(p: string): string {
+    const { graph } = this
+    const chosen = graph.op('GatherElements', [p, 'targets'], { axis: 1 }) //                     [N, 1]
+    return graph.op('Neg', [graph.op('Log', [graph.op('Max', [chosen, graph.scalar(1e-37)])])])
+  }
+
+  /** RoPE (Su et al. 2021), halves of a head's width paired; its backward pass turns the other way. [N, d] → [N, d] */
+  #rotate(x: string, sine: 'sin' | 'minusSin'): string {
+    const { graph } = this
+    const { context: T, width: d, heads } = this.#config
+    const cube = graph.op('Reshape', [x, graph.integers([T, this.#batch, d])])
+    const turned = graph.runtimeOp('RotaryEmbedding', [cube, 'positions', 'cos', sine], { num_heads: heads, interleaved: 0 })
+    return graph.op('Reshape', [turned, graph.integers([this.#tokens, d])])
+  }
+
+  /** [N, d] → [T, B, H, e], a view. */
+  #heads(x: string): string {
+    return this.graph.op('Reshape', [
+      x,
+      this.graph.integers([this.#config.context, this.#batch, this.#config.heads, this.#headWidth])
+    ])
+  }
+
+  /** [B, H, T, e] → [N, d]. */
+  #rows(x: string): string {
+    const timeMajor = this.graph.op('Transpose', [x], { perm: [2, 0, 1, 3] }) //                  [T, B, H, e]
+    return this.graph.op('Reshape', [timeMajor, this.graph.integers([this.#tokens, this.#config.width])])
+  }
+
+  #times(a: string, b: string): string {
+    return this.graph.op('Mul', [a, b])
+  }
+
+  #fused(a: string, b: string, attributes: Record<string, number | { float: number }>): string {
+    return this.graph.runtimeOp('FusedMatMul', [a, b], attributes)
+  }
+
+  /** a·b (+ c). */
+  #gemm(a: string, b: string, attributes: { transB?: number }, c?: string): string {
+    return this.graph.op('Gemm', c === undefined ? [a, b] : [a, b, c], attributes)
+  }
+
+  #declareInputs(): void {
+    const { graph } = this
+    const { layers, width: d, hidden: h, vocabulary } = this.#config
+    graph.input('inputs', 'int32', [this.#tokens])
+    graph.input('targets', 'int64', [this.#tokens, 1])
+    graph.input('embedding', 'float', [vocabulary, d])
+    for (let block = 0; block < layers; block++) {
+      const name = `blocks.${block}`
+      graph.input(`${name}.attentionNorm`, 'float', [d])
+      for (const matrix of ['query', 'key', 'value', 'output']) graph.input(`${name}.${matrix}`, 'float', [d, d])
+      graph.input(`${name}.feedForwardNorm`, 'float', [d])
+      graph.input(`${name}.gate`, 'float', [d, h])
+      graph.input(`${name}.up`, 'float', [d, h])
+      graph.input(`${name}.down`, 'float', [h, d])
+    }
+    graph.input('finalNorm', 'float', [d])
+  }
+
+  /** Positions, RoPE's turns, and the causal mask. */
+  #declareTables(): void {
+    const { graph } = this
+    const { context: T, ropeBase } = this.#config
+    const half = this.#headWidth / 2
+    const angle = (place: number) => Math.floor(place / half) / ropeBase ** ((2 * (place % half)) / this.#headWidth)
+    const table = (turn: (angle: number) => number) => Float32Array.from({ length: T * half }, (_, place) => turn(angle(place)))
+    graph.constant('cos', 'float', [T, half], table(Math.cos))
+    graph.constant('sin', 'float', [T, half], table(Math.sin))
+    graph.constant(
+      'minusSin',
+      'float',
+      [T, half],
+      table(value => -Math.sin(value))
+    )
+    graph.constant(
+      'positions',
+      'int64',
+      [T, this.#batch],
+      BigInt64Array.from({ length: this.#tokens }, (_, place) => BigInt(Math.floor(place / this.#batch)))
+    )
+    const future = (place: number) => (place % T > Math.floor(place / T) ? -1e9 : 0)
+    graph.constant(
+      'mask',
+      'float',
+      [1, 1, T, T],
+      Float32Array.from({ length: T * T }, (_, place) => future(place))
+    )
+  }
+}

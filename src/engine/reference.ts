@@ -1,0 +1,173 @@
+/**
+ * The `reference` engine: the model as plain loops in 64-bit numbers, forward and backward. Slow, and the oracle of every other engine;
+ * it is held to finite differences itself. Read it next to onnx/step-graph.ts.
+ */
+import { WorldlmError } from '../errors.ts'
+import { adamw, type Batch, type Engine, type EngineOptions, type OptimizerState } from './engine.ts'
+import {
+  type Block,
+  blockBackward,
+  blockForward,
+  type Matrix,
+  matmul,
+  normBackward,
+  normForward,
+  transposed
+} from './reference-block.ts'
+
+export class ReferenceEngine implements Engine {
+  readonly name = 'reference'
+  readonly options: EngineOptions
+  #parameters: Float32Array
+  #first: Float32Array
+  #second: Float32Array
+  #steps = 0
+
+  constructor(options: EngineOptions) {
+    this.options = options
+    this.#parameters = new Float32Array(options.layout.floats)
+    this.#first = new Float32Array(options.layout.floats)
+    this.#second = new Float32Array(options.layout.floats)
+  }
+
+  async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
+    this.#parameters = Float32Array.from(parameters)
+    this.#first = Float32Array.from(optimizer?.first ?? new Float32Array(parameters.length))
+    this.#second = Float32Array.from(optimizer?.second ?? new Float32Array(parameters.length))
+    this.#steps = optimizer?.step ?? 0
+  }
+
+  async step(batch: Batch, learningRate: number): Promise<number> {
+    const { loss, gradient } = this.#backward(batch)
+    const { layout, gradientClip, weightDecay } = this.options
+    const norm = Math.sqrt(gradient.reduce((sum, value) => sum + value * value, 0))
+    if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
+      throw new WorldlmError(
+        'ENGINE_DIVERGED',
+        `step ${this.#steps + 1}: the loss is ${loss}, the gradient’s norm ${norm}`,
+        'Lower algorithm.learningRate, or check the text for what is no text.'
+      )
+    }
+    const scale = gradientClip > 0 ? Math.min(1, gradientClip / (norm + 1e-6)) : 1
+    const step = ++this.#steps
+    for (const { shape, offset, floats } of layout.tensors) {
+      const decay = shape.length > 1 ? 1 - learningRate * weightDecay : 1
+      for (let at = offset; at < offset + floats; at++) {
+        const g = gradient[at]! * scale
+        this.#first[at] = adamw.beta1 * this.#first[at]! + (1 - adamw.beta1) * g
+        this.#second[at] = adamw.beta2 * this.#second[at]! + (1 - adamw.beta2) * g * g
+        const m = this.#first[at]! / (1 - adamw.beta1 ** step)
+        const v = this.#second[at]! / (1 - adamw.beta2 ** step)
+        this.#parameters[at] = this.#parameters[at]! * decay - (learningRate * m) / (Math.sqrt(v) + adamw.epsilon)
+      }
+    }
+    return loss
+  }
+
+  async gradient(batch: Batch): Promise<{ loss: number; gradient: Float32Array }> {
+    const { loss, gradient } = this.#backward(batch)
+    return { loss, gradient: Float32Array.from(gradient) }
+  }
+
+  async evaluate(batch: Batch): Promise<Float32Array> {
+    const { context } = this.options.layout.config
+    const windows = batch.inputs.length / context
+    return Float32Array.from(Array.from({ length: windows }, (_, window) => [...this.#forward(batch, window).nll]).flat())
+  }
+
+  async read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }> {
+    const optimizer = { first: this.#first.slice(), second: this.#second.slice(), step: this.#steps }
+    return { parameters: this.#parameters.slice(), optimizer }
+  }
+
+  async dispose(): Promise<void> {}
+
+  #tensor(name: string): Matrix {
+    const tensor = this.options.layout.tensors.find(one => one.name === name)!
+    const [rows, columns] = tensor.shape.length > 1 ? (tensor.shape as [number, number]) : [1, tensor.floats]
+    return { rows, columns, data: Float64Array.from(this.#parameters.subarray(tensor.offset, tensor.offset + tensor.floats)) }
+  }
+
+  #block(block: number): Block {
+    const of = (name: string) => this.#tensor(`blocks.${block}.${name}`)
+    const [attentionNorm, query, key, value, output] = [of('attentionNorm'), of('query'), of('key'), of('value'), of('output')]
+    return {
+      attentionNorm,
+      query,
+      key,
+      value,
+      output,
+      feedForwardNorm: of('feedForwardNorm'),
+      gate: of('gate'),
+      up: of('up'),
+      down: of('down')
+    }
+  }
+
+  /** One window. All matrices have a row a token: [T, ·]. */
+  #forward({ inputs, targets }: Batch, window: number) {
+    const { config } = this.options.layout
+    const { context: T, width: d } = config
+    const tokens = inputs.subarray(window * T, (window + 1) * T)
+    const wanted = targets.subarray(window * T, (window + 1) * T)
+    const embedding = this.#tensor('embedding')
+    let x: Matrix = { rows: T, columns: d, data: new Float64Array(T * d) }
+    for (const [row, token] of tokens.entries()) x.data.set(embedding.data.subarray(token * d, (token + 1) * d), row * d)
+    const blocks = Array.from({ length: config.layers }, (_, block) => {
+      const done = blockForward(this.#block(block), x, config)
+      x = done.out
+      return done
+    })
+    const final = normForward(x, this.#tensor('finalNorm'), config.normEpsilon)
+    const logits = matmul(final.y, transposed(embedding))
+    const p = logits.data.slice()
+    const nll = Float64Array.from(wanted, (target, row) =>
+      softmaxRow(p.subarray(row * logits.columns, (row + 1) * logits.columns), target)
+    )
+    return { tokens, wanted, embedding, blocks, x, final, p: { ...logits, data: p }, nll }
+  }
+
+  #backward(batch: Batch): { loss: number; gradient: Float64Array } {
+    const { layout } = this.options
+    const { config } = layout
+    const windows = batch.inputs.length / config.context
+    const gradient = new Float64Array(layout.floats)
+    const add = (name: string, values: Float64Array) => {
+      const { offset } = layout.tensors.find(one => one.name === name)!
+      for (let at = 0; at < values.length; at++) gradient[offset + at]! += values[at]!
+    }
+    let loss = 0
+    for (let window = 0; window < windows; window++) {
+      const { tokens, wanted, embedding, blocks, x, final, p, nll } = this.#forward(batch, window)
+      loss += nll.reduce((sum, value) => sum + value, 0) / batch.inputs.length
+      const dLogits: Matrix = { ...p, data: p.data.map(value => value / batch.inputs.length) }
+      for (const [row, target] of wanted.entries()) dLogits.data[row * p.columns + target]! -= 1 / batch.inputs.length
+      add('embedding', matmul(transposed(dLogits), final.y).data)
+      const out = normBackward(matmul(dLogits, embedding), x, final, this.#tensor('finalNorm'))
+      add('finalNorm', out.dWeight)
+      let dx = out.dx
+      for (let block = config.layers - 1; block >= 0; block--) {
+        const back = blockBackward(this.#block(block), blocks[block]!, dx, config)
+        for (const [name, values] of Object.entries(back.weights)) add(`blocks.${block}.${name}`, values)
+        dx = back.dx
+      }
+      const rows = new Float64Array(embedding.data.length)
+      for (const [row, token] of tokens.entries()) {
+        for (let column = 0; column < config.width; column++)
+          rows[token * config.width + column]! += dx.data[row * config.width + column]!
+      }
+      add('embedding', rows)
+    }
+    return { loss, gradient }
+  }
+}
+
+/** softmax in place. @returns −ln p(target), from the logits, which a p of 0 would lose. */
+function softmaxRow(row: Float64Array, target: number): number {
+  const maximum = row.reduce((most, value) => Math.max(most, value), -Infinity)
+  const chosen = row[target]!
+  let total = 0
+  for (let place = 0; place < row.length; place++) total += row[place] = Math.exp(row[place]! - maximum)
+  for (let place = 0; place < row.length; place++) row[place]! /= total
+  return maximum + Math.log(total) - chosen
+}

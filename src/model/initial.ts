@@ -1,0 +1,21 @@
+/** The parameters that a whole tree of federations begins with: from one seed, the same everywhere. */
+import { Random } from '../math/random.ts'
+import type { Layout } from './layout.ts'
+
+/**
+ * Normal numbers of deviation 0.02; projections back into the residual stream 0.02/√(2L), so that its variance does not grow with
+ * depth (Radford et al. 2019, §2.3); norms 1. @returns shape [layout.floats].
+ */
+export function initialParameters(layout: Layout, seed: number): Float32Array<ArrayBuffer> {
+  const parameters = new Float32Array(layout.floats)
+  const random = new Random(`initial/${seed}`)
+  const back = 0.02 / Math.sqrt(2 * layout.config.layers)
+  for (const { name, shape, offset, floats } of layout.tensors) {
+    if (shape.length === 1) parameters.fill(1, offset, offset + floats)
+    else {
+      const deviation = /\.(output|down)$/.test(name) ? back : 0.02
+      for (let place = offset; place < offset + floats; place++) parameters[place] = random.normal() * deviation
+    }
+  }
+  return parameters
+}

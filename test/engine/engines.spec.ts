@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict'
+import { createEngine } from '../../src/engine/create.ts'
+import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
+import type { ModelConfig } from '../../src/model/layout.ts'
+import { engineOptions, randomBatch, testParameters } from './models.ts'
+
+/** ‖a − b‖ / ‖b‖ */
+function distance(a: Float32Array, b: Float32Array): number {
+  let difference = 0
+  let length = 0
+  for (let place = 0; place < b.length; place++) {
+    difference += (a[place]! - b[place]!) ** 2
+    length += b[place]! ** 2
+  }
+  return Math.sqrt(difference / length)
+}
+
+async function withEngine<Result>(name: Engine['name'], options: EngineOptions, use: (engine: Engine) => Promise<Result>): Promise<Result> {
+  const engine = await createEngine(name, options)
+  try {
+    return await use(engine)
+  } finally {
+    await engine.dispose()
+  }
+}
+
+const gradientOf = (name: Engine['name'], options: EngineOptions, seed: number) =>
+  withEngine(name, options, async engine => {
+    await engine.load(testParameters(options, seed))
+    return engine.gradient(randomBatch(options, seed))
+  })
+
+describe('the reference engine', () => {
+  it('has the gradient that finite differences have, in every tensor', async () => {
+    const options = engineOptions()
+    const parameters = testParameters(options, 1)
+    const batch = randomBatch(options, 1)
+    const engine = await createEngine('reference', options)
+    await engine.load(parameters)
+    const { gradient } = await engine.gradient(batch)
+    const lossAt = async (place: number, step: number) => {
+      const moved = parameters.slice()
+      moved[place]! += step
+      await engine.load(moved)
+      return { loss: (await engine.gradient(batch)).loss, at: moved[place]! }
+    }
+    for (const { name, offset, floats } of options.layout.tensors) {
+      // The largest component of each tensor: there the difference stands out of the rounding of 32-bit parameters.
+      let place = offset
+      for (let at = offset; at < offset + floats; at++) if (Math.abs(gradient[at]!) > Math.abs(gradient[place]!)) place = at
+      const [after, before] = [await lossAt(place, 1e-3), await lossAt(place, -1e-3)]
+      const slope = (after.loss - before.loss) / (after.at - before.at)
+      assert.ok(Math.abs(slope - gradient[place]!) < 1e-4 * Math.abs(slope) + 1e-7, `${name}: ${gradient[place]} where differences give ${slope}`)
+    }
+  })
+})
+
+const shapes: { why: string; config: Partial<ModelConfig>; batch: number }[] = [
+  { why: 'two heads, two windows', config: {}, batch: 2 },
+  { why: 'one window, one head, one layer', config: { heads: 1, layers: 1 }, batch: 1 },
+  { why: 'an odd context, a vocabulary that is no multiple of 4', config: { context: 7, vocabulary: 23 }, batch: 3 },
+  { why: 'wider than long', config: { width: 64, hidden: 96, heads: 4, context: 4, vocabulary: 50 }, batch: 2 }
+]
+
+describe('the onnx engine', () => {
+  for (const [seed, { why, config, batch }] of shapes.entries()) {
+    for (const threads of [1, 2]) {
+      it(`agrees with the reference to 1e-5 on every tensor's gradient: ${why}, ${threads} thread(s)`, async () => {
+        const options = engineOptions(config, { batch, threads })
+        const [mine, oracle] = [await gradientOf('onnx', options, seed), await gradientOf('reference', options, seed)]
+        assert.ok(Math.abs(mine.loss - oracle.loss) < 1e-5 * oracle.loss)
+        for (const { name, offset, floats } of options.layout.tensors) {
+          const error = distance(mine.gradient.subarray(offset, offset + floats), oracle.gradient.subarray(offset, offset + floats))
+          assert.ok(error < 1e-5, `${name}: ${error}`)
+        }
+      })
+    }
+  }
+
+  it('takes the steps of AdamW that the reference takes, with and without clipping', async () => {
+    for (const gradientClip of [0, 0.5]) {
+      const options = engineOptions({}, { gradientClip })
+      const run = (name: Engine['name']) =>
+        withEngine(name, options, async engine => {
+          await engine.load(testParameters(options, 3))
+          const losses: number[] = []
+          for (let step = 0; step < 8; step++) losses.push(await engine.step(randomBatch(options, step), 0.01))
+          return { losses, ...(await engine.read()) }
+        })
+      const [mine, oracle] = [await run('onnx'), await run('reference')]
+      assert.ok(distance(mine.parameters, oracle.parameters) < 2e-5, `parameters ${distance(mine.parameters, oracle.parameters)}`)
+      assert.ok(distance(mine.optimizer.second, oracle.optimizer.second) < 2e-5)
+      assert.equal(mine.optimizer.step, 8)
+      for (const [step, loss] of mine.losses.entries()) assert.ok(Math.abs(loss - oracle.losses[step]!) < 1e-4, `step ${step}`)
+    }
+  })
+})
+
+for (const name of ['onnx', 'reference'] as const) {
+  describe(`contract of an engine: ${name}`, () => {
+    it('gives equal bits for equal seeds, with one thread', async () => {
+      const options = engineOptions({}, { threads: 1 })
+      const run = () =>
+        withEngine(name, options, async engine => {
+          await engine.load(testParameters(options, 5))
+          for (let step = 0; step < 5; step++) await engine.step(randomBatch(options, step), 0.01)
+          return (await engine.read()).parameters
+        })
+      assert.deepEqual(await run(), await run())
+    })
+
+    it('goes on from what was read, bit for bit', async () => {
+      const options = engineOptions()
+      const straight = await withEngine(name, options, async engine => {
+        await engine.load(testParameters(options, 5))
+        for (let step = 0; step < 4; step++) await engine.step(randomBatch(options, step), 0.01)
+        return (await engine.read()).parameters
+      })
+      const half = await withEngine(name, options, async engine => {
+        await engine.load(testParameters(options, 5))
+        for (let step = 0; step < 2; step++) await engine.step(randomBatch(options, step), 0.01)
+        return engine.read()
+      })
+      const resumed = await withEngine(name, options, async engine => {
+        await engine.load(half.parameters, half.optimizer)
+        for (let step = 2; step < 4; step++) await engine.step(randomBatch(options, step), 0.01)
+        return (await engine.read()).parameters
+      })
+      assert.deepEqual(resumed, straight)
+    })
+
+    it('evaluates each token, as the loss of a step has it in the mean', async () => {
+      const options = engineOptions()
+      await withEngine(name, options, async engine => {
+        await engine.load(testParameters(options, 7))
+        const batch = randomBatch(options, 7)
+        const nll = await engine.evaluate(batch)
+        assert.equal(nll.length, batch.targets.length)
+        const mean = nll.reduce((sum, value) => sum + value, 0) / nll.length
+        assert.ok(Math.abs(mean - (await engine.step(batch, 0))) < 1e-5)
+      })
+    })
+
+    it('learns a batch by heart', async () => {
+      const options = engineOptions()
+      await withEngine(name, options, async engine => {
+        await engine.load(testParameters(options, 9))
+        const batch = randomBatch(options, 9)
+        const before = await engine.step(batch, 0.02)
+        for (let step = 0; step < 60; step++) await engine.step(batch, 0.02)
+        assert.ok((await engine.step(batch, 0.02)) < before / 3)
+      })
+    })
+
+    it('says so when training diverges, and names the step', async () => {
+      const options = engineOptions()
+      await withEngine(name, options, async engine => {
+        await engine.load(testParameters(options, 9).fill(Number.NaN))
+        await assert.rejects(engine.step(randomBatch(options, 1), 0.1), { code: 'ENGINE_DIVERGED', message: /step 1/ })
+      })
+    })
+  })
+}
