@@ -1,0 +1,135 @@
+/**
+ * Aggregation and mixing of whole models, away from the event loop: jobs for one worker thread, performed in order. Models come and go as
+ * files; what the numbers mean stands in src/aggregate.
+ */
+import { Worker } from 'node:worker_threads'
+import type { WeightScore } from '../aggregate/scores.ts'
+import { WorldlmError } from '../errors.ts'
+import type { Algorithm } from '../governance/charter.ts'
+import type { Layout } from '../model/layout.ts'
+
+export interface AggregateJob {
+  layout: Layout
+  algorithm: Algorithm
+  /** The federation's last model: B_F and K_F. */
+  previous: string
+  /** The initial model: reference of the score `cosine`. */
+  genesis: string
+  /** In order of member. */
+  inputs: { path: string; weight: number; sketches: Uint8Array; keysDistance: number }[]
+  /** At a root: state of the outer optimizer, read unless null, written where it has one. Null below a root. */
+  outer: { from: string | null; output: string } | null
+  /** Of the sketches. */
+  seed: number
+  output: string
+}
+export interface AggregateResult {
+  /** [inputs][groups] */
+  attention: number[][]
+  /** Of the federation's own previous K, where it is a candidate; else empty. */
+  ownAttention: number[]
+  /** Of the change of K. */
+  sketches: Uint8Array
+}
+export interface MixJob {
+  layout: Layout
+  backboneFrom: string
+  /** Logits: one a group. */
+  candidates: { path: string; logits: number[] }[]
+  output: string
+}
+export interface ScoreJob {
+  layout: Layout
+  query: string
+  candidates: string[]
+  score: WeightScore
+  reference: string
+}
+export type MixerJob =
+  | { do: 'inspect'; layout: Layout; path: string; reference: string }
+  | ({ do: 'aggregate' } & AggregateJob)
+  | { do: 'combine'; layout: Layout; backboneFrom: string; keysFrom: string; output: string }
+  | { do: 'difference'; layout: Layout; model: string; base: string; output: string; encoding: 'f32' | 'bf16' }
+  | ({ do: 'mix' } & MixJob)
+  | ({ do: 'score' } & ScoreJob)
+  | { do: 'sketch'; layout: Layout; after: string; before: string; seed: number }
+
+interface Reply {
+  id: number
+  result?: unknown
+  error?: { code: string; message: string; hint: string }
+}
+
+export class Mixer {
+  readonly #worker: Worker
+  readonly #waiting = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>()
+  #id = 0
+
+  constructor() {
+    this.#worker = new Worker(
+      new URL(import.meta.url.endsWith('.ts') ? './mixer-worker.ts' : './mixer-worker.js', import.meta.url)
+    )
+    this.#worker.unref()
+    this.#worker.on('message', (reply: Reply) => this.#settle(reply))
+    this.#worker.on('error', error => this.#fail(error))
+  }
+
+  /** Whether a model is whole and finite, and ‖K − K_reference‖ over all key layers. */
+  inspect(layout: Layout, path: string, reference: string): Promise<{ fault: string | null; keysDistance: number }> {
+    return this.#run({ do: 'inspect', layout, path, reference })
+  }
+
+  aggregate(job: AggregateJob): Promise<AggregateResult> {
+    return this.#run({ do: 'aggregate', ...job })
+  }
+
+  /** Writes a model with the backbone of one and the key layers of another. */
+  combine(layout: Layout, backboneFrom: string, keysFrom: string, output: string): Promise<void> {
+    return this.#run({ do: 'combine', layout, backboneFrom, keysFrom, output })
+  }
+
+  /** Writes ΔB of `model` against `base`, and K of `model`. */
+  difference(layout: Layout, model: string, base: string, output: string, encoding: 'f32' | 'bf16'): Promise<void> {
+    return this.#run({ do: 'difference', layout, model, base, output, encoding })
+  }
+
+  /** Writes K = Σ softmax(logits)·K_c a group, with the backbone of `backboneFrom`. @returns the weights, [candidates][groups]. */
+  mix(job: MixJob): Promise<number[][]> {
+    return this.#run({ do: 'mix', ...job })
+  }
+
+  /** @returns [candidates][groups] */
+  score(job: ScoreJob): Promise<number[][]> {
+    return this.#run({ do: 'score', ...job })
+  }
+
+  /** Count sketch of K_after − K_before. */
+  sketch(layout: Layout, after: string, before: string, seed: number): Promise<Uint8Array> {
+    return this.#run({ do: 'sketch', layout, after, before, seed })
+  }
+
+  async close(): Promise<void> {
+    await this.#worker.terminate()
+    this.#fail(new WorldlmError('MIXER_CLOSED', 'the mixer was closed', 'The node is stopping.'))
+  }
+
+  #run<Result>(job: MixerJob): Promise<Result> {
+    const id = this.#id++
+    return new Promise<Result>((resolve, reject) => {
+      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject })
+      this.#worker.postMessage({ id, job })
+    })
+  }
+
+  #settle({ id, result, error }: Reply): void {
+    const waiting = this.#waiting.get(id)
+    this.#waiting.delete(id)
+    if (error === undefined) waiting?.resolve(result)
+    else waiting?.reject(new WorldlmError(error.code, error.message, error.hint))
+  }
+
+  #fail(error: Error): void {
+    for (const { reject } of this.#waiting.values()) reject(error)
+    this.#waiting.clear()
+  }
+}
