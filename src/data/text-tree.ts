@@ -1,0 +1,203 @@
+/**
+ * The tree of text: federation/…/organization (docs/data.md). A leaf is a folder without subfolders; it holds `train.*` and `valid.*`, or
+ * only `train.*`, or any text files. Without `valid.*` the last 8 % of the text are set aside for validation.
+ *
+ * What cannot be trained on is refused by name before anything starts.
+ */
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { basename, extname, join, relative, resolve } from 'node:path'
+import { WorldlmError } from '../errors.ts'
+
+export interface OrganizationText {
+  /** From the root of the tree, with `/`. */
+  path: string
+  folder: string
+}
+
+export interface TextNeeds {
+  /** T: a validation window has T + 1 bytes. */
+  context: number
+  /** Kept-back slice, never trained on. */
+  keptBackBytes: number
+}
+
+export interface LoadedText {
+  train: Uint8Array
+  valid: Uint8Array
+}
+
+const extensions = new Set(['.txt', '.md'])
+const validShare = 0.08
+/** Deeper trees are links that lead back. */
+const depthMax = 16
+const nameRule = /^[\p{L}\p{N}][\p{L}\p{N}._ -]{0,79}$/u
+
+/** The organizations below `root`, sorted by path. @throws {WorldlmError} DATA_MISSING, DATA_EMPTY, DATA_MIXED, DATA_NAME, DATA_TOO_DEEP */
+export function readTree(root: string): OrganizationText[] {
+  const folder = resolve(root)
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw new WorldlmError(
+      'DATA_MISSING',
+      `${root} is not a folder`,
+      'Give the folder that holds the tree federation/…/organization.'
+    )
+  }
+  const found: OrganizationText[] = []
+  walk(folder, folder, found)
+  if (found.length === 0)
+    throw new WorldlmError(
+      'DATA_EMPTY',
+      `${root} holds no organization`,
+      'An organization is a folder with text files (.txt, .md) in it.'
+    )
+  const alone = found.find(({ path }) => path === '')
+  if (alone !== undefined)
+    throw new WorldlmError(
+      'DATA_EMPTY',
+      `${root} is one organization, not a tree of them`,
+      'Give the folder above it, with an organization a folder.'
+    )
+  return found.sort((left, right) => (left.path < right.path ? -1 : 1))
+}
+
+function walk(root: string, folder: string, found: OrganizationText[]): void {
+  const path = relative(root, folder).split(/[\\/]/).join('/')
+  if (path.split('/').length > depthMax)
+    throw new WorldlmError(
+      'DATA_TOO_DEEP',
+      `${path} lies more than ${depthMax} levels deep`,
+      'Look for a link that leads back into the tree.'
+    )
+  const names = readdirSync(folder)
+    .filter(name => !name.startsWith('.'))
+    .sort()
+  const folders = names.filter(name => statSync(join(folder, name), { throwIfNoEntry: false })?.isDirectory())
+  const files = names.filter(name => extensions.has(extname(name)) && !folders.includes(name))
+  const texts = folder === root ? files.filter(name => name.toLowerCase() !== 'readme.md') : files
+  if (folders.length > 0 && texts.length > 0) {
+    throw new WorldlmError(
+      'DATA_MIXED',
+      `${join(folder, texts[0]!)} lies beside folders`,
+      'A folder is an organization (text files only) or a federation (folders only): move the file.'
+    )
+  }
+  if (folders.length === 0) {
+    if (folder !== root && path !== '') checkName(path)
+    found.push({ path, folder })
+    return
+  }
+  for (const name of folders) walk(root, join(folder, name), found)
+}
+
+function checkName(path: string): void {
+  const odd = path.split('/').find(name => !nameRule.test(name))
+  if (odd === undefined) return
+  throw new WorldlmError(
+    'DATA_NAME',
+    `${JSON.stringify(odd)} in ${JSON.stringify(path)} is no name for a folder of the tree`,
+    'Use letters, digits, dots, dashes, underscores and spaces, at most 80.'
+  )
+}
+
+/** Reads one organization's text. @throws {WorldlmError} DATA_EMPTY, DATA_NOT_UTF8, DATA_TOO_SHORT, DATA_UNREADABLE */
+export function loadText({ path, folder }: OrganizationText, needs: TextNeeds): LoadedText {
+  const names = readdirSync(folder)
+    .filter(name => extensions.has(extname(name)) && !name.startsWith('.'))
+    .sort()
+  if (names.length === 0)
+    throw new WorldlmError(
+      'DATA_EMPTY',
+      `organization ${path} has no text file in ${folder}`,
+      'Put .txt or .md files there, or remove the folder.'
+    )
+  const read = (wanted: string[]) => joined(wanted.map(name => readText(path, join(folder, name))))
+  const trainNames = names.filter(name => basename(name, extname(name)) === 'train')
+  const validNames = names.filter(name => basename(name, extname(name)) === 'valid')
+  const text = read(trainNames.length > 0 ? trainNames : names.filter(name => !validNames.includes(name)))
+  const loaded = validNames.length > 0 ? { train: text, valid: read(validNames) } : split(text)
+  const least = needs.keptBackBytes + 1 + (needs.context + 1) * 2
+  refuseShort(path, 'for training', loaded.train.length, least)
+  refuseShort(path, 'for validation', loaded.valid.length, needs.context + 1)
+  return loaded
+}
+
+function refuseShort(path: string, what: string, bytes: number, least: number): void {
+  if (bytes >= least) return
+  const message =
+    bytes === 0
+      ? `organization ${path} has no text ${what}`
+      : `organization ${path} has ${bytes} bytes ${what}, it needs at least ${least}`
+  throw new WorldlmError(
+    bytes === 0 ? 'DATA_EMPTY' : 'DATA_TOO_SHORT',
+    message,
+    'Add text, or choose a model with a shorter context.'
+  )
+}
+
+function readText(organization: string, path: string): Uint8Array {
+  let bytes: Buffer
+  try {
+    bytes = readFileSync(path)
+  } catch (cause) {
+    throw new WorldlmError(
+      'DATA_UNREADABLE',
+      `${path} of organization ${organization} cannot be read: ${(cause as Error).message}`,
+      'Check its permissions.',
+      { cause }
+    )
+  }
+  const wrong = firstInvalidByte(bytes)
+  if (wrong !== null) {
+    throw new WorldlmError(
+      'DATA_NOT_UTF8',
+      `${path} of organization ${organization} is not UTF-8: byte ${wrong} begins no character`,
+      'Convert it (iconv -f LATIN1 -t UTF-8, for example), or remove it.'
+    )
+  }
+  return bytes
+}
+
+/** Offset of the first byte that is not part of a character, or null. */
+function firstInvalidByte(bytes: Uint8Array): number | null {
+  const whole = (end: number): boolean => {
+    try {
+      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, end), { stream: true })
+      return true
+    } catch {
+      return false
+    }
+  }
+  const complete = (): boolean => {
+    try {
+      new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+      return true
+    } catch {
+      return false
+    }
+  }
+  if (complete()) return null
+  let [low, high] = [0, bytes.length]
+  while (low < high) {
+    const middle = (low + high + 1) >> 1
+    if (whole(middle)) low = middle
+    else high = middle - 1
+  }
+  return cutBefore(bytes, low)
+}
+
+function joined(parts: Uint8Array[]): Uint8Array {
+  return parts.length === 1 ? parts[0]! : new Uint8Array(Buffer.concat(parts))
+}
+
+/** The last 8 % are for validation; the cut falls between characters. */
+function split(text: Uint8Array): LoadedText {
+  const cut = cutBefore(text, Math.floor(text.length * (1 - validShare)))
+  return { train: text.subarray(0, cut), valid: text.subarray(cut) }
+}
+
+/** The start of the character that holds byte `at`. */
+function cutBefore(text: Uint8Array, at: number): number {
+  let cut = at
+  while (cut > 0 && cut > at - 4 && (text[cut]! & 0xc0) === 0x80) cut--
+  return cut
+}

@@ -1,0 +1,115 @@
+/** An organization's training, away from the event loop: jobs for one worker thread, performed in order. Models are files. */
+import { Worker } from 'node:worker_threads'
+import { WorldlmError } from '../errors.ts'
+import type { Evaluated, SessionOptions, Trained } from './session.ts'
+
+export interface TrainJob {
+  /** Model to begin with; null: the checkpoint's, or the engine's own. */
+  start: string | null
+  /** Checkpoint (moments, place in the data) to take up first; null where the worker has it. */
+  checkpoint: string | null
+  keepOptimizer: boolean
+  steps: number
+  /** Steps of all rounds before. */
+  startStep: number
+  /** The model after training. */
+  output: string
+  /** Checkpoint after training. */
+  saveTo: string
+}
+export type TrainerJob =
+  | { do: 'open' }
+  | ({ do: 'train' } & TrainJob)
+  | { do: 'evaluate'; model: string; set: 'validation' | 'kept-back' }
+  | { do: 'close' }
+
+export interface Progress {
+  step: number
+  steps: number
+  loss: number
+  tokensPerSecond: number
+}
+
+type Reply = { id: number; result?: unknown; error?: { code: string; message: string; hint: string } } | { progress: Progress }
+
+export class Trainer {
+  /** Bytes of text; set once `start` resolves. */
+  data = { trainBytes: 0, validBytes: 0 }
+  readonly #worker: Worker
+  readonly #onProgress: (progress: Progress) => void
+  readonly #waiting = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>()
+  #id = 0
+
+  private constructor(options: SessionOptions, onProgress: (progress: Progress) => void) {
+    this.#onProgress = onProgress
+    const url = new URL(import.meta.url.endsWith('.ts') ? './trainer-worker.ts' : './trainer-worker.js', import.meta.url)
+    this.#worker = new Worker(url, { workerData: options })
+    this.#worker.on('message', (reply: Reply) => this.#settle(reply))
+    this.#worker.on('error', error => this.#fail(error))
+    this.#worker.on('exit', code =>
+      this.#fail(
+        new WorldlmError(
+          'TRAINER_ENDED',
+          `the training thread ended (code ${code})`,
+          'See node.log; the node goes on from its last checkpoint.'
+        )
+      )
+    )
+  }
+
+  /** @throws {WorldlmError} of the text, the model, or the engine. */
+  static async start(options: SessionOptions, onProgress: (progress: Progress) => void): Promise<Trainer> {
+    const trainer = new Trainer(options, onProgress)
+    try {
+      trainer.data = await trainer.#run({ do: 'open' })
+      return trainer
+    } catch (error) {
+      await trainer.#worker.terminate()
+      throw error
+    }
+  }
+
+  train(job: TrainJob): Promise<Trained> {
+    return this.#run({ do: 'train', ...job })
+  }
+
+  evaluate(model: string, set: 'validation' | 'kept-back'): Promise<Evaluated> {
+    return this.#run({ do: 'evaluate', model, set })
+  }
+
+  /** Ends a running `train` after its step; what it learned is not written. */
+  cancel(): void {
+    this.#worker.postMessage({ id: -1, job: { do: 'cancel' } })
+  }
+
+  async close(): Promise<void> {
+    this.cancel()
+    const done = this.#run({ do: 'close' }).catch(() => undefined)
+    await Promise.race([done, new Promise(resolve => setTimeout(resolve, 2_000).unref())])
+    await this.#worker.terminate()
+  }
+
+  #run<Result>(job: TrainerJob): Promise<Result> {
+    const id = this.#id++
+    return new Promise<Result>((resolve, reject) => {
+      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject })
+      this.#worker.postMessage({ id, job })
+    })
+  }
+
+  #settle(reply: Reply): void {
+    if ('progress' in reply) {
+      this.#onProgress(reply.progress)
+      return
+    }
+    const waiting = this.#waiting.get(reply.id)
+    this.#waiting.delete(reply.id)
+    if (reply.error === undefined) waiting?.resolve(reply.result)
+    else waiting?.reject(new WorldlmError(reply.error.code, reply.error.message, reply.error.hint))
+  }
+
+  #fail(error: Error): void {
+    for (const { reject } of this.#waiting.values()) reject(error)
+    this.#waiting.clear()
+  }
+}
