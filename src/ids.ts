@@ -14,4 +14,4 @@ export type FederationId = Link
 /** A member of a federation: an organization (its peer) or a child federation (its id). */
 export type MemberId = PeerName | FederationId
 
-export const isFederationId = (member: MemberId): member is FederationId => member.startsWith('baf')
+export const isFederationId = (member: MemberId): boolean => member.startsWith('baf')

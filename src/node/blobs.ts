@@ -26,6 +26,9 @@ import { isMalformed, linkOf } from '../wire/codec.ts'
 import { limits } from '../wire/limits.ts'
 import { writeFileDurably } from './files.ts'
 
+/** Longer than a pull rests, or a round takes from making a blob to naming it. */
+const freshMs = 60_000
+
 export class Blobs {
   readonly #folder: string
   readonly #indices = new Map<Link, BlobIndex>()
@@ -142,12 +145,21 @@ export class Blobs {
     this.#indices.delete(link)
   }
 
-  /** Removes every blob, whole or partial, that is not in `links`. @returns how many. */
+  /** Removes every blob, whole or partial, that is not in `links` and was not written just now. @returns how many. */
   keep(links: ReadonlySet<Link>): number {
     const names = new Set(readdirSync(this.#folder).map(name => name.replace(/\.(index|part|tmp)$/, '')))
-    const gone = [...names].filter(name => !links.has(name))
+    const gone = [...names].filter(name => !links.has(name) && !this.#isFresh(name))
     for (const name of gone) this.remove(name)
     return gone.length
+  }
+
+  /** A blob that is being pulled, or was made a moment ago and is about to be announced. */
+  #isFresh(link: Link): boolean {
+    const youngest = Math.max(
+      0,
+      ...['', '.part'].map(suffix => statSync(this.path(link) + suffix, { throwIfNoEntry: false })?.mtimeMs ?? 0)
+    )
+    return Date.now() - youngest < freshMs
   }
 
   async #isWhole(link: Link): Promise<boolean> {

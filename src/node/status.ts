@@ -20,12 +20,12 @@ export interface FederationStatus {
   id: FederationId
   path: string
   parent: FederationId | null
-  /** How this node takes part; `joining` until its roster holds the node. */
-  role: 'organization' | 'delegate' | 'witness' | 'joining'
+  /** How this node takes part; `joining` until the roster holds it, `observer` of a federation above. */
+  role: 'organization' | 'delegate' | 'witness' | 'joining' | 'observer'
   term: number
   aggregator: PeerName | null
   /** The aggregator's step in its round; null on other nodes. */
-  phase: 'collecting' | 'aggregating' | 'waiting-for-parent' | 'proposing' | null
+  phase: 'collecting' | 'aggregating' | 'waiting-for-parent' | 'combining' | 'proposing' | null
   index: number
   head: Link
   /** Newest certified round; 0 before the first. */

@@ -1,0 +1,213 @@
+/**
+ * Every option of a node, with unit, range and default: `worldlm.yaml`, then `WORLDLM_*`, then flags (docs/configuration.md).
+ */
+import { readFileSync } from 'node:fs'
+import { isMap, parseDocument } from 'yaml'
+import { z } from 'zod'
+import { WorldlmError } from './errors.ts'
+import { logLevels } from './log.ts'
+
+const federation = z.strictObject({
+  id: z.string().regex(/^bafy[a-z2-7]{20,80}$/, 'a federation’s id begins with bafy'),
+  as: z.enum(['organization', 'witness']).default('organization')
+})
+
+export const configSchema = z.strictObject({
+  name: z.string().min(1).max(80).describe('Name of the organization, as the other members see it.'),
+  path: z.string().max(300).default('').describe('Its path in reports, federation/…/organization; empty: its name.'),
+  data: z
+    .string()
+    .default('')
+    .describe(
+      'Folder with its text: train.* and valid.*, or any .txt and .md. Relative to this file. Empty: a witness, without text.'
+    ),
+  listen: z
+    .array(z.string())
+    .default(['/ip4/127.0.0.1/tcp/4890'])
+    .describe(
+      'Multiaddrs to listen on. Port 0: any free one. Loopback only by default: name an address of this machine to be reached from others.'
+    ),
+  bootstrap: z.array(z.string()).default([]).describe('Multiaddrs of peers to begin with; one that answers is enough.'),
+  mdns: z.boolean().default(false).describe('Whether to look for peers on the local network too.'),
+  federations: z
+    .array(federation)
+    .default([])
+    .describe('Federations to take part in: { id: bafy…, as: organization | witness }.'),
+  api: z
+    .strictObject({
+      host: z.string().default('127.0.0.1').describe('Address of the HTTP API. Any but loopback needs the bearer token.'),
+      port: z.int().min(0).max(65535).default(4880).describe('Port of the HTTP API. 0: any free one.')
+    })
+    .prefault({}),
+  engine: z
+    .strictObject({
+      name: z
+        .enum(['onnx', 'reference'])
+        .default('onnx')
+        .describe('onnx: fast, on the CPU. reference: plain loops, for checks.'),
+      threads: z
+        .int()
+        .min(0)
+        .max(256)
+        .default(0)
+        .describe('Threads of the engine. 0: as many as there are cores. 1 gives equal bits for equal seeds.')
+    })
+    .prefault({}),
+  seed: z.int().min(0).default(0).describe('Draws the order of the text.'),
+  validationTokens: z
+    .int()
+    .min(1)
+    .max(10_000_000)
+    .default(6144)
+    .describe('Tokens of the fixed validation set, spread over the validation text.'),
+  logLevel: z.enum(logLevels).default('info').describe('What node.log holds.')
+})
+
+export type NodeConfig = z.output<typeof configSchema>
+export type NodeConfigInput = z.input<typeof configSchema>
+
+/** An option as documents list it. */
+export interface OptionInfo {
+  key: string
+  description: string
+  default: unknown
+}
+
+/** Every option by its dotted key. */
+export function listOptions(shape: Record<string, z.ZodType> = configSchema.shape, prefix = ''): OptionInfo[] {
+  return Object.entries(shape).flatMap(([key, schema]) => {
+    const inner = unwrap(schema)
+    if (inner instanceof z.ZodObject) return listOptions(inner.shape as Record<string, z.ZodType>, `${prefix}${key}.`)
+    const parsed = schema.safeParse(undefined)
+    return [{ key: prefix + key, description: schema.description ?? '', default: parsed.success ? parsed.data : undefined }]
+  })
+}
+
+function unwrap(schema: z.ZodType): z.ZodType {
+  return schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault ? unwrap(schema.unwrap() as z.ZodType) : schema
+}
+
+/** @param overrides - flags, by dotted key. @throws {WorldlmError} CONFIG_INVALID, CONFIG_MISSING: file, key, value, what is allowed. */
+export function readConfig(
+  path: string,
+  environment: Record<string, string | undefined>,
+  overrides: Record<string, unknown> = {}
+): NodeConfig {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new WorldlmError(
+      'CONFIG_MISSING',
+      `${path} cannot be read: ${(cause as Error).message}`,
+      'Make it with `worldlm node init`, or name another with --config.',
+      { cause }
+    )
+  }
+  const document = parseDocument(text)
+  if (document.errors.length > 0) throw invalid(`${path}: ${document.errors[0]!.message}`, 'Mend the YAML there.')
+  if (document.contents !== null && !isMap(document.contents))
+    throw invalid(`${path} is not a list of options`, 'Write one `key: value` a line.')
+  const values = (document.toJS() ?? {}) as Record<string, unknown>
+  for (const { key } of listOptions()) {
+    const name = `WORLDLM_${key
+      .replaceAll('.', '_')
+      .replace(/([a-z])([A-Z])/g, '$1_$2')
+      .toUpperCase()}`
+    const value = environment[name]
+    if (value !== undefined) put(values, key, scalar(value))
+  }
+  for (const [key, value] of Object.entries(overrides)) if (value !== undefined) put(values, key, value)
+  return checkConfig(values, path)
+}
+
+/** @throws {WorldlmError} CONFIG_INVALID */
+export function checkConfig(values: unknown, where: string): NodeConfig {
+  const parsed = configSchema.safeParse(values)
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]!
+  const key = issue.path.join('.')
+  if (issue.code === 'unrecognized_keys') {
+    const unknown = [...issue.path, issue.keys[0]].join('.')
+    const near = nearest(
+      unknown,
+      listOptions().map(option => option.key)
+    )
+    throw invalid(
+      `${where}: there is no option ${unknown}`,
+      near === null ? 'See docs/configuration.md.' : `Did you mean ${near}?`
+    )
+  }
+  const value = issue.path.reduce<unknown>((at, step) => (at as Record<PropertyKey, unknown> | undefined)?.[step], values)
+  const option = listOptions().find(one => key.startsWith(one.key))
+  throw invalid(
+    `${where}: ${key} is ${JSON.stringify(value) ?? 'missing'}: ${issue.message}`,
+    option?.description ?? 'See docs/configuration.md.'
+  )
+}
+
+const invalid = (message: string, hint: string): WorldlmError => new WorldlmError('CONFIG_INVALID', message, hint)
+
+/** JSON where it is JSON, else the text itself. */
+function scalar(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+function put(values: Record<string, unknown>, key: string, value: unknown): void {
+  const [first, ...rest] = key.split('.')
+  if (first === undefined) return
+  if (rest.length === 0) values[first] = value
+  else put((values[first] ??= {}) as Record<string, unknown>, rest.join('.'), value)
+}
+
+/** The known name with the fewest edits, if it is near enough to be meant. */
+export function nearest(name: string, known: string[]): string | null {
+  const ranked = known
+    .map(other => ({ other, edits: edits(name.toLowerCase(), other.toLowerCase()) }))
+    .sort((left, right) => left.edits - right.edits)
+  const best = ranked[0]
+  return best !== undefined && best.edits <= Math.max(2, name.length / 3) ? best.other : null
+}
+
+/** Levenshtein distance. */
+function edits(left: string, right: string): number {
+  let row = Array.from({ length: right.length + 1 }, (_, place) => place)
+  for (let i = 1; i <= left.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= right.length; j++)
+      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (left[i - 1] === right[j - 1] ? 0 : 1))
+    row = next
+  }
+  return row[right.length]!
+}
+
+/** A commented `worldlm.yaml`: what is given is set, every other option stands there with its default, commented out. */
+export function writeYaml(given: Record<string, unknown>): string {
+  const lines = ['# A node of worldlm. Options that are commented out have the value shown.', '']
+  let section = ''
+  for (const { key, description, default: value } of listOptions()) {
+    const [head, tail] = key.includes('.') ? (key.split('.') as [string, string]) : ['', key]
+    if (head !== '' && head !== section) lines.push(`${head}:`)
+    section = head
+    const indent = head === '' ? '' : '  '
+    const set = head === '' ? given[tail] : (given[head] as Record<string, unknown> | undefined)?.[tail]
+    lines.push(...wrap(description).map(line => `${indent}# ${line}`))
+    lines.push(`${set === undefined && head === '' ? '# ' : indent}${tail}: ${JSON.stringify(set ?? value ?? '')}`)
+    if (head === '') lines.push('')
+  }
+  return `${lines.join('\n')}\n`
+}
+
+function wrap(text: string): string[] {
+  const lines: string[] = ['']
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1)!
+    if (last.length + word.length > 100) lines.push(word)
+    else lines[lines.length - 1] = last === '' ? word : `${last} ${word}`
+  }
+  return lines
+}

@@ -1,0 +1,185 @@
+/**
+ * A charter as people write it: what is left out has its default, what contradicts itself is refused (docs/governance.md).
+ */
+import { z } from 'zod'
+import { WorldlmError } from '../errors.ts'
+import type { FederationId, PeerName } from '../ids.ts'
+import { presets } from '../model/presets.ts'
+import type { Algorithm, Charter } from './charter.ts'
+
+/** Algorithms by name: ours, and the paper's literal one (arXiv 2405.14446). */
+export const algorithms = {
+  worldlm: {},
+  'worldlm-paper': {
+    keyFraction: 0.3,
+    embeddingIsKey: false,
+    up: 'cosine',
+    upTemperature: 0.25,
+    clip: 'none',
+    down: 'chain',
+    downTemperature: 0.25
+  },
+  fedavg: { keyFraction: 0, embeddingIsKey: false, clip: 'none', down: 'replace' }
+} satisfies Record<string, Partial<Algorithm>>
+
+const model = z.strictObject({
+  layers: z.int().min(1).max(1024),
+  width: z.int().min(4).max(65_536),
+  hidden: z.int().min(4).max(262_144),
+  heads: z.int().min(1).max(1024),
+  context: z.int().min(1).max(131_072),
+  vocabulary: z.int().min(256).max(1_000_000),
+  ropeBase: z.number().positive().default(10_000),
+  normEpsilon: z.number().positive().default(1e-5)
+})
+
+const algorithm = z.strictObject({
+  preset: z.enum(Object.keys(algorithms) as [keyof typeof algorithms]).default('worldlm'),
+  keyFraction: z.number().min(0).max(1).optional(),
+  embeddingIsKey: z.boolean().optional(),
+  rounds: z.int().min(0).optional(),
+  steps: z.int().min(1).optional(),
+  batch: z.int().min(1).optional(),
+  learningRate: z.number().positive().optional(),
+  warmupSteps: z.int().min(0).optional(),
+  decaySteps: z.int().min(0).optional(),
+  weightDecay: z.number().min(0).optional(),
+  gradientClip: z.number().min(0).optional(),
+  keepOptimizer: z.boolean().optional(),
+  outer: z.enum(['average', 'nesterov', 'adam']).optional(),
+  outerLearningRate: z.number().positive().optional(),
+  outerMomentum: z.number().min(0).max(1).optional(),
+  up: z.enum(['update', 'cosine', 'dot', 'distance', 'uniform', 'mean']).optional(),
+  upTemperature: z.number().positive().optional(),
+  clip: z.enum(['centered', 'none']).optional(),
+  down: z.enum(['likelihood', 'chain', 'self', 'replace']).optional(),
+  downTemperature: z.number().positive().optional(),
+  textPrior: z.number().min(0).optional(),
+  levels: z.enum(['synchronous', 'pipelined']).optional(),
+  stale: z.enum(['discount', 'drop']).optional(),
+  encoding: z.enum(['f32', 'bf16']).optional()
+})
+
+const milliseconds = z.number().min(1)
+export const charterSchema = z.strictObject({
+  name: z.string().min(1).max(80),
+  model: z.union([z.enum(Object.keys(presets) as [keyof typeof presets]), model]).default('tiny'),
+  algorithm: algorithm.prefault({}),
+  voters: z.int().min(1).max(9).default(5),
+  delegates: z.int().min(1).max(9).default(3),
+  minMembers: z.int().min(1).default(1),
+  startMembers: z.int().min(1).default(1),
+  timings: z
+    .strictObject({
+      electionTimeoutMs: milliseconds.default(1500),
+      heartbeatMs: milliseconds.default(300),
+      presenceMs: milliseconds.default(2000),
+      deadlineMs: milliseconds.default(600_000),
+      parentTimeoutMs: milliseconds.default(600_000),
+      startTimeoutMs: milliseconds.default(60_000)
+    })
+    .prefault({}),
+  admission: z
+    .strictObject({ mode: z.enum(['open', 'allow-list']), peers: z.array(z.string()).optional() })
+    .default({ mode: 'open' }),
+  egress: z
+    .array(
+      z.strictObject({
+        tensor: z.enum(['backbone', 'keys', 'residual', 'sketch', 'metrics', '*']),
+        to: z.string().optional(),
+        toJurisdiction: z.array(z.string()).optional(),
+        allow: z.boolean(),
+        encoding: z.enum(['f32', 'bf16']).optional(),
+        reason: z.string().optional()
+      })
+    )
+    .default([]),
+  retention: z.strictObject({ keepRounds: z.int().min(1).default(20) }).prefault({}),
+  seed: z.int().min(0).default(0)
+})
+export type CharterInput = z.input<typeof charterSchema>
+
+const algorithmDefaults: Algorithm = {
+  keyFraction: 1,
+  embeddingIsKey: true,
+  rounds: 0,
+  steps: 50,
+  batch: 8,
+  learningRate: 1e-3,
+  warmupSteps: 100,
+  decaySteps: 0,
+  weightDecay: 0.1,
+  gradientClip: 1,
+  keepOptimizer: true,
+  outer: 'average',
+  outerLearningRate: 0.7,
+  outerMomentum: 0.9,
+  up: 'update',
+  upTemperature: 0.4,
+  clip: 'centered',
+  down: 'likelihood',
+  downTemperature: 0.25,
+  textPrior: 0.5,
+  levels: 'synchronous',
+  stale: 'discount',
+  encoding: 'f32'
+}
+
+export interface CharterFacts {
+  founders: PeerName[]
+  parent: { id: FederationId; charter: Charter } | null
+}
+
+/** @throws {WorldlmError} CHARTER_INVALID, naming the field and what is allowed; CHARTER_CONTRADICTION */
+export function completeCharter(input: unknown, { founders, parent }: CharterFacts): Charter {
+  const parsed = charterSchema.safeParse(input)
+  if (!parsed.success) {
+    const { path, message } = parsed.error.issues[0]!
+    throw new WorldlmError(
+      'CHARTER_INVALID',
+      `charter: ${path.join('.') || 'document'}: ${message}`,
+      'See docs/governance.md for every field of a charter.'
+    )
+  }
+  const { model: chosen, algorithm: asked, ...rest } = parsed.data
+  const config = typeof chosen === 'string' ? presets[chosen] : { model: chosen, batch: algorithmDefaults.batch }
+  const { preset, ...own } = asked
+  const known = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined))
+  const merged: Algorithm = { ...algorithmDefaults, batch: config.batch, ...algorithms[preset], ...known }
+  if (own.embeddingIsKey === undefined && own.keyFraction !== undefined) merged.embeddingIsKey = merged.keyFraction === 1
+  const charter: Charter = {
+    schema: 'worldlm.charter/1',
+    ...rest,
+    path: parent === null ? rest.name : `${parent.charter.path}/${rest.name}`,
+    parent: parent?.id ?? null,
+    founders,
+    version: 1,
+    // One model, one algorithm, one beginning for the whole tree: a child inherits them.
+    model: parent?.charter.model ?? config.model,
+    algorithm: parent?.charter.algorithm ?? merged,
+    seed: parent?.charter.seed ?? rest.seed
+  }
+  checkContradictions(charter)
+  return charter
+}
+
+function checkContradictions({ timings, algorithm, admission, minMembers, startMembers, name }: Charter): void {
+  const refuse = (what: string, hint: string): never => {
+    throw new WorldlmError('CHARTER_CONTRADICTION', `charter of ${name}: ${what}`, hint)
+  }
+  if (timings.heartbeatMs * 3 > timings.electionTimeoutMs)
+    refuse(
+      'heartbeatMs is more than a third of electionTimeoutMs',
+      'A single lost heartbeat must not start an election: lower it.'
+    )
+  if (startMembers < minMembers)
+    refuse(
+      `startMembers (${startMembers}) is below minMembers (${minMembers})`,
+      'Round 1 could never close: raise startMembers.'
+    )
+  if (admission.mode === 'allow-list' && (admission.peers ?? []).length === 0)
+    refuse('admission is an allow-list without peers', 'List the peers that may join.')
+  if (algorithm.keyFraction === 0 && algorithm.embeddingIsKey)
+    refuse('embeddingIsKey without key layers (keyFraction 0)', 'Raise keyFraction, or leave embeddingIsKey out.')
+  if (name.includes('/')) refuse('its name holds a slash', 'The path is made of the names of its federations.')
+}

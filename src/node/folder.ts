@@ -1,0 +1,162 @@
+/**
+ * The folder of a node: everything that it is and knows. One process at a time works in it.
+ *
+ *   worldlm.yaml  identity.key (0600)  token (0600)  charters/<id>.cbor     written by `worldlm node init` and `worldlm federation`
+ *   run.json                                                                while it runs: process, addresses
+ *   node.log  certified.car  records.jsonl  consensus/  blobs/  models/     what it did and holds
+ */
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { WorldlmError } from '../errors.ts'
+import { linkOf } from '../wire/codec.ts'
+import type { FederationId } from '../ids.ts'
+import { writeFileDurably } from './files.ts'
+
+export interface RunFile {
+  pid: number
+  api: string
+  addresses: string[]
+  peer: string
+}
+
+export class NodeFolder {
+  readonly root: string
+
+  constructor(root: string) {
+    this.root = resolve(root)
+  }
+
+  readonly #at = (...names: string[]): string => join(this.root, ...names)
+  get config(): string {
+    return this.#at('worldlm.yaml')
+  }
+  get log(): string {
+    return this.#at('node.log')
+  }
+  get records(): string {
+    return this.#at('records.jsonl')
+  }
+  get certifiedCar(): string {
+    return this.#at('certified.car')
+  }
+  get blobs(): string {
+    return this.#at('blobs')
+  }
+  get participation(): string {
+    return this.#at('participation.json')
+  }
+  model(name: string): string {
+    return this.#at('models', `${name}.safetensors`)
+  }
+  consensus(federation: FederationId): string {
+    return this.#at('consensus', `${federation}.cbor`)
+  }
+
+  identity(): Uint8Array {
+    return this.#read('identity.key')
+  }
+
+  token(): string {
+    return Buffer.from(this.#read('token')).toString().trim()
+  }
+
+  /** Writes the folder of a new node. @throws {WorldlmError} FOLDER_EXISTS */
+  init(identity: Uint8Array, yaml: string): void {
+    if (existsSync(this.config) || existsSync(this.#at('identity.key'))) {
+      throw new WorldlmError(
+        'FOLDER_EXISTS',
+        `${this.root} holds a node already`,
+        'Choose another folder: an identity is never overwritten.'
+      )
+    }
+    mkdirSync(this.root, { recursive: true })
+    writeFileSync(this.#at('identity.key'), identity, { mode: 0o600 })
+    writeFileSync(this.#at('token'), `${randomBytes(24).toString('base64url')}\n`, { mode: 0o600 })
+    writeFileDurably(this.config, yaml)
+    this.prepare()
+  }
+
+  /** Makes the folders that a running node needs. @throws {WorldlmError} FOLDER_MISSING */
+  prepare(): void {
+    if (!existsSync(this.config))
+      throw new WorldlmError(
+        'FOLDER_MISSING',
+        `${this.root} holds no node (worldlm.yaml is missing)`,
+        `Make one: worldlm node init --dir ${this.root} --name NAME --data FOLDER`
+      )
+    for (const name of ['charters', 'consensus', 'blobs', 'models']) mkdirSync(this.#at(name), { recursive: true })
+  }
+
+  addCharter(bytes: Uint8Array): FederationId {
+    const id = linkOf(bytes)
+    mkdirSync(this.#at('charters'), { recursive: true })
+    writeFileDurably(this.#at('charters', `${id}.cbor`), bytes)
+    return id
+  }
+
+  charters(): Map<FederationId, Uint8Array> {
+    const folder = this.#at('charters')
+    const names = existsSync(folder) ? readdirSync(folder).filter(name => name.endsWith('.cbor')) : []
+    const charters = new Map<FederationId, Uint8Array>()
+    for (const name of names) {
+      const bytes = new Uint8Array(readFileSync(join(folder, name)))
+      const id = name.slice(0, -'.cbor'.length)
+      if (linkOf(bytes) !== id)
+        throw new WorldlmError(
+          'CHARTER_DAMAGED',
+          `${join(folder, name)} is not the charter that its name says`,
+          'Remove it: the node fetches the charter from other members.'
+        )
+      charters.set(id, bytes)
+    }
+    return charters
+  }
+
+  /** Takes the folder for this process. @throws {WorldlmError} FOLDER_IN_USE, naming the process that has it. */
+  lock(): void {
+    const running = this.running()
+    if (running !== null && running.pid !== process.pid) {
+      throw new WorldlmError(
+        'FOLDER_IN_USE',
+        `process ${running.pid} runs the node in ${this.root}`,
+        'Stop it first: worldlm node stop --dir …'
+      )
+    }
+    this.writeRun({ pid: process.pid, api: '', addresses: [], peer: '' })
+  }
+
+  writeRun(run: RunFile): void {
+    writeFileDurably(this.#at('run.json'), `${JSON.stringify(run, null, 2)}\n`)
+  }
+
+  unlock(): void {
+    rmSync(this.#at('run.json'), { force: true })
+  }
+
+  /** What the running node says of itself; null when none runs. The file of a killed one is left over, and not believed. */
+  running(): RunFile | null {
+    try {
+      const run = JSON.parse(readFileSync(this.#at('run.json'), 'utf8')) as RunFile
+      process.kill(run.pid, 0)
+      // A process number may have been given anew: only one that was started for this folder counts.
+      const command = existsSync(`/proc/${run.pid}/cmdline`) ? readFileSync(`/proc/${run.pid}/cmdline`, 'utf8') : 'node'
+      return run.pid === process.pid || command.includes('node') ? run : null
+    } catch {
+      return null
+    }
+  }
+
+  #read(name: string): Uint8Array {
+    try {
+      return new Uint8Array(readFileSync(this.#at(name)))
+    } catch (cause) {
+      throw new WorldlmError(
+        'FOLDER_MISSING',
+        `${this.#at(name)} cannot be read: ${(cause as Error).message}`,
+        `Make a node: worldlm node init --dir ${this.root} --name NAME --data FOLDER`,
+        { cause }
+      )
+    }
+  }
+}

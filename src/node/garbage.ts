@@ -1,0 +1,42 @@
+/** Which blobs a node still needs: the models of the newest rounds, updates that may yet be counted, and what came in just now. */
+import type { Link } from '../ids.ts'
+import { isMalformed } from '../wire/codec.ts'
+import { readUpdate } from '../wire/certified-log.ts'
+import { entryCodec } from '../wire/records.ts'
+import type { Blobs } from './blobs.ts'
+import type { FederationNode } from './federation-node.ts'
+import type { Organization } from './organization.ts'
+
+export function collectGarbage(blobs: Blobs, federations: FederationNode[], organization: Organization | null): void {
+  const needed = new Set<Link>()
+  for (const { log, state } of federations) {
+    for (const { entry } of newestRounds(log, state.charter.retention.keepRounds)) {
+      needed.add(entry.model)
+      if (entry.outer !== null) needed.add(entry.outer)
+      for (const { model } of entry.ancestors) needed.add(model)
+    }
+    for (const { update } of state.known.values()) needed.add(update.blob)
+    const { round } = state
+    if (round.phase !== 'idle' && round.phase !== 'collecting') for (const { update } of round.inputs) needed.add(update.blob)
+    if (round.phase === 'waiting-for-parent' || round.phase === 'combining')
+      for (const link of [round.result.model, round.result.contribution]) if (link !== null) needed.add(link)
+    if (round.phase === 'proposing') needed.add(round.body.model)
+    const open = state.consensus.accepted?.entry
+    if (open?.kind === 'round') for (const link of [open.model, open.outer]) if (link !== null) needed.add(link)
+    if (state.parentHead !== null) needed.add(state.parentHead.model)
+  }
+  const pending = organization?.pending ?? null
+  const update = pending === null ? null : readUpdate(pending.signed)
+  if (update !== null) needed.add(update.update.blob)
+  blobs.keep(needed)
+}
+
+function* newestRounds(log: FederationNode['log'], count: number) {
+  let found = 0
+  for (let place = log.length - 1; place >= 0 && found < count; place--) {
+    const entry = entryCodec.decode(log[place]!.entry)
+    if (isMalformed(entry) || entry.kind !== 'round') continue
+    found++
+    yield { entry }
+  }
+}

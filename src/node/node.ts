@@ -1,0 +1,420 @@
+/**
+ * A node: everything put together, started in order and stopped in reverse.
+ *
+ *   folder locked → certified log read → host → gossip, direct, directory, blobs → charters → federations → organization
+ *
+ * It follows its own federations and all above them. Above it votes only where a child names it a delegate; elsewhere it listens, and
+ * so checks every certificate itself.
+ */
+import { existsSync, statSync } from 'node:fs'
+import { resolve } from 'node:path'
+import type { NodeConfig } from '../config.ts'
+import { WorldlmError } from '../errors.ts'
+import type { FederationId, Link } from '../ids.ts'
+import type { Logger } from '../log.ts'
+import { initialParameters } from '../model/initial.ts'
+import { createLayout } from '../model/layout.ts'
+import { BlobExchange } from '../net/blob-exchange.ts'
+import { Direct } from '../net/direct.ts'
+import { Directory } from '../net/directory.ts'
+import { Gossip } from '../net/gossip.ts'
+import { Host } from '../net/host.ts'
+import { writeModelFile } from '../train/model-file.ts'
+import { scheduleOf } from '../train/schedule.ts'
+import { Trainer } from '../train/trainer.ts'
+import { beginLog, extendLog } from '../wire/certified-log.ts'
+import { isMalformed } from '../wire/codec.ts'
+import { answerCodec, consensusCodec, questionCodec } from '../wire/messages.ts'
+import { Blobs } from './blobs.ts'
+import { type CertifiedArchive, CertifiedCar } from './certified-car.ts'
+import { EventLog, RecordLog } from './events.ts'
+import { FederationNode } from './federation-node.ts'
+import { collectGarbage } from './garbage.ts'
+import type { NodeFolder } from './folder.ts'
+import { Metrics } from './metrics.ts'
+import { Mixer } from './mixer.ts'
+import { Organization } from './organization.ts'
+import type { Services } from './services.ts'
+import type { NodePhase, NodeStatus, NodeView, RoundSummary } from './status.ts'
+import { federationStatus } from './view.ts'
+import { summarize } from './summary.ts'
+import { entryCodec } from '../wire/records.ts'
+import { certificateCodec } from '../wire/records.ts'
+import { linkOf } from '../wire/codec.ts'
+
+export interface RunningNode extends NodeView {
+  readonly addresses: string[]
+  readonly peer: string
+  /** Resolves when the node has stopped by itself: with what went wrong, or null. */
+  readonly done: Promise<unknown>
+}
+
+export const version = '0.1.0'
+
+/** @throws {WorldlmError} of the folder, the configuration, the text, a used port, a damaged log. */
+export async function startNode(folder: NodeFolder, config: NodeConfig, log: Logger): Promise<RunningNode> {
+  const node = new Node(folder, config, log)
+  try {
+    await node.start()
+    return node
+  } catch (error) {
+    await node.stop()
+    throw error
+  }
+}
+
+class Node implements RunningNode {
+  readonly done: Promise<unknown>
+  readonly #folder: NodeFolder
+  readonly #config: NodeConfig
+  readonly #log: Logger
+  readonly #events = new EventLog()
+  readonly #metrics = new Metrics()
+  readonly #federations = new Map<FederationId, FederationNode>()
+  readonly #startedAt = new Date().toISOString()
+  #services: Services | null = null
+  #organization: Organization | null = null
+  #trainer: Trainer | null = null
+  #progress: NodeStatus['training'] = null
+  #stopping: Promise<void> | null = null
+  #end: (error: unknown) => void = () => undefined
+
+  constructor(folder: NodeFolder, config: NodeConfig, log: Logger) {
+    this.#folder = folder
+    this.#config = config
+    this.#log = log
+    this.done = new Promise(resolve => {
+      this.#end = resolve
+    })
+    this.#events.subscribe(event => {
+      this.#metrics.count(event)
+      if (event.type !== 'progress')
+        this.#log[event.type === 'fault' || event.type === 'warning' ? 'warn' : 'info'](event, event.type)
+    })
+  }
+
+  get addresses(): string[] {
+    return this.#services?.host.addresses() ?? []
+  }
+  get peer(): string {
+    return this.#services?.host.peer ?? ''
+  }
+
+  async start(): Promise<void> {
+    const folder = this.#folder
+    folder.prepare()
+    const { blobs, damaged } = await Blobs.open(folder.blobs)
+    for (const link of damaged)
+      this.#warn('BLOB_DAMAGED', `blob ${link} was damaged and is removed; it is fetched again when it is needed`)
+    const { car, archive } = await CertifiedCar.open(folder.certifiedCar)
+    if (archive.tornBytes > 0)
+      this.#warn('LOG_TORN', `the last ${archive.tornBytes} bytes of certified.car were not whole and are cut off`)
+    const { listen, bootstrap, mdns } = this.#config
+    const host = await Host.start({
+      identity: folder.identity(),
+      listen,
+      bootstrap,
+      mdns,
+      onWarning: (code, message) => this.#log.warn({ code }, message)
+    })
+    const gossip = new Gossip(host)
+    const directory = new Directory(host)
+    const direct = await Direct.start(
+      host,
+      (from, bytes) => this.#onConsensus(from, bytes),
+      (from, bytes) => this.#onQuestion(from, bytes)
+    )
+    const onLiar = (peer: string, blob: Link, detail: string) =>
+      this.#events.emit({ type: 'fault', federation: '', peer, code: 'WRONG_BYTES', detail: `${blob}: ${detail}` })
+    const exchange = await BlobExchange.start({ host, store: blobs, allow: () => true, onLiar })
+    const fail = (error: unknown) => this.#fail(error)
+    const records = new RecordLog(folder.records)
+    const services = {
+      folder,
+      host,
+      gossip,
+      direct,
+      directory,
+      exchange,
+      blobs,
+      car,
+      mixer: new Mixer(),
+      events: this.#events,
+      records,
+      log: this.#log,
+      fail
+    }
+    this.#services = services
+    this.#events.emit({ type: 'phase', phase: 'joining' })
+    void this.#joinAll(archive).catch(fail)
+  }
+
+  /** Federations need their charters, which a newcomer fetches from whoever follows them. */
+  async #joinAll(archive: CertifiedArchive): Promise<void> {
+    for (const { id, as } of this.#config.federations) {
+      const own = await this.#follow(id, as, archive)
+      for (let parent = own.state.charter.parent; parent !== null; )
+        parent = (await this.#follow(parent, null, archive)).state.charter.parent
+    }
+    const leaf = this.#config.federations.find(({ as }) => as === 'organization')
+    if (leaf !== undefined) await this.#openOrganization(leaf.id)
+    for (const federation of this.#federations.values()) {
+      const { parent } = federation.state.charter
+      const head = parent === null ? null : (this.#federations.get(parent)?.asParent() ?? null)
+      if (head !== null) federation.dispatch({ type: 'parent-head', head })
+      if (!this.#stopping) federation.start()
+    }
+    this.#events.emit({ type: 'phase', phase: leaf === undefined ? 'waiting' : 'training' })
+  }
+
+  async #follow(id: FederationId, as: 'organization' | 'witness' | null, archive: CertifiedArchive): Promise<FederationNode> {
+    const known = this.#federations.get(id)
+    if (known !== undefined) return known
+    const services = this.#services!
+    const charterBytes = archive.charters.get(id) ?? this.#folder.charters().get(id) ?? (await this.#fetchCharter(id))
+    const begun = beginLog(charterBytes)
+    if ('code' in begun)
+      throw new WorldlmError(
+        'CHARTER_DAMAGED',
+        `the charter of ${id}: ${begun.detail}`,
+        'Ask for a newer version of worldlm, or another id.'
+      )
+    services.car.addCharter(charterBytes)
+    const entries = archive.logs.get(id) ?? []
+    this.#verifyOwn(begun, entries)
+    const node = new FederationNode({
+      services,
+      charter: begun.charter,
+      charterBytes,
+      id,
+      entries,
+      as,
+      name: this.#config.name,
+      sibling: other => this.#federations.get(other) ?? null,
+      children: parent => [...this.#federations.values()].filter(one => one.state.charter.parent === parent),
+      onRound: () => collectGarbage(services.blobs, [...this.#federations.values()], this.#organization)
+    })
+    for (const [link, bytes] of archive.updates) node.keepUpdate(link, bytes)
+    this.#federations.set(id, node)
+    return node
+  }
+
+  /** What is on one's own disk is believed no more than what comes from others. */
+  #verifyOwn(
+    begun: Exclude<ReturnType<typeof beginLog>, { code: string }>,
+    entries: CertifiedArchive['logs'] extends Map<string, infer Log> ? Log : never
+  ): void {
+    let log = begun
+    for (const one of entries) {
+      const extended = extendLog(log, one)
+      if ('code' in extended) {
+        throw new WorldlmError(
+          'CAR_DAMAGED',
+          `${this.#folder.certifiedCar}: entry ${extended.index} of ${begun.charter.path}: ${extended.detail}`,
+          'Move the file away and start the node again: it fetches the certified log from the other members.'
+        )
+      }
+      log = extended.log
+    }
+  }
+
+  async #fetchCharter(id: FederationId): Promise<Uint8Array> {
+    const { directory, host, direct } = this.#services!
+    let found: Uint8Array | null = null
+    directory.follow(id, () => found !== null)
+    for (let tries = 0; this.#stopping === null; tries++) {
+      for (const peer of host.connectedPeers()) {
+        try {
+          const bytes = await direct.ask(peer, questionCodec.encode({ kind: 'entries', federation: id, fromIndex: 0 }), 3_000)
+          const answer = answerCodec.decode(bytes)
+          if (!isMalformed(answer) && answer.kind === 'entries' && answer.charter !== null && linkOf(answer.charter) === id)
+            found = answer.charter
+        } catch {
+          // That peer does not know it; another may.
+        }
+        if (found !== null) return found
+      }
+      if (tries % 50 === 49)
+        this.#warn(
+          'CHARTER_UNKNOWN',
+          `nobody has given the charter of ${id} yet: is a bootstrap address right, and a member of it up?`
+        )
+      await new Promise(resolve => setTimeout(resolve, 200))
+    }
+    throw new WorldlmError('STOPPED', 'the node was stopped while it looked for its federation', 'Start it again.')
+  }
+
+  async #openOrganization(id: FederationId): Promise<void> {
+    const services = this.#services!
+    const federation = this.#federations.get(id)!
+    const { charter } = federation.state
+    const layout = createLayout(charter.model, charter.algorithm)
+    const initial = this.#folder.model('initial')
+    if (!existsSync(initial)) writeModelFile(initial, layout, [initialParameters(layout, charter.seed)])
+    const path = this.#config.path === '' ? this.#config.name : this.#config.path
+    this.#trainer = await Trainer.start(
+      {
+        layout,
+        text: { path, folder: this.#dataFolder() },
+        engine: this.#config.engine.name,
+        threads:
+          this.#config.engine.threads === 0 ? (await import('node:os')).availableParallelism() : this.#config.engine.threads,
+        batch: charter.algorithm.batch,
+        weightDecay: charter.algorithm.weightDecay,
+        gradientClip: charter.algorithm.gradientClip,
+        schedule: scheduleOf(charter.algorithm),
+        seed: this.#config.seed,
+        validationTokens: this.#config.validationTokens
+      },
+      progress => this.#onProgress(federation, progress)
+    )
+    const holders = (other: FederationId) => this.#federations.get(other)?.holders() ?? []
+    this.#organization = new Organization({ services, federation: id, charter, layout, trainer: this.#trainer, path, holders })
+    federation.organization = this.#organization
+  }
+
+  #dataFolder(): string {
+    const folder = resolve(this.#folder.root, this.#config.data)
+    if (this.#config.data === '' || statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
+      throw new WorldlmError(
+        'DATA_MISSING',
+        `${folder} is not a folder with text (data: ${JSON.stringify(this.#config.data)})`,
+        'Name the folder of this organization’s text in worldlm.yaml: `data:`.'
+      )
+    }
+    return folder
+  }
+
+  #onProgress(
+    federation: FederationNode,
+    progress: { step: number; steps: number; loss: number; tokensPerSecond: number }
+  ): void {
+    const { participation } = federation.state
+    this.#progress = {
+      round: participation.phase === 'training' ? participation.round : federation.state.head.round,
+      ...progress
+    }
+    this.#events.emit({ type: 'progress', ...this.#progress })
+  }
+
+  #onConsensus(from: string, bytes: Uint8Array): void {
+    const envelope = consensusCodec.decode(bytes)
+    if (isMalformed(envelope))
+      this.#events.emit({ type: 'fault', federation: '', peer: from, code: 'MALFORMED', detail: envelope.detail })
+    else this.#federations.get(envelope.federation)?.onConsensus(from, envelope)
+  }
+
+  async #onQuestion(from: string, bytes: Uint8Array): Promise<Uint8Array> {
+    const question = questionCodec.decode(bytes)
+    if (isMalformed(question)) throw new Error(question.detail)
+    const federation = this.#federations.get(question.federation)
+    return answerCodec.encode(
+      federation === undefined ? { kind: 'unknown-federation' } : await federation.answer(from, question)
+    )
+  }
+
+  #warn(code: string, message: string): void {
+    this.#events.emit({ type: 'warning', code, message })
+  }
+
+  #fail(error: unknown): void {
+    if (this.#stopping !== null) return
+    this.#log.fatal(
+      { error: error instanceof Error ? { message: error.message, stack: error.stack } : error },
+      'the node cannot go on'
+    )
+    void this.stop().then(() => this.#end(error))
+  }
+
+  // ── NodeView ──
+
+  status(): NodeStatus {
+    const services = this.#services
+    const federations = [...this.#federations.values()]
+    return {
+      schema: 'worldlm.status/1',
+      version,
+      pid: process.pid,
+      peer: this.peer,
+      organization: { name: this.#config.name, path: this.#config.path === '' ? this.#config.name : this.#config.path },
+      addresses: this.addresses,
+      startedAt: this.#startedAt,
+      phase: this.#phase(),
+      training: this.#progress,
+      evaluations: this.#organization?.evaluations ?? {},
+      data: this.#trainer?.data ?? { trainBytes: 0, validBytes: 0 },
+      bytes: services?.exchange.bytes ?? { in: 0, out: 0 },
+      federations: federations.map(federationStatus)
+    }
+  }
+
+  #phase(): NodePhase {
+    if (this.#stopping !== null) return 'stopping'
+    const own = [...this.#federations.values()].find(({ organization }) => organization !== null)
+    switch (own?.state.participation.phase) {
+      case 'training':
+        return 'training'
+      case 'announced':
+        return 'waiting'
+      case 'applying':
+        return 'applying'
+      case 'finished':
+        return 'finished'
+      default:
+        return this.#services === null ? 'starting' : 'joining'
+    }
+  }
+
+  peers() {
+    const { host } = this.#services!
+    const federations = [...this.#federations.values()]
+    const names = new Set([...host.connectedPeers(), ...federations.flatMap(({ state }) => [...state.present])])
+    return [...names].map(peer => ({
+      peer,
+      addresses: host.libp2p
+        .getConnections()
+        .filter(one => one.remotePeer.toString() === peer)
+        .map(one => one.remoteAddr.toString()),
+      connected: host.connected(peer),
+      federations: federations.filter(({ state }) => state.present.has(peer)).map(({ path }) => path)
+    }))
+  }
+
+  rounds(id: FederationId): RoundSummary[] {
+    const federation = this.#federations.get(id)
+    if (federation === undefined) return []
+    return federation.log.flatMap(({ entry, certificate }) => {
+      const record = entryCodec.decode(entry)
+      const certified = certificateCodec.decode(certificate)
+      if (isMalformed(record) || isMalformed(certified) || record.kind !== 'round') return []
+      return [summarize(federation, record, certified.entry, certified.term, 0)]
+    })
+  }
+
+  eventsSince = (seq: number) => this.#events.since(seq)
+  subscribe = (listener: Parameters<EventLog['subscribe']>[0]) => this.#events.subscribe(listener)
+
+  async metrics(): Promise<string> {
+    return this.#metrics.render(this.status())
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  async #stop(): Promise<void> {
+    this.#events.emit({ type: 'phase', phase: 'stopping' })
+    await Promise.all([...this.#federations.values()].map(federation => federation.stop()))
+    await this.#trainer?.close()
+    const services = this.#services
+    if (services !== null) {
+      await services.directory.stop()
+      await services.mixer.close()
+      await services.host.stop()
+      services.car.close()
+      services.records.close()
+    }
+    this.#end(null)
+  }
+}

@@ -1,0 +1,292 @@
+/**
+ * The organization's own side of a round: train on its text, make the update, take a certified round over.
+ *
+ *   models/initial      what the whole tree began with
+ *   models/start        what the next round trains from: B of the federation, K mixed by the organization's own text
+ *   models/personal     after local training
+ *   models/checkpoint-R parameters, moments and place in the data after round R's training
+ *   participation.json  which certified round `start` is from, which checkpoint belongs to it, the update that is not settled yet
+ *
+ * Is not: a party to the protocol. What to do, and when, comes from federation/participation.ts as effects.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { likelihoodLogits } from '../aggregate/attend.ts'
+import type { RoundEntry, Update } from '../federation/entry.ts'
+import type { RoundHead } from '../federation/participation.ts'
+import type { Charter } from '../governance/charter.ts'
+import type { FederationId, Link, PeerName } from '../ids.ts'
+import { backboneRanges, type Layout } from '../model/layout.ts'
+import type { Evaluated, Trained } from '../train/session.ts'
+import type { Trainer } from '../train/trainer.ts'
+import { writeFileDurably } from './files.ts'
+import type { Services } from './services.ts'
+import type { ModelKind, NodeStatus, RoundTimes } from './status.ts'
+
+/** On disk: what survives a restart. */
+interface Saved {
+  federation: FederationId
+  applied: Link
+  /** Rounds trained so far; the checkpoint's number. */
+  trained: number
+  pending: { link: Link; signed: string } | null
+}
+
+export interface OrganizationOptions {
+  services: Pick<Services, 'folder' | 'mixer' | 'blobs' | 'exchange' | 'events' | 'records' | 'log'>
+  federation: FederationId
+  charter: Charter
+  layout: Layout
+  trainer: Trainer
+  /** Path of the organization in the tree, for reports. */
+  path: string
+  /** Who is likely to hold a model of that federation. */
+  holders: (federation: FederationId) => PeerName[]
+}
+
+export class Organization {
+  readonly #options: OrganizationOptions
+  readonly #layout: Layout
+  readonly #hasBackbone: boolean
+  #saved: Saved
+  evaluations: NodeStatus['evaluations'] = {}
+  #times: RoundTimes
+  #roundBegan = performance.now()
+  /** Training, evaluating and applying happen one after the other. */
+  #queue: Promise<unknown> = Promise.resolve()
+
+  constructor(options: OrganizationOptions) {
+    this.#options = options
+    this.#layout = options.layout
+    this.#hasBackbone = backboneRanges(options.layout).length > 0
+    this.#saved = this.#load()
+    this.#times = noTimes(1)
+  }
+
+  get applied(): Link {
+    return this.#saved.applied
+  }
+
+  /** The signed update that no certified round has settled yet, as it was on disk. */
+  get pending(): { link: Link; signed: Uint8Array } | null {
+    const { pending } = this.#saved
+    return pending === null ? null : { link: pending.link, signed: Buffer.from(pending.signed, 'base64') }
+  }
+
+  /** Rounds are counted by the federation; the schedule counts what was trained here. */
+  async train(round: number): Promise<{ trained: Trained; blob: Link; blobBytes: number; sketches: Uint8Array }> {
+    return this.#inTurn(() => this.#train(round))
+  }
+
+  async #train(round: number): Promise<{ trained: Trained; blob: Link; blobBytes: number; sketches: Uint8Array }> {
+    const { services, charter, trainer } = this.#options
+    const { folder, mixer, blobs } = services
+    const { algorithm } = charter
+    this.#beginTimes(round)
+    const checkpoint = folder.model(`checkpoint-${this.#saved.trained}`)
+    const next = this.#saved.trained + 1
+    const start = this.#startModel()
+    const trained = await trainer.train({
+      start,
+      checkpoint: algorithm.keepOptimizer && existsSync(checkpoint) ? checkpoint : null,
+      keepOptimizer: algorithm.keepOptimizer,
+      steps: algorithm.steps,
+      startStep: this.#saved.trained * algorithm.steps,
+      output: folder.model('personal'),
+      saveTo: folder.model(`checkpoint-${next}`)
+    })
+    this.#times.train += trained.seconds
+    const made = folder.model('update')
+    await mixer.difference(this.#layout, folder.model('personal'), start, made, algorithm.encoding)
+    const sketches = await mixer.sketch(this.#layout, folder.model('personal'), start, charter.seed)
+    const { link: blob, bytes: blobBytes } = await blobs.put(made)
+    return { trained, blob, blobBytes, sketches }
+  }
+
+  /** The update is durable before it is announced. */
+  announce(link: Link, signed: Uint8Array): void {
+    this.#save({
+      ...this.#saved,
+      trained: this.#saved.trained + 1,
+      pending: { link, signed: Buffer.from(signed).toString('base64') }
+    })
+    rmSync(this.#options.services.folder.model(`checkpoint-${this.#saved.trained - 2}`), { force: true })
+  }
+
+  /** The personal model after training, on the fixed validation set. */
+  evaluatePersonal(round: number): Promise<void> {
+    return this.#inTurn(() => this.#evaluate('personal', this.#options.services.folder.model('personal'), round))
+  }
+
+  /** Takes a certified round over: mixes K by the charter's rule and evaluates what came of it. */
+  apply(head: RoundHead): Promise<void> {
+    return this.#inTurn(() => this.#apply(head))
+  }
+
+  async #apply({ round, link, entry }: RoundHead): Promise<void> {
+    if (entry === null) return
+    const { services, federation, holders } = this.#options
+    const { folder, blobs, exchange, records } = services
+    const pullBegan = performance.now()
+    const models = [
+      { name: 'federation', federation, model: entry.model, textBytes: entry.textBytes },
+      ...entry.ancestors.map(one => ({ name: one.path, ...one }))
+    ]
+    await exchange.pull(entry.model, [entry.proposer, ...holders(federation)])
+    const reached: typeof models = []
+    for (const one of models) {
+      try {
+        await exchange.pull(one.model, holders(one.federation))
+        reached.push(one)
+      } catch (error) {
+        services.events.emit({
+          type: 'warning',
+          code: 'MODEL_AWAY',
+          message: `round ${round} goes on without the model of ${one.name}: ${(error as Error).message}`
+        })
+      }
+    }
+    this.#times.transfer += (performance.now() - pullBegan) / 1000
+    const attendBegan = performance.now()
+    await this.#mix(round, entry, reached)
+    this.#times.attend += (performance.now() - attendBegan) / 1000
+    const digest = createHash('sha256')
+      .update(readFileSync(blobs.path(entry.model)))
+      .digest('hex')
+    records.append({ record: 'applied', federation, index: entry.index, round, entry: link, model: entry.model, digest })
+    this.#save({ ...this.#saved, applied: link, pending: null })
+    await this.#evaluate('aggregated', folder.model('start'), round)
+    await this.#evaluate('federation', blobs.path(entry.model), round)
+    this.#endTimes(round)
+  }
+
+  async #mix(round: number, entry: RoundEntry, models: { name: string; model: Link; textBytes: number }[]): Promise<void> {
+    const { services, charter } = this.#options
+    const { folder, mixer, blobs } = services
+    const { down, downTemperature } = charter.algorithm
+    const backboneFrom = blobs.path(entry.model)
+    const personal = existsSync(folder.model('personal')) ? folder.model('personal') : folder.model('initial')
+    const output = folder.model('start')
+    if (down === 'replace') return mixer.combine(this.#layout, backboneFrom, backboneFrom, output)
+    if (down === 'self' || this.#layout.groups.length === 0) return mixer.combine(this.#layout, backboneFrom, personal, output)
+    if (down === 'chain') {
+      const paths = [personal, backboneFrom]
+      const scores = await mixer.score({
+        layout: this.#layout,
+        query: personal,
+        candidates: paths,
+        score: 'cosine',
+        reference: folder.model('initial')
+      })
+      const candidates = paths.map((path, place) => ({ path, logits: scores[place]!.map(score => score / downTemperature) }))
+      await mixer.mix({ layout: this.#layout, backboneFrom, candidates, output })
+      return
+    }
+    await this.#mixByLikelihood(round, backboneFrom, personal, models, output)
+  }
+
+  /** Each candidate is judged by the organization's kept-back text: its own B, the candidate's K (docs/algorithm.md, `likelihood`). */
+  async #mixByLikelihood(
+    round: number,
+    backboneFrom: string,
+    personal: string,
+    models: { name: string; model: Link; textBytes: number }[],
+    output: string
+  ): Promise<void> {
+    const { services, charter, trainer } = this.#options
+    const { mixer, blobs, events, folder } = services
+    const candidates = [
+      { name: 'own', path: personal, textBytes: this.textBytes },
+      ...models.map(one => ({ ...one, path: blobs.path(one.model) }))
+    ]
+    const judged: { name: string; path: string; textBytes: number; nllPerByte: number }[] = []
+    for (const candidate of candidates) {
+      let path = candidate.path
+      if (this.#hasBackbone) {
+        path = folder.model('candidate')
+        await mixer.combine(this.#layout, backboneFrom, candidate.path, path)
+      }
+      const { nllPerByte } = await trainer.evaluate(path, 'kept-back')
+      judged.push({ ...candidate, nllPerByte })
+    }
+    const logits = likelihoodLogits(judged, charter.algorithm.downTemperature, charter.algorithm.textPrior)
+    const groups = this.#layout.groups.length
+    const mixed = judged.map(({ path }, place) => ({ path, logits: new Array<number>(groups).fill(logits[place]!) }))
+    const weights = await mixer.mix({ layout: this.#layout, backboneFrom, candidates: mixed, output })
+    events.emit({
+      type: 'attention',
+      round,
+      candidates: judged.map(({ name, nllPerByte }, place) => ({ name, nllPerByte, weight: weights[place]![0] ?? 0 }))
+    })
+  }
+
+  /** Bytes of training text, rounded to a power of two: what is declared to others. */
+  get textBytes(): number {
+    return 2 ** Math.round(Math.log2(Math.max(1, this.#options.trainer.data.trainBytes)))
+  }
+
+  async #evaluate(model: ModelKind, path: string, round: number): Promise<void> {
+    const { services, trainer, path: organization } = this.#options
+    const evaluated: Evaluated = await trainer.evaluate(path, 'validation')
+    this.#times.evaluate += evaluated.seconds
+    const { perplexity, bitsPerByte } = evaluated
+    this.evaluations = { ...this.evaluations, [model]: { round, perplexity, bitsPerByte } }
+    services.events.emit({ type: 'evaluation', path: organization, round, model, perplexity, bitsPerByte })
+  }
+
+  #startModel(): string {
+    const { folder } = this.#options.services
+    return existsSync(folder.model('start')) ? folder.model('start') : folder.model('initial')
+  }
+
+  #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const done = this.#queue.then(work)
+    this.#queue = done.catch(() => undefined)
+    return done
+  }
+
+  #beginTimes(round: number): void {
+    this.#times = noTimes(round)
+    this.#roundBegan = performance.now()
+  }
+
+  #endTimes(round: number): void {
+    const total = (performance.now() - this.#roundBegan) / 1000
+    const { train, evaluate, attend, transfer } = this.#times
+    const wait = Math.max(0, total - train - evaluate - attend - transfer)
+    if (train > 0)
+      this.#options.services.events.emit({ type: 'times', times: { round, total, train, evaluate, attend, transfer, wait } })
+  }
+
+  #load(): Saved {
+    const { services, federation } = this.#options
+    const fresh: Saved = { federation, applied: federation, trained: 0, pending: null }
+    if (!existsSync(services.folder.participation)) return fresh
+    try {
+      const saved = JSON.parse(readFileSync(services.folder.participation, 'utf8')) as Saved
+      return saved.federation === federation ? saved : fresh
+    } catch (error) {
+      services.events.emit({
+        type: 'warning',
+        code: 'PARTICIPATION_DAMAGED',
+        message: `participation.json is not readable, starting from the newest certified round: ${(error as Error).message}`
+      })
+      return fresh
+    }
+  }
+
+  #save(saved: Saved): void {
+    this.#saved = saved
+    writeFileDurably(this.#options.services.folder.participation, JSON.stringify(saved))
+  }
+}
+
+const noTimes = (round: number): RoundTimes => ({ round, total: 0, train: 0, evaluate: 0, attend: 0, transfer: 0, wait: 0 })
+
+/** An organization's update record, before it is signed. */
+export function updateRecord(
+  facts: Omit<Update, 'organizations' | 'term' | 'loss' | 'trainSeconds' | 'weight'>,
+  trained: Trained
+): Update {
+  return { ...facts, term: 0, organizations: 1, weight: trained.tokens, loss: trained.loss, trainSeconds: trained.seconds }
+}
