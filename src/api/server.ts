@@ -155,13 +155,11 @@ async function guard(request: FastifyRequest, reply: FastifyReply, { token }: Ap
   const changes = request.method !== 'GET' || routes.some(route => route.changes === true && route.path === request.url)
   if (local && named && !changes) return
   if (request.headers.authorization === `Bearer ${token}`) return
-  await reply
-    .status(401)
-    .send({
-      code: 'UNAUTHORIZED',
-      message: 'this needs the bearer token of the node',
-      hint: 'It stands in the file `token` in the node’s folder.'
-    })
+  await reply.status(401).send({
+    code: 'UNAUTHORIZED',
+    message: 'this needs the bearer token of the node',
+    hint: 'It stands in the file `token` in the node’s folder.'
+  })
 }
 
 /** Server-sent events; `?since=` or Last-Event-ID: after that number. */

@@ -43,6 +43,8 @@ export interface MembersEntry extends EntryHead {
 
 export interface RoundInput {
   member: MemberId
+  /** Round that the update was made for. Each certified input of a member has a higher one than the last: nothing counts twice. */
+  round: number
   /** Link of the member's signed update record. */
   update: Link
   /** Tokens, after discounts. */

@@ -9,6 +9,7 @@ export type UpdateFault =
   | { code: 'NOT_A_MEMBER'; verdict: 'ignore'; member: MemberId }
   | { code: 'NOT_ITS_PEER'; verdict: 'reject'; member: MemberId; by: PeerName }
   | { code: 'WRONG_BASE'; verdict: 'ignore'; base: Link; want: Link }
+  | { code: 'SETTLED'; verdict: 'ignore'; round: number; counted: number }
   | { code: 'STALE'; verdict: 'ignore'; staleness: number }
   | { code: 'WRONG_SKETCHES'; verdict: 'reject'; gotBytes: number; wantBytes: number }
   | { code: 'TOO_HEAVY'; verdict: 'reject'; weight: number; limit: number }
@@ -20,6 +21,7 @@ export type EntryFault =
   | { code: 'WRONG_BASE'; base: Link; want: Link }
   | { code: 'NOT_A_MEMBER'; member: MemberId }
   | { code: 'COUNTED_TWICE'; member: MemberId }
+  | { code: 'COUNTED_BEFORE'; member: MemberId; round: number; counted: number }
   | { code: 'BOTH_COUNTED_AND_EXCLUDED'; member: MemberId }
   | { code: 'OWN_UPDATE_MISSING'; member: MemberId }
   | { code: 'TOO_FEW_MEMBERS'; got: number; want: number }
@@ -37,6 +39,8 @@ export function describeUpdateFault(fault: UpdateFault): string {
       return `${fault.by} does not speak for ${fault.member}`
     case 'WRONG_BASE':
       return `trained from ${fault.base}, the round is based on ${fault.want}`
+    case 'SETTLED':
+      return `made for round ${fault.round}, round ${fault.counted} of it is counted already`
     case 'STALE':
       return `${fault.staleness} rounds late`
     case 'WRONG_SKETCHES':

@@ -53,6 +53,8 @@ export interface FederationState {
   readonly head: RoundHead
   /** Newest bases, the current one last: what a late update may still name. */
   readonly bases: readonly { link: Link; round: number }[]
+  /** The highest round of each member that a certified entry counts: an update for it or an earlier one is settled. */
+  readonly counted: ReadonlyMap<MemberId, number>
   readonly known: ReadonlyMap<MemberId, KnownUpdate>
   readonly pending: ReadonlyMap<MemberId, Member>
   readonly present: ReadonlySet<PeerName>
@@ -114,12 +116,14 @@ export function initialFederation({ id, charter, self, entries, persisted, rank 
   let roster = genesisRoster(charter)
   let head: RoundHead = { round: 0, link: id, entry: null }
   let bases = [{ link: id, round: 0 }]
+  let counted: ReadonlyMap<MemberId, number> = new Map()
   let tip = { index: 0, link: id }
   for (const { link, entry } of entries) {
     tip = { index: entry.index, link }
     if (entry.kind === 'members') roster = applyMembers(roster, entry)
     else {
       head = { round: entry.round, link, entry }
+      counted = countInputs(counted, entry)
       bases = [...bases, { link, round: entry.round }].slice(-(staleRoundsMax + 1))
     }
   }
@@ -135,7 +139,7 @@ export function initialFederation({ id, charter, self, entries, persisted, rank 
   })
   const empty = { known: new Map(), pending: new Map(), present: new Set<PeerName>() }
   const idle = { round: { phase: 'idle' }, participation: { phase: 'away' }, parentHead: null, startTimedOut: false } as const
-  return { id, charter, self, consensus, roster, head, bases, ...empty, ...idle }
+  return { id, charter, self, consensus, roster, head, bases, counted, ...empty, ...idle }
 }
 
 /** What is the same for every event; injected, because a link is a hash of bytes and this folder knows none. */
@@ -275,10 +279,10 @@ class Turn {
     const { head } = this.state
     assert(entry.round === head.round + 1, 'rounds are certified in order', { got: entry.round, head: head.round })
     assertRound(entry)
-    const known = new Map(this.state.known)
-    for (const input of entry.inputs) if (known.get(input.member)?.link === input.update) known.delete(input.member)
+    const counted = countInputs(this.state.counted, entry)
+    const known = new Map([...this.state.known].filter(([member, { update }]) => update.round > (counted.get(member) ?? 0)))
     const bases = [...this.state.bases, { link, round: entry.round }].slice(-(staleRoundsMax + 1))
-    this.state = { ...this.state, head: { round: entry.round, link, entry }, bases, known }
+    this.state = { ...this.state, head: { round: entry.round, link, entry }, bases, counted, known }
     this.round({ type: 'close' })
     this.participate({ type: 'certified' })
     if (this.state.consensus.role === 'leader') this.#openRound()
@@ -374,7 +378,11 @@ function checkUpdate(state: FederationState, update: Update, env: Environment): 
     return { code: 'NOT_ITS_PEER', verdict: 'reject', member: update.member, by: update.by }
   // [IGNORE] It may know a round that we do not, or have been away for long.
   const late = staleness(state, update.base)
-  if (late === null) return { code: 'WRONG_BASE', verdict: 'ignore', base: update.base, want: state.head.link }
+  const counted = state.counted.get(update.member) ?? 0
+  // [IGNORE] Several delegates hand the same contribution in, and one of them may be late: it counts once (I4).
+  if (update.round <= counted) return { code: 'SETTLED', verdict: 'ignore', round: update.round, counted }
+  if (late === null || update.round !== state.head.round - late + 1)
+    return { code: 'WRONG_BASE', verdict: 'ignore', base: update.base, want: state.head.link }
   if (late > 0 && (state.charter.algorithm.stale === 'drop' || late > staleRoundsMax))
     return { code: 'STALE', verdict: 'ignore', staleness: late }
   // [REJECT] The charter's model says how many groups there are.
@@ -393,7 +401,9 @@ function checkRound(state: FederationState, entry: RoundEntry): EntryFault | nul
   if (entry.round !== head.round + 1) return { code: 'WRONG_ROUND', got: entry.round, want: head.round + 1 }
   if (entry.base !== head.link) return { code: 'WRONG_BASE', base: entry.base, want: head.link }
   const counted = new Set<MemberId>()
-  for (const { member } of entry.inputs) {
+  for (const { member, round } of entry.inputs) {
+    const before = state.counted.get(member) ?? 0
+    if (round <= before) return { code: 'COUNTED_BEFORE', member, round, counted: before }
     const known = roster.members.get(member)
     if (known === undefined || known.kind === 'witness') return { code: 'NOT_A_MEMBER', member }
     if (counted.has(member)) return { code: 'COUNTED_TWICE', member }
@@ -409,6 +419,12 @@ function checkRound(state: FederationState, entry: RoundEntry): EntryFault | nul
       return { code: 'OWN_UPDATE_MISSING', member: state.self }
   }
   return null
+}
+
+function countInputs(counted: ReadonlyMap<MemberId, number>, { inputs }: RoundEntry): ReadonlyMap<MemberId, number> {
+  const next = new Map(counted)
+  for (const { member, round } of inputs) next.set(member, Math.max(round, next.get(member) ?? 0))
+  return next
 }
 
 function assertRound({ inputs, excluded, round }: RoundEntry): void {

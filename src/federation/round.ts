@@ -299,6 +299,7 @@ function propose(
 ): [RoundState, RoundEffect[]] {
   const inputs: RoundInput[] = state.inputs.map((input, place) => ({
     member: input.update.member,
+    round: input.update.round,
     update: input.link,
     weight: input.weight,
     attention: result.attention[place] ?? []

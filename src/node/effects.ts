@@ -150,11 +150,15 @@ async function checkRound(node: FederationNode, from: PeerName, entry: RoundEntr
   const missing = entry.inputs.map(({ update }) => update).filter(link => !node.signedUpdates.has(link))
   if (missing.length > 0) await fetchUpdates(node, from, missing)
   const updates: Update[] = []
-  for (const { update: link, member } of entry.inputs) {
+  for (const { update: link, member, round } of entry.inputs) {
     const bytes = node.signedUpdates.get(link)
     const read = bytes === undefined ? null : readUpdate(bytes)
     if (read === null) return { code: 'UPDATE_UNKNOWN', update: link }
-    if (read.update.member !== member || !(node.state.roster.members.get(member)?.peers.includes(read.update.by) ?? false))
+    if (
+      read.update.member !== member ||
+      read.update.round !== round ||
+      !(node.state.roster.members.get(member)?.peers.includes(read.update.by) ?? false)
+    )
       return { code: 'NOT_A_MEMBER', member }
     updates.push(read.update)
   }

@@ -77,6 +77,7 @@ class Node implements RunningNode {
   #trainer: Trainer | null = null
   #progress: NodeStatus['training'] = null
   #stopping: Promise<void> | null = null
+  #failure: unknown = null
   #end: (error: unknown) => void = () => undefined
 
   constructor(folder: NodeFolder, config: NodeConfig, log: Logger) {
@@ -323,7 +324,8 @@ class Node implements RunningNode {
       { error: error instanceof Error ? { message: error.message, stack: error.stack } : error },
       'the node cannot go on'
     )
-    void this.stop().then(() => this.#end(error))
+    this.#failure = error
+    void this.stop()
   }
 
   // ── NodeView ──
@@ -415,6 +417,6 @@ class Node implements RunningNode {
       services.car.close()
       services.records.close()
     }
-    this.#end(null)
+    this.#end(this.#failure)
   }
 }

@@ -32,6 +32,8 @@ export interface LogState {
   rounds: number
   /** Newest bases, the current one last. */
   bases: Link[]
+  /** The highest round of each member that is counted. */
+  counted: ReadonlyMap<MemberId, number>
 }
 
 /** @returns the state before entry 1, or why these bytes are no charter. */
@@ -39,7 +41,7 @@ export function beginLog(charterBytes: Uint8Array): LogState | LogFault {
   const id = linkOf(charterBytes)
   const charter = charterCodec.decode(charterBytes)
   if (isMalformed(charter)) return { federation: id, index: 0, code: 'MALFORMED', detail: charter.detail }
-  return { id, charter, roster: genesisRoster(charter), index: 0, head: id, rounds: 0, bases: [id] }
+  return { id, charter, roster: genesisRoster(charter), index: 0, head: id, rounds: 0, bases: [id], counted: new Map() }
 }
 
 /** Whether a majority of `voters` signed. Foreign and repeated names count for nothing. */
@@ -109,6 +111,8 @@ function checkRoundOf(log: LogState, entry: RoundEntry, updates: ReadonlyMap<Lin
     const member = log.roster.members.get(input.member)
     if (member === undefined || member.kind === 'witness') return `I3: ${input.member} is not in the roster`
     if (counted.has(input.member)) return `I3: ${member.name} is counted twice`
+    if (input.round <= (log.counted.get(input.member) ?? 0))
+      return `I4: ${member.name}'s update for round ${input.round} is counted a second time`
     counted.add(input.member)
     const bytes = updates.get(input.update)
     const why = bytes === undefined ? null : checkUpdateRecord(log, member, input.update, bytes)

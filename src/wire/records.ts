@@ -42,6 +42,7 @@ const roundEntry = z.strictObject({
     .array(
       z.strictObject({
         member: memberId,
+        round: z.int().min(1),
         update: link,
         weight: amount,
         attention: z.array(z.number().min(0).max(1)).max(limits.groupsMax)

@@ -1,0 +1,134 @@
+/** `worldlm federation create | join | list | show`. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { parse, parseDocument, stringify } from 'yaml'
+import { readConfig } from '../config.ts'
+import { WorldlmError } from '../errors.ts'
+import type { Charter } from '../governance/charter.ts'
+import type { FederationId } from '../ids.ts'
+import { readCertifiedCar } from '../node/certified-car.ts'
+import { NodeFolder } from '../node/folder.ts'
+import { writeCharter } from '../node/genesis.ts'
+import type { NodeStatus } from '../node/status.ts'
+import { isMalformed } from '../wire/codec.ts'
+import { charterCodec } from '../wire/records.ts'
+import { fetchStatus } from './node.ts'
+import type { Output } from './output.ts'
+import { table } from './table.ts'
+
+export async function createFederation(
+  options: { dir: string; name?: string; file?: string; parent?: string },
+  output: Output
+): Promise<void> {
+  const folder = new NodeFolder(options.dir)
+  folder.prepare()
+  const written = options.file === undefined ? {} : readYaml(options.file)
+  const input = { ...written, ...(options.name === undefined ? {} : { name: options.name }) }
+  const parent = options.parent === undefined ? null : await findCharter(folder, options.parent)
+  const { id, charter } = writeCharter(folder, input, parent)
+  addToConfig(folder, id, 'organization', [])
+  output.line(`${charter.path} is ${id}`)
+  output.line(`Others join it with: worldlm federation join ${id} --dir DIR --bootstrap ADDRESS-OF-THIS-NODE`)
+  output.document({ id, path: charter.path, charter })
+}
+
+export async function joinFederation(
+  id: string,
+  options: { dir: string; witness?: boolean; bootstrap?: string[] },
+  output: Output
+): Promise<void> {
+  const folder = new NodeFolder(options.dir)
+  folder.prepare()
+  if (!/^bafy[a-z2-7]{20,80}$/.test(id))
+    throw new WorldlmError(
+      'USAGE',
+      `${id} is no federation’s id`,
+      'It begins with bafy; whoever created the federation was shown it.'
+    )
+  addToConfig(folder, id, options.witness === true ? 'witness' : 'organization', options.bootstrap ?? [])
+  output.line(`${id} is added; the node joins it when it is started: worldlm node start --dir ${options.dir}`)
+  output.document({ id, as: options.witness === true ? 'witness' : 'organization' })
+}
+
+/** Adds a federation, keeping the file's comments. */
+function addToConfig(folder: NodeFolder, id: FederationId, as: 'organization' | 'witness', bootstrap: string[]): void {
+  const document = parseDocument(readFileSync(folder.config, 'utf8'))
+  const values = (document.toJS() ?? {}) as { federations?: { id: string }[]; bootstrap?: string[] }
+  const federations = [...(values.federations ?? []).filter(known => known.id !== id), as === 'witness' ? { id, as } : { id }]
+  document.set('federations', document.createNode(federations))
+  if (bootstrap.length > 0)
+    document.set('bootstrap', document.createNode([...new Set([...(values.bootstrap ?? []), ...bootstrap])]))
+  writeFileSync(folder.config, document.toString())
+  readConfig(folder.config, {})
+}
+
+function readYaml(path: string): Record<string, unknown> {
+  try {
+    return parse(readFileSync(path, 'utf8')) as Record<string, unknown>
+  } catch (cause) {
+    throw new WorldlmError(
+      'CHARTER_INVALID',
+      `${path}: ${(cause as Error).message}`,
+      'See docs/governance.md for what a charter looks like.',
+      { cause }
+    )
+  }
+}
+
+/** By id or path, from the node's own folder. @throws {WorldlmError} CHARTER_MISSING */
+async function findCharter(folder: NodeFolder, wanted: string): Promise<{ id: FederationId; charter: Charter }> {
+  const found = (await charters(folder)).find(({ id, charter }) => id === wanted || charter.path === wanted)
+  if (found !== undefined) return found
+  throw new WorldlmError(
+    'CHARTER_MISSING',
+    `this node holds no charter of ${wanted}`,
+    'Join it and start the node once: it fetches the charter. `worldlm federation list` shows those that it holds.'
+  )
+}
+
+async function charters(folder: NodeFolder): Promise<{ id: FederationId; charter: Charter }[]> {
+  const archived = await readCertifiedCar(folder.certifiedCar).then(
+    ({ charters: known }) => known,
+    () => new Map<FederationId, Uint8Array>()
+  )
+  const all = new Map([...archived, ...folder.charters()])
+  return [...all].flatMap(([id, bytes]) => {
+    const charter = charterCodec.decode(bytes)
+    return isMalformed(charter) ? [] : [{ id, charter }]
+  })
+}
+
+async function liveStatus(dir: string): Promise<NodeStatus | null> {
+  return fetchStatus(dir).catch(() => null)
+}
+
+export async function listFederations({ dir }: { dir: string }, output: Output): Promise<void> {
+  const folder = new NodeFolder(dir)
+  folder.prepare()
+  const known = await charters(folder)
+  const status = await liveStatus(dir)
+  const rows = known.map(({ id, charter }) => {
+    const live = status?.federations.find(one => one.id === id)
+    return { id, path: charter.path, role: live?.role ?? null, round: live?.round ?? null }
+  })
+  output.line(
+    table(
+      ['federation', 'id', 'role', 'round'],
+      rows.map(({ id, path, role, round }) => [path, id, role ?? '–', round === null ? '–' : String(round)])
+    )
+  )
+  output.document(rows)
+}
+
+export async function showFederation(wanted: string, { dir }: { dir: string }, output: Output): Promise<void> {
+  const folder = new NodeFolder(dir)
+  folder.prepare()
+  const { id, charter } = await findCharter(folder, wanted)
+  const live = (await liveStatus(dir))?.federations.find(one => one.id === id) ?? null
+  output.line(`# ${id}`)
+  output.line(stringify(charter).trimEnd())
+  if (live !== null)
+    output.line(
+      `# now: round ${live.round}, term ${live.term}, aggregator ${live.aggregator ?? 'none'}, ${live.members.length} members, voters ${live.voters.length}`
+    )
+  output.document({ id, charter, live })
+}

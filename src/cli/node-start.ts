@@ -1,0 +1,75 @@
+/** `worldlm node start`: the daemon in the foreground, until it is told to stop. */
+import { startApi } from '../api/server.ts'
+import { readConfig } from '../config.ts'
+import { WorldlmError } from '../errors.ts'
+import { createLogger } from '../log.ts'
+import { NodeFolder } from '../node/folder.ts'
+import { type RunningNode, startNode, version } from '../node/node.ts'
+import { exitCodes, type Output } from './output.ts'
+
+/** A clean stop that takes longer is no stop. */
+const stopTimeoutMs = 10_000
+
+export async function startCommand(options: { dir: string; config?: string; set?: string[] }, output: Output): Promise<void> {
+  const folder = new NodeFolder(options.dir)
+  folder.prepare()
+  const config = readConfig(options.config ?? folder.config, process.env, overrides(options.set ?? []))
+  folder.lock()
+  const log = createLogger(folder.log, config.logLevel)
+  const refuse = (error: unknown) => {
+    log.fatal({ error: error instanceof Error ? { message: error.message, stack: error.stack } : error }, 'not handled')
+    folder.unlock()
+    process.exit(exitCodes.failed)
+  }
+  process.on('unhandledRejection', refuse)
+  process.on('uncaughtException', refuse)
+  try {
+    const node = await startNode(folder, config, log)
+    const api = await startApi(node, { ...config.api, token: folder.token(), version }).catch(async error => {
+      await node.stop()
+      throw error
+    })
+    folder.writeRun({ pid: process.pid, api: api.address, addresses: node.addresses, peer: node.peer })
+    log.info({ peer: node.peer, api: api.address, addresses: node.addresses }, 'started')
+    output.line(`node ${config.name} (${node.peer}) listens on ${node.addresses.join(', ')}; API ${api.address}`)
+    await untilStopped(node)
+    await api.close()
+  } finally {
+    folder.unlock()
+  }
+}
+
+async function untilStopped(node: RunningNode): Promise<void> {
+  let signals = 0
+  const stop = () => {
+    if (++signals > 1) process.exit(exitCodes.interrupted)
+    setTimeout(() => process.exit(exitCodes.failed), stopTimeoutMs).unref()
+    void node.stop()
+  }
+  process.on('SIGTERM', stop)
+  process.on('SIGINT', stop)
+  // A testnet that is killed leaves no nodes behind: its end of the pipe closes.
+  if (process.env.WORLDLM_EXIT_WITH_PARENT === '1') process.stdin.on('end', stop).on('error', stop).resume()
+  const error = await node.done
+  if (error !== null) throw error
+  // Workers and sockets are closed; what a library still holds open must not keep the process.
+  setTimeout(() => process.exit(), 1_000).unref()
+}
+
+function overrides(pairs: string[]): Record<string, unknown> {
+  return Object.fromEntries(
+    pairs.map(pair => {
+      const cut = pair.indexOf('=')
+      if (cut < 1) throw new WorldlmError('USAGE', `--set ${pair} is not key=value`, 'Write it like --set engine.threads=1')
+      return [pair.slice(0, cut), value(pair.slice(cut + 1))]
+    })
+  )
+}
+
+function value(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}

@@ -1,0 +1,120 @@
+/** `worldlm node init | status | stop | logs`. */
+import { closeSync, existsSync, openSync, readFileSync, readSync, statSync, watchFile } from 'node:fs'
+import { relative, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { WorldlmError } from '../errors.ts'
+import { NodeFolder, type RunFile } from '../node/folder.ts'
+import { initNodeFolder } from '../node/genesis.ts'
+import type { NodeStatus } from '../node/status.ts'
+import type { Output } from './output.ts'
+import { table } from './table.ts'
+
+export async function initNode(
+  options: { dir: string; name: string; data?: string; listen?: string[]; bootstrap?: string[]; apiPort?: number },
+  output: Output
+): Promise<void> {
+  const folder = new NodeFolder(options.dir)
+  if (options.data !== undefined && !existsSync(options.data))
+    throw new WorldlmError('DATA_MISSING', `${options.data} is not there`, 'Name the folder of the organization’s text.')
+  const given = {
+    name: options.name,
+    ...(options.data === undefined ? {} : { data: relative(folder.root, resolve(options.data)) }),
+    ...(options.listen === undefined ? {} : { listen: options.listen }),
+    ...(options.bootstrap === undefined ? {} : { bootstrap: options.bootstrap }),
+    ...(options.apiPort === undefined ? {} : { api: { port: options.apiPort } })
+  }
+  const peer = await initNodeFolder(folder, given)
+  output.line(`${folder.root} is the node of ${options.name}: peer ${peer}`)
+  output.line(`Next: worldlm federation create --dir ${options.dir} --name world    (or: federation join ID)`)
+  output.line(`Then: worldlm node start --dir ${options.dir}`)
+  output.document({ dir: folder.root, peer })
+}
+
+/** @throws {WorldlmError} NODE_NOT_RUNNING */
+function runningNode(dir: string): { folder: NodeFolder; run: RunFile } {
+  const folder = new NodeFolder(dir)
+  folder.prepare()
+  const run = folder.running()
+  if (run === null || run.api === '')
+    throw new WorldlmError('NODE_NOT_RUNNING', `no node runs in ${folder.root}`, `Start it: worldlm node start --dir ${dir}`)
+  return { folder, run }
+}
+
+export async function fetchStatus(dir: string): Promise<NodeStatus> {
+  const { run } = runningNode(dir)
+  try {
+    return (await (await fetch(`${run.api}/v1/status`)).json()) as NodeStatus
+  } catch (cause) {
+    throw new WorldlmError('NODE_NOT_RUNNING', `the node in ${dir} does not answer on ${run.api}`, 'See node.log.', { cause })
+  }
+}
+
+export async function statusOfNode({ dir }: { dir: string }, output: Output): Promise<void> {
+  const status = await fetchStatus(dir)
+  const { organization, peer, phase, training, evaluations, bytes } = status
+  output.line(`${organization.name}  ${peer}  ${phase}`)
+  if (training !== null)
+    output.line(
+      `training round ${training.round}: step ${training.step}/${training.steps}, loss ${training.loss.toFixed(3)}, ${Math.round(training.tokensPerSecond)} tokens/s`
+    )
+  for (const [model, { round, perplexity, bitsPerByte }] of Object.entries(evaluations))
+    output.line(`${model} model, round ${round}: perplexity ${perplexity.toFixed(3)}, ${bitsPerByte.toFixed(3)} bits/byte`)
+  output.line(`blobs: ${(bytes.in / 1e6).toFixed(1)} MB in, ${(bytes.out / 1e6).toFixed(1)} MB out`)
+  output.line(
+    table(
+      ['federation', 'role', 'round', 'term', 'aggregator', 'members'],
+      status.federations.map(one => [
+        one.path,
+        one.role,
+        `${one.round}${one.rounds > 0 ? `/${one.rounds}` : ''}`,
+        String(one.term),
+        one.aggregator === peer ? 'this node' : (one.aggregator?.slice(-6) ?? '–'),
+        one.members.map(member => `${member.name}${member.present ? '' : ' (absent)'}`).join(', ')
+      ])
+    )
+  )
+  output.document(status)
+}
+
+export async function stopNode({ dir }: { dir: string }, output: Output): Promise<void> {
+  const { folder, run } = runningNode(dir)
+  try {
+    await fetch(`${run.api}/v1/stop`, { method: 'POST', headers: { authorization: `Bearer ${folder.token()}` } })
+  } catch {
+    process.kill(run.pid, 'SIGTERM')
+  }
+  for (let tries = 0; tries < 150; tries++) {
+    if (folder.running() === null) {
+      output.line(`the node in ${folder.root} has stopped`)
+      output.document({ stopped: true, pid: run.pid })
+      return
+    }
+    await sleep(100)
+  }
+  throw new WorldlmError(
+    'NODE_NOT_STOPPED',
+    `process ${run.pid} still runs after 15 s`,
+    `See ${folder.log}; kill ${run.pid} ends it, and loses nothing that was certified.`
+  )
+}
+
+export async function showLogs(
+  { dir, follow, lines }: { dir: string; follow?: boolean; lines: number },
+  output: Output
+): Promise<void> {
+  const folder = new NodeFolder(dir)
+  folder.prepare()
+  if (!existsSync(folder.log)) throw new WorldlmError('LOG_MISSING', `${folder.log} is not there`, 'The node has not run yet.')
+  const text = readFileSync(folder.log, 'utf8').trimEnd().split('\n').slice(-lines)
+  for (const line of text) output.line(line)
+  if (follow !== true) return
+  let offset = statSync(folder.log).size
+  watchFile(folder.log, { interval: 300 }, ({ size }) => {
+    const fd = openSync(folder.log, 'r')
+    const bytes = Buffer.alloc(Math.max(0, size - offset))
+    readSync(fd, bytes, 0, bytes.length, offset)
+    closeSync(fd)
+    offset = size
+    process.stdout.write(bytes)
+  })
+}

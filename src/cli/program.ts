@@ -1,0 +1,178 @@
+/** All commands with their flags and examples. What they do stands in a file each. */
+import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { WorldlmError } from '../errors.ts'
+import { exitCodes, type Output, output } from './output.ts'
+
+const version = '0.1.0'
+
+/** Parses and runs. Exit codes: 0 done, 1 failed, 2 used wrongly, 130 interrupted. */
+export async function run(argv: string[]): Promise<void> {
+  const program = build()
+  try {
+    await program.parseAsync(argv)
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? 0 : exitCodes.usage
+      if (argv.includes('--json') && error.exitCode !== 0) output(true).failure('USAGE', error.message, 'See --help.')
+      return
+    }
+    const { code, hint } =
+      error instanceof WorldlmError
+        ? error
+        : { code: 'INTERNAL', hint: 'This is a mistake of worldlm: please report it with these lines.' }
+    const message =
+      error instanceof WorldlmError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)
+    output(argv.includes('--json')).failure(code, message, hint)
+    process.exitCode = usageCodes.has(code) ? exitCodes.usage : exitCodes.failed
+  }
+}
+
+/** What was given is wrong, not what happened. */
+const usageCodes = new Set(['USAGE', 'NOT_YET', 'CONFIG_INVALID', 'CHARTER_INVALID', 'CHARTER_CONTRADICTION'])
+
+const whole = (least: number) => (text: string) => {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < least) throw new InvalidArgumentError(`It must be a whole number ≥ ${least}.`)
+  return value
+}
+
+function build(): Command {
+  const program = new Command('worldlm')
+    .description('Train one family of language models together, across organizations, without handing over text.')
+    .version(version)
+    .showSuggestionAfterError()
+    .showHelpAfterError('(add --help for all options and examples)')
+    .exitOverride()
+    .configureHelp({ showGlobalOptions: true })
+  testnet(program)
+  node(program)
+  federation(program)
+  audit(program)
+  bench(program)
+  return program
+}
+
+/** A command with --json, whose errors throw instead of exiting. */
+function add(parent: Command, usage: string, description: string, examples: string[]): Command {
+  return parent
+    .command(usage)
+    .description(description)
+    .option('--json', 'one JSON document on stdout, progress on stderr')
+    .exitOverride()
+    .showSuggestionAfterError()
+    .addHelpText('after', `\nExamples:\n${examples.map(example => `  $ ${example}`).join('\n')}`)
+}
+
+const outputOf = (options: { json?: boolean }): Output => output(options.json === true)
+
+function testnet(program: Command): void {
+  add(program, 'testnet', 'Organizations as processes on this machine: trains, aggregates, and reports what it brought.', [
+    'worldlm testnet',
+    'worldlm testnet --data ./texts --rounds 12 --out runs/mine',
+    'worldlm testnet --model small --steps 100 --seed 7'
+  ])
+    .option('--data <dir>', 'tree of text, federation/…/organization (default: text that npm brought along)')
+    .option('--rounds <n>', 'rounds in all', whole(1), 8)
+    .option('--steps <h>', 'local steps a round', whole(1), 50)
+    .option('--model <name|file>', 'tiny, small, medium, or a YAML file with `model:` and `algorithm:`', 'tiny')
+    .option('--scenario <name|file>', 'a story of faults (none is built in yet)')
+    .option('--out <dir>', 'folder of the report and the nodes (default: runs/testnet-<time>)')
+    .option('--seed <n>', 'of the initial model and the order of the text', whole(0), 0)
+    .option('--dashboard <port|off>', 'the dashboard (only `off` yet)', 'off')
+    .option('--no-alone', 'leave out what training alone would give')
+    .action(async options => (await import('./testnet.ts')).runTestnetCommand(options, outputOf(options)))
+}
+
+function node(program: Command): void {
+  const group = program.command('node').description('The daemon of one organization.').exitOverride()
+  const dir = (command: Command) => command.requiredOption('--dir <dir>', 'the node’s folder')
+  dir(
+    add(group, 'init', 'Makes the folder of a node: identity, commented worldlm.yaml, token.', [
+      'worldlm node init --dir ./node --name "City Hospital" --data ./text'
+    ])
+  )
+    .requiredOption('--name <name>', 'of the organization')
+    .option('--data <dir>', 'its text; without it the node is a witness')
+    .option('--listen <multiaddr...>', 'where it listens (default /ip4/127.0.0.1/tcp/4890)')
+    .option('--bootstrap <multiaddr...>', 'peers to begin with')
+    .option('--api-port <n>', 'port of the HTTP API', whole(0))
+    .action(async options => (await import('./node.ts')).initNode(options, outputOf(options)))
+  dir(
+    add(group, 'start', 'Runs the node until it is stopped.', [
+      'worldlm node start --dir ./node',
+      'WORLDLM_API_PORT=0 worldlm node start --dir ./node'
+    ])
+  )
+    .option('--config <file>', 'instead of the folder’s worldlm.yaml')
+    .option('--set <key=value...>', 'an option of worldlm.yaml, e.g. --set engine.threads=1')
+    .action(async options => (await import('./node-start.ts')).startCommand(options, outputOf(options)))
+  dir(add(group, 'status', 'What a running node says of itself.', ['worldlm node status --dir ./node'])).action(async options =>
+    (await import('./node.ts')).statusOfNode(options, outputOf(options))
+  )
+  dir(add(group, 'stop', 'Stops a running node cleanly.', ['worldlm node stop --dir ./node'])).action(async options =>
+    (await import('./node.ts')).stopNode(options, outputOf(options))
+  )
+  dir(add(group, 'logs', 'Shows node.log.', ['worldlm node logs --dir ./node --follow']))
+    .option('-f, --follow', 'go on as lines come')
+    .option('-n, --lines <n>', 'the last lines', whole(1), 50)
+    .action(async options => (await import('./node.ts')).showLogs(options, outputOf(options)))
+}
+
+function federation(program: Command): void {
+  const group = program.command('federation').description('Federations: create one, join one, look at them.').exitOverride()
+  add(group, 'create', 'Writes a genesis charter, with this node as its founder, and adds it to the node.', [
+    'worldlm federation create --dir ./node --name world',
+    'worldlm federation create --dir ./node --name biomedicine --parent bafy…',
+    'worldlm federation create --dir ./node --file charter.yaml'
+  ])
+    .requiredOption('--dir <dir>', 'the node’s folder')
+    .option('--name <name>', 'last segment of its path')
+    .option('--file <yaml>', 'charter: name, model, algorithm, voters, minMembers, timings, …')
+    .option('--parent <id>', 'federation above it, whose charter this node holds')
+    .action(async options => (await import('./federation.ts')).createFederation(options, outputOf(options)))
+  add(group, 'join <id>', 'Adds a federation to the node; it joins when it is started.', [
+    'worldlm federation join bafy… --dir ./node --bootstrap /ip4/127.0.0.1/tcp/4890/p2p/12D3Koo…'
+  ])
+    .requiredOption('--dir <dir>', 'the node’s folder')
+    .option('--witness', 'vote, but contribute nothing')
+    .option('--bootstrap <multiaddr...>', 'peers to begin with')
+    .action(async (id, options) => (await import('./federation.ts')).joinFederation(id, options, outputOf(options)))
+  add(group, 'list', 'The federations of a node.', ['worldlm federation list --dir ./node'])
+    .requiredOption('--dir <dir>', 'the node’s folder')
+    .action(async options => (await import('./federation.ts')).listFederations(options, outputOf(options)))
+  add(group, 'show <id>', 'A charter, by id or path, and how the federation stands.', [
+    'worldlm federation show world/prose --dir ./node'
+  ])
+    .requiredOption('--dir <dir>', 'the node’s folder')
+    .action(async (id, options) => (await import('./federation.ts')).showFederation(id, options, outputOf(options)))
+}
+
+function audit(program: Command): void {
+  const group = program.command('audit').description('Proofs of what happened.').exitOverride()
+  add(
+    group,
+    'verify <path...>',
+    'Checks certified logs from the genesis charter on; a path is a node’s folder or the --out of a testnet.',
+    ['worldlm audit verify ./node', 'worldlm audit verify runs/testnet-20260101-120000']
+  ).action(async (paths, options) => (await import('./audit.ts')).verifyCommand(paths, outputOf(options)))
+}
+
+function bench(program: Command): void {
+  const group = program.command('bench').description('Speed and memory, as ratios measured side by side.').exitOverride()
+  add(group, 'engine', 'Tokens/s of the training step at sizes S and M.', [
+    'worldlm bench engine',
+    'worldlm bench engine --vs ../prototype'
+  ])
+    .option('--vs <dir>', 'a folder with model.mjs, onnx.mjs and adam.as.ts: its step runs in turns with ours')
+    .option('--threads <n>', 'of each engine', whole(1))
+    .action(async options => (await import('./bench.ts')).benchCommand('engine', options, outputOf(options)))
+  add(group, 'aggregate', 'Bytes/s of attention over 64 updates of 25 M parameters, beside a plain copy.', [
+    'worldlm bench aggregate'
+  ])
+    .option('--members <n>', 'updates', whole(1))
+    .option('--floats <n>', 'parameters', whole(4))
+    .action(async options => (await import('./bench.ts')).benchCommand('aggregate', options, outputOf(options)))
+  add(group, 'blob', 'MB/s of the blob exchange between two processes, beside a raw socket.', ['worldlm bench blob'])
+    .option('--megabytes <n>', 'size of the blob', whole(1))
+    .action(async options => (await import('./bench.ts')).benchCommand('blob', options, outputOf(options)))
+}

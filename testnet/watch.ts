@@ -1,0 +1,41 @@
+/**
+ * Watches nodes through their HTTP API, as any user can: one stream of events a node, read until it ends; asked again after a break.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { NumberedEvent } from '../src/node/status.ts'
+import type { TestnetNode } from './spawn.ts'
+
+const retryMs = 300
+
+export async function watchNode(
+  node: TestnetNode,
+  onEvent: (node: TestnetNode, event: NumberedEvent) => void,
+  signal: AbortSignal
+): Promise<void> {
+  let seq = 0
+  while (!signal.aborted && node.ended === null) {
+    try {
+      const response = await fetch(`${node.api}/v1/events?since=${seq}`, { signal })
+      for await (const event of eventsOf(response)) {
+        if (event.seq <= seq) continue
+        seq = event.seq
+        onEvent(node, event)
+      }
+    } catch {
+      // The node is gone or going: whether it comes back is seen in the next turn.
+    }
+    await sleep(retryMs, undefined, { signal }).catch(() => undefined)
+  }
+}
+
+/** Server-sent events (WHATWG HTML §9.2), of which ours use single `data:` lines. */
+async function* eventsOf(response: Response): AsyncGenerator<NumberedEvent> {
+  const decoder = new TextDecoder()
+  let rest = ''
+  for await (const chunk of response.body ?? []) {
+    rest += decoder.decode(chunk, { stream: true })
+    const lines = rest.split('\n')
+    rest = lines.pop() ?? ''
+    for (const line of lines) if (line.startsWith('data: ')) yield JSON.parse(line.slice(6)) as NumberedEvent
+  }
+}
