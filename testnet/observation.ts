@@ -31,6 +31,8 @@ export interface SeenNode {
   step: number
   steps: number
   finished: boolean
+  /** Of blobs, as its status says. */
+  bytes: { in: number; out: number }
 }
 export interface SeenFederation {
   path: string
@@ -66,7 +68,8 @@ export class Observation {
       tokensPerSecond: 0,
       step: 0,
       steps: 0,
-      finished: false
+      finished: false,
+      bytes: { in: 0, out: 0 }
     })
   }
 

@@ -2,10 +2,11 @@
  * Watches nodes through their HTTP API, as any user can: one stream of events a node, read until it ends; asked again after a break.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { NumberedEvent } from '../src/node/status.ts'
+import type { NodeStatus, NumberedEvent } from '../src/node/status.ts'
 import type { TestnetNode } from './spawn.ts'
 
 const retryMs = 300
+const statusTimeoutMs = 2_000
 
 export async function watchNode(
   node: TestnetNode,
@@ -37,5 +38,14 @@ async function* eventsOf(response: Response): AsyncGenerator<NumberedEvent> {
     const lines = rest.split('\n')
     rest = lines.pop() ?? ''
     for (const line of lines) if (line.startsWith('data: ')) yield JSON.parse(line.slice(6)) as NumberedEvent
+  }
+}
+
+/** The node's status now; null when it does not answer. */
+export async function readStatus(node: TestnetNode): Promise<NodeStatus | null> {
+  try {
+    return (await (await fetch(`${node.api}/v1/status`, { signal: AbortSignal.timeout(statusTimeoutMs) })).json()) as NodeStatus
+  } catch {
+    return null
   }
 }

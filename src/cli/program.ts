@@ -73,7 +73,7 @@ function testnet(program: Command): void {
   ])
     .option('--data <dir>', 'tree of text, federation/…/organization (default: text that npm brought along)')
     .option('--rounds <n>', 'rounds in all', whole(1), 8)
-    .option('--steps <h>', 'local steps a round', whole(1), 50)
+    .option('--steps <h>', 'local steps a round', whole(1), 40)
     .option('--model <name|file>', 'tiny, small, medium, or a YAML file with `model:` and `algorithm:`', 'tiny')
     .option('--scenario <name|file>', 'a story of faults (none is built in yet)')
     .option('--out <dir>', 'folder of the report and the nodes (default: runs/testnet-<time>)')

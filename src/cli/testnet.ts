@@ -1,31 +1,216 @@
-/** `worldlm testnet`: flags, what is shown while it runs, what is said at the end. */
-import type { Output } from './output.ts'
-import { runTestnet } from '../../testnet/run.ts'
+/** `worldlm testnet`: its flags, what is shown while it runs, what is said at the end. */
+import { existsSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { parse } from 'yaml'
+import type { Observation } from '../../testnet/observation.ts'
+import { writeReport } from '../../testnet/report.ts'
+import { runTestnet, type TestnetOptions } from '../../testnet/run.ts'
+import { WorldlmError } from '../errors.ts'
+import { presets } from '../model/presets.ts'
+import { verdict } from '../report/html.ts'
+import { short } from '../report/plots.ts'
+import { meanPerplexity, summarizeOrganizations, type TestnetReport } from '../report/schema.ts'
+import { LiveTable, progressBar } from './live-table.ts'
+import { exitCodes, type Output } from './output.ts'
+import { table } from './table.ts'
 
-export async function runTestnetCommand(options: any, output: Output): Promise<void> {
+interface Flags {
+  data?: string
+  rounds: number
+  steps: number
+  model: string
+  scenario?: string
+  out?: string
+  seed: number
+  dashboard: string
+  alone: boolean
+}
+
+export async function runTestnetCommand(flags: Flags, output: Output): Promise<void> {
+  const options = optionsOf(flags)
+  const live = new LiveTable(output)
   const abort = new AbortController()
-  process.on('SIGINT', () => abort.abort())
-  const t = performance.now()
-  const r = await runTestnet(
+  const began = performance.now()
+  const seconds = () => (performance.now() - began) / 1000
+  const interrupt = () => {
+    if (abort.signal.aborted) process.exit(exitCodes.interrupted)
+    abort.abort()
+    live.line('stopping the nodes; the report of what was done follows (again: stop at once)')
+  }
+  process.on('SIGINT', interrupt)
+  process.on('SIGTERM', interrupt)
+  let toldShare = 0
+  const result = await runTestnet(
+    options,
     {
-      data: options.data ?? null,
-      rounds: options.rounds,
-      steps: options.steps,
-      charter: { model: options.model },
-      out: options.out ?? `runs/t${Date.now()}`,
-      seed: options.seed,
-      alone: options.alone
-    },
-    {
-      line: text => output.line(`${((performance.now() - t) / 1000).toFixed(1)} ${text}`),
-      tick: () => undefined,
-      aloneProgress: () => undefined
+      line: text => live.line(`${seconds().toFixed(1).padStart(6)} s  ${text}`),
+      tick: observation => live.draw(() => liveTable(observation, options, seconds())),
+      aloneProgress: (done, of) => {
+        live.draw(() => `training alone  ${progressBar(done, of, seconds())}`)
+        const share = Math.floor((done / of) * 4)
+        if (!live.live && share > toldShare && share < 4)
+          live.line(`${seconds().toFixed(1).padStart(6)} s  training alone: ${share * 25} %`)
+        toldShare = Math.max(toldShare, share)
+      }
     },
     abort.signal
   )
-  for (const e of r.observation.evaluations.values()) output.line(JSON.stringify(e))
-  for (const e of r.observation.times) output.line(JSON.stringify(e))
-  for (const e of r.alone) output.line(JSON.stringify(e))
-  for (const e of r.observation.warnings) output.line(JSON.stringify(e))
-  output.line(`${r.stalled} ${r.seconds}`)
+  live.clear()
+  const report = await writeReport(result, options)
+  process.off('SIGINT', interrupt)
+  for (const line of closingLines(report, options)) output.line(line)
+  output.document(report)
+  if (report.interrupted) process.exitCode = exitCodes.interrupted
+  else if (report.stalled !== null || report.invariants.violations.length > 0) process.exitCode = exitCodes.failed
+  // Sockets of nodes that were killed may linger; nothing is left to do.
+  setTimeout(() => process.exit(), 500).unref()
+}
+
+function optionsOf({ data, rounds, steps, model, scenario, out, seed, dashboard, alone }: Flags): TestnetOptions {
+  if (scenario !== undefined)
+    throw new WorldlmError('NOT_YET', `there is no scenario ${scenario}: none is built in yet`, 'Leave --scenario out.')
+  if (dashboard !== 'off')
+    throw new WorldlmError('NOT_YET', 'the dashboard is not built yet', 'Leave --dashboard out, or say `off`.')
+  const time = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-')
+  return {
+    data: data ?? null,
+    rounds,
+    steps,
+    charter: charterOf(model),
+    out: resolve(out ?? join('runs', `testnet-${time}`)),
+    seed,
+    alone
+  }
+}
+
+/** A preset's name, or a YAML file with `model:` and `algorithm:`. */
+function charterOf(model: string): Record<string, unknown> {
+  if (model in presets) return { model }
+  if (!existsSync(model))
+    throw new WorldlmError(
+      'USAGE',
+      `--model ${model} is neither a preset (${Object.keys(presets).join(', ')}) nor a file`,
+      'Name one of them, or a YAML file with `model:` and `algorithm:`.'
+    )
+  const parsed = parse(readFileSync(model, 'utf8')) as Record<string, unknown> | null
+  const unknown = Object.keys(parsed ?? {}).filter(
+    key => !['model', 'algorithm', 'voters', 'delegates', 'minMembers'].includes(key)
+  )
+  if (parsed === null || typeof parsed !== 'object' || unknown.length > 0) {
+    throw new WorldlmError(
+      'CHARTER_INVALID',
+      `${model}: ${unknown.length > 0 ? `unknown key ${unknown[0]}` : 'it holds no options'}`,
+      'It may have `model:`, `algorithm:`, `voters:`, `delegates:`, `minMembers:`.'
+    )
+  }
+  return parsed
+}
+
+function liveTable(observation: Observation, { rounds, steps }: TestnetOptions, seconds: number): string {
+  const nodes = [...observation.nodes.values()]
+  const done = nodes.reduce(
+    (sum, { round, step, finished }) => sum + (finished ? rounds * steps : Math.max(0, round - 1) * steps + step),
+    0
+  )
+  const speed = nodes.reduce((sum, { phase, tokensPerSecond }) => sum + (phase === 'training' ? tokensPerSecond : 0), 0)
+  const evaluation = (path: string) =>
+    [...observation.evaluations.values()].filter(one => one.path === path && one.model === 'personal').at(-1)
+  const organizations = table(
+    ['organization', 'state', 'round', 'step', 'loss', 'perplexity', 'tokens/s', 'MB in', 'MB out'],
+    nodes.map(({ node, phase, round, step, steps: of, loss, tokensPerSecond, bytes }) => [
+      node.plan.path,
+      node.ended === null ? phase : 'gone',
+      `${round}/${rounds}`,
+      of > 0 ? `${step}/${of}` : '',
+      loss === null ? '' : loss.toFixed(3),
+      short(evaluation(node.plan.path)?.perplexity ?? Number.NaN).replace('NaN', ''),
+      String(Math.round(tokensPerSecond)),
+      (bytes.in / 1e6).toFixed(1),
+      (bytes.out / 1e6).toFixed(1)
+    ])
+  )
+  const federations = table(
+    ['federation', 'aggregator', 'term', 'round'],
+    [...observation.federations.values()].map(({ path, aggregator, term, round }) => [
+      path,
+      aggregator === null ? '–' : observation.nameOf(aggregator),
+      String(term),
+      `${round}/${rounds}`
+    ])
+  )
+  return `\n${organizations}\n\n${federations}\n\n${progressBar(done, nodes.length * rounds * steps, seconds)}  ${Math.round(speed)} tokens/s`
+}
+
+function closingLines(report: TestnetReport, { out }: TestnetOptions): string[] {
+  const rows = summarizeOrganizations(report)
+  const cell = (value: number | null) => (value === null ? '–' : short(value))
+  const ratio = (personal: number | null, alone: number | null) =>
+    personal === null || alone === null ? '–' : (personal / alone).toFixed(3)
+  const mean = (pick: (row: (typeof rows)[number]) => number | null) => meanPerplexity(rows.flatMap(row => pick(row) ?? []))
+  const means = {
+    first: mean(row => row.personalFirst),
+    personal: mean(row => row.personal),
+    aggregated: mean(row => row.aggregated),
+    federation: mean(row => row.federation),
+    alone: mean(row => row.alone)
+  }
+  const outcome = table(
+    ['perplexity of', 'personal, round 1', 'personal, end', 'after aggregation', 'federation’s', 'alone', 'personal/alone'],
+    [
+      ...rows.map(row => [
+        row.path,
+        cell(row.personalFirst),
+        cell(row.personal),
+        cell(row.aggregated),
+        cell(row.federation),
+        cell(row.alone),
+        ratio(row.personal, row.alone)
+      ]),
+      [
+        'mean',
+        cell(means.first),
+        cell(means.personal),
+        cell(means.aggregated),
+        cell(means.federation),
+        cell(means.alone),
+        ratio(means.personal, means.alone)
+      ]
+    ]
+  )
+  const federations = table(
+    ['federation', 'rounds', 'term', 'last aggregator'],
+    report.federations.map(one => [
+      one.path,
+      String(one.rounds),
+      String(one.term),
+      report.organizations.find(({ peer }) => peer === one.aggregator)?.path ?? '–'
+    ])
+  )
+  const { violations, checked } = report.invariants
+  const shares = report.outsideTraining.rounds.map(({ round, share }) => `${round}: ${(share * 100).toFixed(0)} %`)
+  return [
+    '',
+    outcome,
+    '',
+    federations,
+    '',
+    verdict(report),
+    ...(report.firstRoundSeconds === null
+      ? []
+      : [`First certified round after ${report.firstRoundSeconds.toFixed(1)} s; ${report.seconds.toFixed(0)} s in all.`]),
+    ...(report.outsideTraining.share === null
+      ? []
+      : [
+          `Outside training and evaluation: ${(report.outsideTraining.share * 100).toFixed(1)} % (by round ${shares.join(', ')}).`
+        ]),
+    ...report.faults.map(
+      one =>
+        `Lost: ${one.path} (${one.kind}) after ${one.atSeconds.toFixed(1)} s; ${one.recoveredAfterMs === null ? 'no round of its federation was certified after that' : `next certified round ${(one.recoveredAfterMs / 1000).toFixed(1)} s later`}.`
+    ),
+    `Invariants ${checked.join(', ')}: ${violations.length === 0 ? 'none violated' : `${violations.length} VIOLATED`}`,
+    ...violations.map(one => `  ${one.invariant}: ${one.detail}`),
+    ...(report.stalled === null ? [] : [`Ended early: ${report.stalled}`]),
+    ...(report.interrupted ? ['Interrupted: the report holds what was done until then.'] : []),
+    `Report: ${join(out, 'report.html')}   (worldlm audit verify ${out} checks the certified logs)`
+  ]
 }

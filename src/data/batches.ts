@@ -13,33 +13,58 @@ export interface Tokens {
 /** Kept back from training for good; what a model is judged by on the way down (docs/algorithm.md, "Names"). */
 export const keptBackBytes = 4096
 
-/** Where the kept-back slice begins: drawn once, by seed. Its last window ends with a target, hence one more. */
-export function keptBackStart(length: number, seed: number | string): number {
-  return new Random(`kept-back/${seed}`).below(Math.max(1, length - keptBackBytes))
+/** A piece of the slice, its last target included: long enough for a window. */
+const pieceBytes = (context: number): number => Math.max(512, context)
+
+/**
+ * Where the pieces of the kept-back slice begin, in order: drawn once, by seed. Up to eight pieces, spread over the text, because one place
+ * may be of another kind than the rest; a short text is cut up less, for each piece costs the windows around it too.
+ */
+export function keptBackPieces(length: number, context: number, seed: number | string): number[] {
+  const each = pieceBytes(context)
+  const most = Math.max(1, Math.floor(keptBackBytes / each))
+  const count = Math.min(most, Math.max(1, Math.floor(length / 16_384)))
+  const random = new Random(`kept-back/${seed}`)
+  const stratum = Math.floor(length / count)
+  return Array.from(
+    { length: count },
+    (_, piece) => piece * stratum + random.below(Math.max(1, stratum - pieceLength(count, context)))
+  )
 }
+
+/** Bytes of a piece: a single one holds the whole slice. */
+const pieceLength = (pieces: number, context: number): number =>
+  pieces === 1 ? Math.max(keptBackBytes, context) : pieceBytes(context)
 
 /** Random windows that never touch the kept-back slice. Its state can be stored and taken up again. */
 export class Batches {
   readonly #tokens: Tokens
   readonly #context: number
   readonly #windows: number
-  readonly #starts: { before: number; after: number; afterFrom: number }
+  /** Runs of starts that are allowed: first start, and how many. */
+  readonly #runs: { from: number; count: number }[] = []
+  readonly #starts: number
   readonly #random: Random
 
-  /** @param keptBack - first token of the kept-back slice. @param windows - a batch. @param state - of a `Batches` before. */
+  /** @param keptBack - starts of the kept-back pieces. @param windows - a batch. @param state - of a `Batches` before. */
   constructor(
     tokens: Tokens,
-    options: { context: number; windows: number; seed: number | string; keptBack: number; state?: number[] }
+    options: { context: number; windows: number; seed: number | string; keptBack: number[]; state?: number[] }
   ) {
     const { context, windows, keptBack, seed, state } = options
     this.#tokens = tokens
     this.#context = context
     this.#windows = windows
-    // A window at s covers s .. s + context, its last target included.
-    const before = Math.max(0, keptBack - context)
-    const afterFrom = keptBack + keptBackBytes + 1
-    this.#starts = { before, after: Math.max(0, tokens.length - context - afterFrom), afterFrom }
-    if (before + this.#starts.after === 0) throw new RangeError('the text has no window besides its kept-back slice')
+    const length = pieceLength(keptBack.length, context)
+    let from = 0
+    // A window at s covers s .. s + context, its last target included; a piece covers start .. start + length.
+    for (const piece of [...keptBack, tokens.length]) {
+      const count = piece - context - from
+      if (count > 0) this.#runs.push({ from, count })
+      from = piece + length + 1
+    }
+    this.#starts = this.#runs.reduce((sum, { count }) => sum + count, 0)
+    if (this.#starts === 0) throw new RangeError('the text has no window besides its kept-back slice')
     this.#random = state === undefined ? new Random(`batches/${seed}`) : Random.from(state)
   }
 
@@ -56,9 +81,12 @@ export class Batches {
   }
 
   #start(): number {
-    const { before, after, afterFrom } = this.#starts
-    const drawn = this.#random.below(before + after)
-    return drawn < before ? drawn : afterFrom + drawn - before
+    let drawn = this.#random.below(this.#starts)
+    for (const { from, count } of this.#runs) {
+      if (drawn < count) return from + drawn
+      drawn -= count
+    }
+    return 0
   }
 }
 
@@ -75,10 +103,10 @@ export function windowsAt(tokens: Tokens, starts: number[], context: number): Ba
   return { inputs, targets }
 }
 
-/** Starts of the kept-back windows, one after the other. */
-export function keptBackStarts(keptBack: number, context: number): number[] {
-  const windows = Math.max(1, Math.floor(keptBackBytes / context))
-  return Array.from({ length: windows }, (_, window) => keptBack + window * context)
+/** Starts of the kept-back windows: each piece holds as many as fit. */
+export function keptBackStarts(pieces: number[], context: number): number[] {
+  const each = Math.max(1, Math.floor(pieceLength(pieces.length, context) / context))
+  return pieces.flatMap(piece => Array.from({ length: each }, (_, window) => piece + window * context))
 }
 
 /** Starts of the validation windows: as many as `tokens` hold, spread evenly over the text; the same for every method. */

@@ -2,7 +2,7 @@
  * Training of one organization, in the thread that it is called in: its text, its engine, its place in the data. The trainer's worker and
  * `trainAlone` are built on it, so that both take the same steps over the same windows.
  */
-import { Batches, keptBackBytes, keptBackStart, keptBackStarts, validationStarts, windowsAt } from '../data/batches.ts'
+import { Batches, keptBackBytes, keptBackPieces, keptBackStarts, validationStarts, windowsAt } from '../data/batches.ts'
 import { loadText, type OrganizationText } from '../data/text-tree.ts'
 import { byteTokenizer } from '../data/tokenizer.ts'
 import { createEngine } from '../engine/create.ts'
@@ -50,7 +50,7 @@ export class TrainingSession {
   readonly #options: SessionOptions
   readonly #train: Uint8Array | Uint16Array
   readonly #valid: Uint8Array | Uint16Array
-  readonly #keptBack: number
+  readonly #keptBack: number[]
   #batches: Batches
 
   private constructor(options: SessionOptions, engine: Engine, train: Uint8Array, valid: Uint8Array) {
@@ -60,7 +60,7 @@ export class TrainingSession {
     this.validBytes = valid.length
     this.#train = byteTokenizer.encode(train)
     this.#valid = byteTokenizer.encode(valid)
-    this.#keptBack = keptBackStart(this.#train.length, `${options.seed}/${options.text.path}`)
+    this.#keptBack = keptBackPieces(this.#train.length, options.layout.config.context, `${options.seed}/${options.text.path}`)
     this.#batches = this.#batchesFrom()
   }
 

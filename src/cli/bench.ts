@@ -1,0 +1,38 @@
+/** `worldlm bench …`: runs a benchmark of bench/ and prints its ratios. */
+import type { BenchReport } from '../../bench/report.ts'
+import type { Output } from './output.ts'
+import { table } from './table.ts'
+
+type Options = { vs?: string; threads?: number; members?: number; floats?: number; megabytes?: number }
+
+export async function benchCommand(name: 'engine' | 'aggregate' | 'blob', options: Options, output: Output): Promise<void> {
+  const report = await runBench(name, { ...options, onProgress: line => void process.stderr.write(`${line}\n`) })
+  const { cpu, cores, memoryGiB, node, platform } = report.machine
+  output.line(`${cpu}, ${cores} cores, ${memoryGiB} GiB, Node ${node}, ${platform}`)
+  const rows = report.results.map(result => [
+    result.case,
+    amount(result.value),
+    result.unit,
+    result.baseline === undefined ? '' : amount(result.baseline),
+    result.ratio === undefined ? '' : result.ratio.toFixed(3)
+  ])
+  output.line(table(['case', 'value', 'unit', 'baseline', 'ratio'], rows))
+  output.document(report)
+}
+
+async function runBench(
+  name: 'engine' | 'aggregate' | 'blob',
+  options: Options & { onProgress: (line: string) => void }
+): Promise<BenchReport> {
+  switch (name) {
+    case 'engine':
+      return (await import('../../bench/engine.ts')).benchEngine(options)
+    case 'aggregate':
+      return (await import('../../bench/aggregate.ts')).benchAggregate(options)
+    case 'blob':
+      return (await import('../../bench/blob.ts')).benchBlob(options)
+  }
+}
+
+const amount = (value: number): string =>
+  value >= 1e9 ? `${(value / 1e9).toFixed(2)}e9` : value >= 100 ? value.toFixed(0) : value.toFixed(3)

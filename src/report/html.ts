@@ -1,0 +1,225 @@
+/** `report.html`: one file, nothing from elsewhere, readable in dark and light. */
+import { type Bar, barPlot, escape, heatMap, linePlot, type Series, short, type TreeNode, treePlot } from './plots.ts'
+import { meanPerplexity, summarizeOrganizations, type TestnetReport } from './schema.ts'
+
+const style = `
+:root{color-scheme:light dark;--bg:#fff;--fg:#1c2430;--soft:#5c6778;--line:#d8dee8;--card:#f6f8fb;--c1:#1768ac;--c2:#2a9d5c;--c3:#c2571a;--c4:#7a4fb5;--c5:#b0335f;--c6:#8a7a10;--c7:#4a6572;--c8:#0f8a8a}
+@media(prefers-color-scheme:dark){:root{--bg:#10151c;--fg:#e4e9f0;--soft:#9aa6b8;--line:#2b3543;--card:#18202a;--c1:#64b1f0;--c2:#63cf91;--c3:#f0935a;--c4:#b994f0;--c5:#ef7fa5;--c6:#d9c75a;--c7:#9fb6c3;--c8:#5fd0d0}}
+body{margin:0 auto;max-width:1080px;padding:24px 20px 60px;background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-serif}
+h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:36px 0 10px}p{max-width:76ch}.soft{color:var(--soft)}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th,td{padding:5px 10px;border-bottom:1px solid var(--line);text-align:right}th:first-child,td:first-child,td.text,th.text{text-align:left}
+.scroll{overflow-x:auto}.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(310px,1fr));gap:14px}
+figure{margin:0;padding:10px 12px;background:var(--card);border:1px solid var(--line);border-radius:10px;overflow-x:auto}figure.wide{grid-column:1/-1;margin:10px 0}figcaption{font-weight:600;margin-bottom:4px}
+svg{width:100%;height:auto;font:11px system-ui,sans-serif}svg text{fill:var(--soft)}svg .name{fill:var(--fg);font-weight:600;font-size:12px}
+.grid{stroke:var(--line);fill:none}polyline{fill:none;stroke-width:2}.dashed{stroke-dasharray:5 4}.heat{fill:var(--c1)}
+.box{fill:var(--bg);stroke:var(--c1)}.organization .box{stroke:var(--c2)}.lost .box{stroke:var(--c5);stroke-dasharray:4 3}
+${[1, 2, 3, 4, 5, 6, 7, 8].map(n => `polyline.c${n}{stroke:var(--c${n})}circle.c${n},.f${n}{fill:var(--c${n})}.k${n}{color:var(--c${n})}`).join('')}
+.key span{margin-right:14px;font-weight:600}.good{color:var(--c2)}.bad{color:var(--c5)}code{font-size:13px}`
+
+const kinds = { personal: 1, aggregated: 2, federation: 3, alone: 4 } as const
+
+export function reportHtml(report: TestnetReport): string {
+  const sections = [
+    intro(report),
+    outcome(report),
+    tree(report),
+    curves(report),
+    attention(report),
+    times(report),
+    rounds(report),
+    faults(report)
+  ]
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>worldlm testnet</title><style>${style}</style></head><body>${sections.join('\n')}</body></html>\n`
+}
+
+function intro({
+  seconds,
+  firstRoundSeconds,
+  organizations,
+  federations,
+  interrupted,
+  stalled,
+  model,
+  versions
+}: TestnetReport): string {
+  const state = interrupted
+    ? '<p class="bad">The run was interrupted: this is what was done until then.</p>'
+    : stalled === null
+      ? ''
+      : `<p class="bad">The run ended early: ${escape(stalled)}</p>`
+  const first =
+    firstRoundSeconds === null ? 'no round was certified' : `the first certified round after ${firstRoundSeconds.toFixed(1)} s`
+  return `<h1>A testnet of ${organizations.length} organizations in ${federations.length} federations</h1>
+<p class="soft">${seconds.toFixed(0)} s in all, ${first}; ${escape(String(model.parameters))} parameters, ${escape(String(model.rounds))} rounds of ${escape(String(model.steps))} steps; worldlm ${escape(versions.worldlm ?? '')}, Node ${escape(versions.node ?? '')}</p>${state}`
+}
+
+function outcome(report: TestnetReport): string {
+  const rows = summarizeOrganizations(report)
+  const cell = (value: number | null) => `<td>${value === null ? '–' : short(value)}</td>`
+  const ratio = (personal: number | null, alone: number | null) => {
+    if (personal === null || alone === null) return '<td>–</td>'
+    const value = personal / alone
+    return `<td class="${value <= 1 ? 'good' : 'bad'}">${value.toFixed(3)}</td>`
+  }
+  const mean = (pick: (row: (typeof rows)[number]) => number | null) => meanPerplexity(rows.flatMap(row => pick(row) ?? []))
+  const body = rows.map(
+    row =>
+      `<tr><td>${escape(row.path)}</td>${cell(row.personalFirst)}${cell(row.personal)}${cell(row.aggregated)}${cell(row.federation)}${cell(row.alone)}${ratio(row.personal, row.alone)}</tr>`
+  )
+  const means = [
+    mean(row => row.personalFirst),
+    mean(row => row.personal),
+    mean(row => row.aggregated),
+    mean(row => row.federation),
+    mean(row => row.alone)
+  ]
+  return `<h2>What it brought</h2><p>Perplexity on each organization’s own validation text; lower is better. The personal model is the one after local training, the aggregated one stands right after the federation’s result was taken over, the federation’s is what all of its members share. Alone: the same text, steps and seed without anybody else.</p>
+<div class="scroll"><table><thead><tr><th>organization</th><th>personal, round 1</th><th>personal, end</th><th>right after aggregation</th><th>federation’s</th><th>alone</th><th>personal / alone</th></tr></thead><tbody>${body.join('')}<tr><th>mean</th>${means.map(cell).join('')}${ratio(means[1]!, means[4]!)}</tr></tbody></table></div>
+<p>${escape(verdict(report))}</p>`
+}
+
+/** What the figures show, and what they do not. */
+export function verdict(report: TestnetReport): string {
+  const rows = summarizeOrganizations(report)
+  const both = rows.filter(row => row.personal !== null && row.alone !== null)
+  const better = rows.filter(
+    row => row.personal !== null && row.personalFirst !== null && row.personal < row.personalFirst
+  ).length
+  const learned = `${better} of ${rows.length} personal models are better than after round 1.`
+  const mean = meanPerplexity(both.map(row => row.personal!)) ?? 1
+  const alone = meanPerplexity(both.map(row => row.alone!)) ?? 1
+  if (both.length === 0) return `${learned} Training alone was not measured.`
+  const change = (mean / alone - 1) * 100
+  const word =
+    change < -0.05 ? `${(-change).toFixed(1)} % below` : change > 0.05 ? `${change.toFixed(1)} % above` : 'level with'
+  return `${learned} In the mean they end ${word} training alone (perplexity ${short(mean)} against ${short(alone)}). One seed: a difference below 1 % is noise.`
+}
+
+function tree(report: TestnetReport): string {
+  const lost = new Set(report.faults.map(({ path }) => path))
+  const nameOf = (peer: string | null) =>
+    report.organizations
+      .find(one => one.peer === peer)
+      ?.path.split('/')
+      .at(-1) ?? '–'
+  const build = (path: string): TreeNode => {
+    const own = report.federations.find(one => one.path === path)
+    const inner = report.federations.filter(one => parentOf(one.path) === path && one.path !== path).map(one => build(one.path))
+    const leaves = report.organizations
+      .filter(one => parentOf(`world/${one.path}`) === path)
+      .map(one => ({
+        label: one.path.split('/').at(-1)!,
+        note: lost.has(one.path) ? 'lost' : one.peer.slice(-6),
+        kind: lost.has(one.path) ? ('lost' as const) : ('organization' as const),
+        children: []
+      }))
+    return {
+      label: path.split('/').at(-1)!,
+      note: `${nameOf(own?.aggregator ?? null)}, term ${own?.term ?? 0}`,
+      kind: 'federation',
+      children: [...inner, ...leaves]
+    }
+  }
+  return `<h2>Federations</h2>${treePlot('Federations with their last aggregator, and the organizations in them', build('world'))}`
+}
+
+const parentOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf('/')))
+
+function curves(report: TestnetReport): string {
+  const plots = report.organizations.map(({ path }) => {
+    const series: Series[] = (['personal', 'aggregated', 'federation'] as const).map(kind => ({
+      name: kind,
+      color: kinds[kind],
+      points: report.evaluations
+        .filter(one => one.path === path && one.model === kind)
+        .sort((left, right) => left.round - right.round)
+        .map(({ round, perplexity }) => ({ x: round, y: perplexity }))
+    }))
+    series.push({
+      name: 'alone',
+      color: kinds.alone,
+      dashed: true,
+      points: report.alone.filter(one => one.path === path).map(({ round, perplexity }) => ({ x: round, y: perplexity }))
+    })
+    return linePlot(path, series)
+  })
+  const key = Object.entries(kinds).map(([name, color]) => `<span class="k${color}">— ${name}</span>`)
+  return `<h2>Perplexity over rounds</h2><p class="key">${key.join('')}</p><div class="plots">${plots.join('')}</div>`
+}
+
+function attention(report: TestnetReport): string {
+  const up = report.federations.flatMap(({ path }) => {
+    const last = report.rounds.filter(round => round.federation === path).at(-1)
+    if (last === undefined || last.included.length === 0) return []
+    const groups = Object.keys(last.included[0]!.attention)
+    if (groups.length === 0) return []
+    return [
+      heatMap(
+        `${path}, round ${last.round}`,
+        last.included.map(({ name }) => name),
+        groups.map(group => (group === 'embedding' ? 'emb.' : group)),
+        last.included.map(one => groups.map(group => one.attention[group] ?? 0))
+      )
+    ]
+  })
+  const rounds = Math.max(0, ...report.attention.map(({ round }) => round))
+  const newest = report.attention.filter(({ round }) => round === rounds)
+  const names = [...new Set(newest.flatMap(({ candidates }) => candidates.map(({ name }) => name)))]
+  const down =
+    newest.length === 0
+      ? ''
+      : heatMap(
+          `What organizations took, round ${rounds}`,
+          newest.map(({ path }) => path.split('/').at(-1)!),
+          names,
+          newest.map(({ candidates }) => names.map(name => candidates.find(one => one.name === name)?.weight ?? 0))
+        )
+  return `<h2>Attention</h2><p>On the way up: the weight of each member in each group of key layers (the embedding, blocks by number), from the last certified round. On the way down: how each organization weighed its own layers, its federation’s and those above, by what its own text says.</p><div class="plots">${up.join('')}${down}</div>`
+}
+
+function times(report: TestnetReport): string {
+  const bars: Bar[] = [...new Set(report.times.map(({ round }) => round))]
+    .sort((left, right) => left - right)
+    .map(round => {
+      const mine = report.times.filter(one => one.round === round)
+      const mean = (pick: (one: (typeof mine)[number]) => number) => mine.reduce((sum, one) => sum + pick(one), 0) / mine.length
+      return {
+        label: `round ${round}`,
+        parts: [
+          { name: 'train', value: mean(one => one.train), color: 1 },
+          { name: 'evaluate', value: mean(one => one.evaluate), color: 2 },
+          { name: 'attend', value: mean(one => one.attend), color: 4 },
+          { name: 'transfer', value: mean(one => one.transfer), color: 3 },
+          { name: 'aggregate, commit, wait', value: mean(one => one.wait), color: 7 }
+        ]
+      }
+    })
+  const { share } = report.outsideTraining
+  const key = [
+    ['train', 1],
+    ['evaluate', 2],
+    ['attend', 4],
+    ['transfer', 3],
+    ['aggregate, commit, wait', 7]
+  ].map(([name, color]) => `<span class="k${color}">■ ${name}</span>`)
+  return `<h2>Time</h2><p>${share === null ? 'No round was finished.' : `${(share * 100).toFixed(1)} % of the time was neither training nor evaluation.`}</p><p class="key">${key.join('')}</p>${bars.length > 0 ? barPlot('Seconds a round, mean over organizations', bars) : ''}`
+}
+
+function rounds(report: TestnetReport): string {
+  const nameOf = (peer: string) => report.organizations.find(one => one.peer === peer)?.path ?? peer.slice(-6)
+  const rows = report.rounds.map(
+    round =>
+      `<tr><td>${escape(round.federation)}</td><td>${round.round}</td><td>${round.term}</td><td class="text">${escape(nameOf(round.aggregator))}</td><td>${round.included.length}</td><td class="text">${escape(round.excluded.map(({ name, reason }) => `${name}: ${reason}`).join('; ') || '–')}</td><td>${(round.bytesIn / 1e6).toFixed(1)}</td><td>${round.seconds.transfer.toFixed(2)}</td><td>${round.seconds.aggregate.toFixed(2)}</td><td>${round.seconds.commit.toFixed(2)}</td></tr>`
+  )
+  return `<h2>Certified rounds</h2><div class="scroll"><table><thead><tr><th>federation</th><th>round</th><th>term</th><th class="text">aggregator</th><th>members</th><th class="text">excluded</th><th>MB in</th><th>transfer s</th><th>aggregate s</th><th>commit s</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`
+}
+
+function faults(report: TestnetReport): string {
+  const { checked, violations } = report.invariants
+  const lost = report.faults.map(
+    one =>
+      `<li>${escape(one.path)} (${one.kind}) after ${one.atSeconds.toFixed(1)} s; ${one.recoveredAfterMs === null ? 'no round was certified after it' : `the next round was certified ${(one.recoveredAfterMs / 1000).toFixed(1)} s later`}</li>`
+  )
+  const broken = violations.map(one => `<li class="bad">${escape(one.invariant)}: ${escape(one.detail)}</li>`)
+  return `<h2>Faults and invariants</h2>${lost.length > 0 ? `<ul>${lost.join('')}</ul>` : '<p>No organization was lost.</p>'}<p>Checked over the records of all nodes: ${checked.join(', ')}. ${violations.length === 0 ? '<span class="good">None is violated.</span>' : ''}</p>${broken.length > 0 ? `<ul>${broken.join('')}</ul>` : ''}`
+}
