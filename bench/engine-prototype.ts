@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
-import type { Batch } from '../src/engine/engine.ts'
+import type { Batch } from '../src/model/batch.ts'
 import type { Layout } from '../src/model/layout.ts'
 
 interface Setup {
@@ -64,7 +64,7 @@ export async function openPrototype(
     interOpNumThreads: 1,
     graphOptimizationLevel: 'basic',
     extra: {
-      session: { set_denormal_as_zero: '1', intra_op: { allow_spinning: process.env.WORLDLM_SPIN === '1' ? '1' : '0' } }
+      session: { set_denormal_as_zero: '1', intra_op: { allow_spinning: '0' } }
     },
     logSeverityLevel: 3
   })

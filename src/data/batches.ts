@@ -1,7 +1,7 @@
 /**
  * Windows of an organization's text: random ones to train on, a slice that is kept back for judging models, a fixed set for validation.
  */
-import type { Batch } from '../engine/engine.ts'
+import type { Batch } from '../model/batch.ts'
 import { Random } from '../math/random.ts'
 
 export interface Tokens {

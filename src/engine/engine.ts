@@ -1,13 +1,9 @@
 /**
  * What trains a model: one interface, several engines, the same numbers from each (docs/architecture.md, "Engines").
  */
+import { assert } from '../errors.ts'
+import type { Batch } from '../model/batch.ts'
 import type { Layout } from '../model/layout.ts'
-
-/** Windows of tokens: `inputs` and `targets` have shape [windows, context], row after row. */
-export interface Batch {
-  inputs: Int32Array
-  targets: Int32Array
-}
 
 /** AdamW's constants (Loshchilov and Hutter 2019), as Llama was trained. */
 export const adamw = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8 } as const
@@ -45,4 +41,27 @@ export interface Engine {
   /** Copies of the parameters and the optimizer's state. */
   read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }>
   dispose(): Promise<void>
+}
+
+/** @throws {AssertionError} unless the batch has the engine's shape and knows only the model's tokens. */
+export function assertBatch({ layout, batch }: EngineOptions, given: Batch): void {
+  const { context, vocabulary } = layout.config
+  for (const name of ['inputs', 'targets'] as const) {
+    const tokens = given[name]
+    assert(tokens.length === batch * context, 'a batch has the windows that its engine was made for', {
+      name,
+      got: tokens.length
+    })
+    const stranger = tokens.find(token => token < 0 || token >= vocabulary)
+    assert(stranger === undefined, 'a token is of the vocabulary', { name, token: stranger })
+  }
+}
+
+/** @throws {AssertionError} unless all are as long as the layout. */
+export function assertState({ layout }: EngineOptions, parameters: Float32Array, optimizer?: OptimizerState): void {
+  for (const values of [parameters, optimizer?.first ?? parameters, optimizer?.second ?? parameters])
+    assert(values.length === layout.floats, 'what is loaded is as long as the layout', {
+      got: values.length,
+      want: layout.floats
+    })
 }

@@ -3,7 +3,8 @@
  * it is held to finite differences itself. Read it next to onnx/step-graph.ts.
  */
 import { WorldlmError } from '../errors.ts'
-import { adamw, type Batch, type Engine, type EngineOptions, type OptimizerState } from './engine.ts'
+import type { Batch } from '../model/batch.ts'
+import { adamw, assertBatch, assertState, type Engine, type EngineOptions, type OptimizerState } from './engine.ts'
 import {
   type Block,
   blockBackward,
@@ -31,6 +32,7 @@ export class ReferenceEngine implements Engine {
   }
 
   async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
+    assertState(this.options, parameters, optimizer)
     this.#parameters = Float32Array.from(parameters)
     this.#first = Float32Array.from(optimizer?.first ?? new Float32Array(parameters.length))
     this.#second = Float32Array.from(optimizer?.second ?? new Float32Array(parameters.length))
@@ -70,8 +72,8 @@ export class ReferenceEngine implements Engine {
   }
 
   async evaluate(batch: Batch): Promise<Float32Array> {
-    const { context } = this.options.layout.config
-    const windows = batch.inputs.length / context
+    assertBatch(this.options, batch)
+    const windows = this.options.batch
     return Float32Array.from(Array.from({ length: windows }, (_, window) => [...this.#forward(batch, window).nll]).flat())
   }
 
@@ -130,7 +132,8 @@ export class ReferenceEngine implements Engine {
   #backward(batch: Batch): { loss: number; gradient: Float64Array } {
     const { layout } = this.options
     const { config } = layout
-    const windows = batch.inputs.length / config.context
+    assertBatch(this.options, batch)
+    const windows = this.options.batch
     const gradient = new Float64Array(layout.floats)
     const add = (name: string, values: Float64Array) => {
       const { offset } = layout.tensors.find(one => one.name === name)!

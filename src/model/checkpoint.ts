@@ -17,7 +17,7 @@ const dtypes: Record<Encoding, { dtype: string; bytes: number }> = {
 /** Longer headers are of no model that fits into a memory. */
 const headerBytesMax = 16 * 1024 * 1024
 
-export interface StoredTensor {
+interface StoredTensor {
   dtype: string
   shape: number[]
   data_offsets: [number, number]
@@ -45,6 +45,11 @@ export function encodeHeader(
       offset += floats * bytes
     }
   }
+  return frameHeader(header)
+}
+
+/** Length and JSON, padded with spaces so that data begins at a multiple of 64 bytes: any typed array can be laid over it. */
+function frameHeader(header: Record<string, unknown>): Uint8Array<ArrayBuffer> {
   const json = new TextEncoder().encode(JSON.stringify(header))
   const whole = new Uint8Array(Math.ceil((8 + json.length) / 64) * 64).fill(0x20)
   whole.set(json, 8)
@@ -69,8 +74,12 @@ export function decodeHeader(head: Uint8Array, fileBytes: number, where: string)
   } catch {
     throw damaged(where, 'its header is not JSON')
   }
-  if (typeof parsed !== 'object' || parsed === null) throw damaged(where, 'its header is not an object')
-  const { __metadata__: metadata = {}, ...tensors } = parsed as Record<string, unknown>
+  if (!isRecord(parsed)) throw damaged(where, 'its header is not an object')
+  const { __metadata__: metadata = {}, ...tensors } = parsed
+  if (!isRecord(metadata) || !Object.values(metadata).every(value => typeof value === 'string'))
+    throw damaged(where, 'its metadata are not strings')
+  for (const [name, tensor] of Object.entries(tensors))
+    if (!isStoredTensor(tensor)) throw damaged(where, `tensor ${name} is not described by dtype, shape and data_offsets`)
   const header = {
     tensors: tensors as Record<string, StoredTensor>,
     metadata: metadata as Record<string, string>,
@@ -88,12 +97,26 @@ export function headerBytes(head: Uint8Array, where: string): number {
   return Number(length) + 8
 }
 
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const areSizes = (value: unknown): value is number[] =>
+  Array.isArray(value) && value.every(size => Number.isSafeInteger(size) && size >= 0)
+
+const isStoredTensor = (value: unknown): value is StoredTensor =>
+  isRecord(value) &&
+  typeof value.dtype === 'string' &&
+  areSizes(value.shape) &&
+  areSizes(value.data_offsets) &&
+  value.data_offsets.length === 2
+
+/** Tensors cover the data, without holes and without overlap, in whatever order the header names them. */
 function checkOffsets({ tensors, dataOffset }: Header, fileBytes: number, where: string): void {
   let end = 0
-  for (const [name, tensor] of Object.entries(tensors)) {
-    const [from, to] = Array.isArray(tensor?.data_offsets) ? tensor.data_offsets : []
-    if (from !== end || to === undefined || !(to >= from))
-      throw damaged(where, `tensor ${name} lies at ${from}..${to}, expected from ${end}`)
+  const inOrder = Object.entries(tensors).sort(([, { data_offsets: a }], [, { data_offsets: b }]) => a[0] - b[0] || a[1] - b[1])
+  for (const [name, { data_offsets }] of inOrder) {
+    const [from, to] = data_offsets
+    if (from !== end || to < from) throw damaged(where, `tensor ${name} lies at ${from}..${to}, expected from ${end}`)
     end = to
   }
   if (dataOffset + end !== fileBytes) throw damaged(where, `it has ${fileBytes} bytes, its tensors need ${dataOffset + end}`)
@@ -104,16 +127,20 @@ export function checkAgainst(layout: Layout, { tensors }: Header, where: string,
   const names = sections.flatMap(prefix => layout.tensors.map(tensor => ({ ...tensor, name: prefix + tensor.name })))
   const stored = Object.entries(tensors)
   const encoding = stored[0]?.[1].dtype === 'BF16' ? 'bf16' : 'f32'
+  let offset = 0
   for (const [place, { name, shape }] of names.entries()) {
     const [storedName, tensor] = stored[place] ?? []
     if (storedName !== name || tensor === undefined)
       throw damaged(where, `tensor ${name} is missing${storedName === undefined ? '' : `, ${storedName} is in its place`}`)
-    if (tensor.shape?.join() !== shape.join())
+    if (tensor.shape.join() !== shape.join())
       throw damaged(where, `tensor ${name} has shape [${tensor.shape}], the model's is [${shape}]`)
     if (tensor.dtype !== dtypes[encoding].dtype) throw damaged(where, `tensor ${name} is ${tensor.dtype}`)
-    const bytes = tensor.data_offsets[1] - tensor.data_offsets[0]
-    if (bytes !== shape.reduce((product, size) => product * size, 1) * dtypes[encoding].bytes)
-      throw damaged(where, `tensor ${name} has ${bytes} bytes`)
+    const [from, to] = tensor.data_offsets
+    if (to - from !== shape.reduce((product, size) => product * size, 1) * dtypes[encoding].bytes)
+      throw damaged(where, `tensor ${name} has ${to - from} bytes`)
+    // The data are read as one flat array, so their order must be the layout's too.
+    if (from !== offset) throw damaged(where, `tensor ${name} lies at ${from}, the model's at ${offset}`)
+    offset = to
   }
   if (stored.length !== names.length) throw damaged(where, `it holds ${stored.length} tensors, the model ${names.length}`)
   return encoding
@@ -125,8 +152,8 @@ export function toBf16(floats: Float32Array): Uint16Array<ArrayBuffer> {
   const out = new Uint16Array(floats.length)
   for (let place = 0; place < bits.length; place++) {
     const word = bits[place]!
-    const isNaN = (word & 0x7fffffff) > 0x7f800000
-    out[place] = isNaN ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16
+    const notANumber = (word & 0x7fffffff) > 0x7f800000
+    out[place] = notANumber ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16
   }
   return out
 }

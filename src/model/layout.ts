@@ -35,9 +35,9 @@ export interface KeyLayers {
   embeddingIsKey: boolean
 }
 
-export type TensorClass = 'backbone' | 'keys'
+type TensorClass = 'backbone' | 'keys'
 
-export interface Tensor {
+interface Tensor {
   /** Unique; e.g. `embedding`, `blocks.3.query`. */
   name: string
   /** Rows and columns ([in, out] for matrices), or one length. */
@@ -133,5 +133,8 @@ function checkConfig(config: ModelConfig, keys: KeyLayers): void {
   for (const field of ['width', 'hidden'] as const) if (config[field] % 4 !== 0) refuse(field, config[field], 'a multiple of 4')
   if (config.width % (config.heads * 2) !== 0)
     refuse('heads', config.heads, `a divisor of width / 2 (width is ${config.width})`)
+  for (const field of ['ropeBase', 'normEpsilon'] as const) {
+    if (!(config[field] > 0 && config[field] < Number.POSITIVE_INFINITY)) refuse(field, config[field], 'a number > 0')
+  }
   if (!(keys.keyFraction >= 0 && keys.keyFraction <= 1)) refuse('keyFraction', keys.keyFraction, 'between 0 and 1')
 }

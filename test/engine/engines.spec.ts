@@ -15,7 +15,11 @@ function distance(a: Float32Array, b: Float32Array): number {
   return Math.sqrt(difference / length)
 }
 
-async function withEngine<Result>(name: Engine['name'], options: EngineOptions, use: (engine: Engine) => Promise<Result>): Promise<Result> {
+async function withEngine<Result>(
+  name: Engine['name'],
+  options: EngineOptions,
+  use: (engine: Engine) => Promise<Result>
+): Promise<Result> {
   const engine = await createEngine(name, options)
   try {
     return await use(engine)
@@ -50,7 +54,10 @@ describe('the reference engine', () => {
       for (let at = offset; at < offset + floats; at++) if (Math.abs(gradient[at]!) > Math.abs(gradient[place]!)) place = at
       const [after, before] = [await lossAt(place, 1e-3), await lossAt(place, -1e-3)]
       const slope = (after.loss - before.loss) / (after.at - before.at)
-      assert.ok(Math.abs(slope - gradient[place]!) < 1e-4 * Math.abs(slope) + 1e-7, `${name}: ${gradient[place]} where differences give ${slope}`)
+      assert.ok(
+        Math.abs(slope - gradient[place]!) < 1e-4 * Math.abs(slope) + 1e-7,
+        `${name}: ${gradient[place]} where differences give ${slope}`
+      )
     }
   })
 })
@@ -70,7 +77,10 @@ describe('the onnx engine', () => {
         const [mine, oracle] = [await gradientOf('onnx', options, seed), await gradientOf('reference', options, seed)]
         assert.ok(Math.abs(mine.loss - oracle.loss) < 1e-5 * oracle.loss)
         for (const { name, offset, floats } of options.layout.tensors) {
-          const error = distance(mine.gradient.subarray(offset, offset + floats), oracle.gradient.subarray(offset, offset + floats))
+          const error = distance(
+            mine.gradient.subarray(offset, offset + floats),
+            oracle.gradient.subarray(offset, offset + floats)
+          )
           assert.ok(error < 1e-5, `${name}: ${error}`)
         }
       })
@@ -88,7 +98,10 @@ describe('the onnx engine', () => {
           return { losses, ...(await engine.read()) }
         })
       const [mine, oracle] = [await run('onnx'), await run('reference')]
-      assert.ok(distance(mine.parameters, oracle.parameters) < 2e-5, `parameters ${distance(mine.parameters, oracle.parameters)}`)
+      assert.ok(
+        distance(mine.parameters, oracle.parameters) < 2e-5,
+        `parameters ${distance(mine.parameters, oracle.parameters)}`
+      )
       assert.ok(distance(mine.optimizer.second, oracle.optimizer.second) < 2e-5)
       assert.equal(mine.optimizer.step, 8)
       for (const [step, loss] of mine.losses.entries()) assert.ok(Math.abs(loss - oracle.losses[step]!) < 1e-4, `step ${step}`)

@@ -1,10 +1,20 @@
 /** Small models and batches for the engines' tests, by seed. */
-import type { Batch, EngineOptions } from '../../src/engine/engine.ts'
+import type { EngineOptions } from '../../src/engine/engine.ts'
+import type { Batch } from '../../src/model/batch.ts'
 import { Random } from '../../src/math/random.ts'
 import { initialParameters } from '../../src/model/initial.ts'
 import { createLayout, type ModelConfig } from '../../src/model/layout.ts'
 
-export const micro: ModelConfig = { layers: 2, width: 8, hidden: 12, heads: 2, context: 6, vocabulary: 20, ropeBase: 10_000, normEpsilon: 1e-5 }
+export const micro: ModelConfig = {
+  layers: 2,
+  width: 8,
+  hidden: 12,
+  heads: 2,
+  context: 6,
+  vocabulary: 20,
+  ropeBase: 10_000,
+  normEpsilon: 1e-5
+}
 
 export function engineOptions(config: Partial<ModelConfig> = {}, overrides: Partial<EngineOptions> = {}): EngineOptions {
   const layout = createLayout({ ...micro, ...config }, { keyFraction: 0.5, embeddingIsKey: false })

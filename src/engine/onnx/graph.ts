@@ -5,7 +5,7 @@
  */
 import { float, integer, join, nested, string } from './protobuf.ts'
 
-export const dataTypes = { float: 1, int32: 6, int64: 7 } as const
+const dataTypes = { float: 1, int32: 6, int64: 7 } as const
 type DataType = keyof typeof dataTypes
 
 export type Attribute = number | number[] | { float: number }

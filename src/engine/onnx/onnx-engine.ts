@@ -6,7 +6,8 @@
  */
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { WorldlmError } from '../../errors.ts'
-import { adamw, type Batch, type Engine, type EngineOptions, type OptimizerState } from '../engine.ts'
+import type { Batch } from '../../model/batch.ts'
+import { adamw, assertBatch, assertState, type Engine, type EngineOptions, type OptimizerState } from '../engine.ts'
 import { EngineMemory } from './memory.ts'
 import { buildEvaluationGraph, buildStepGraph } from './step-graph.ts'
 
@@ -53,6 +54,7 @@ export class OnnxEngine implements Engine {
   }
 
   async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
+    assertState(this.options, parameters, optimizer)
     this.#memory.parameters.set(parameters)
     if (optimizer === undefined) {
       this.#memory.first.fill(0)
@@ -132,7 +134,10 @@ export class OnnxEngine implements Engine {
   }
 
   /** Windows come row after row; the graph reads them time-major. */
-  #place({ inputs, targets }: Batch): void {
+  #place(given: Batch): void {
+    // Before anything is computed: the kernels would scatter to wherever a wrong token points.
+    assertBatch(this.options, given)
+    const { inputs, targets } = given
     const { batch, layout } = this.options
     const { context } = layout.config
     for (let window = 0; window < batch; window++) {
@@ -166,8 +171,8 @@ function open(model: Uint8Array, threads: number): Promise<InferenceSession> {
       session: {
         // Late in training, moments of unused rows become denormal, and arithmetic on them is a hundred times slower.
         set_denormal_as_zero: '1',
-        // Waiting threads give the core away: peers that share a machine do not spin against each other.
-        intra_op: { allow_spinning: threads > 1 && process.env.WORLDLM_SPIN === '1' ? '1' : '0' }
+        // Waiting threads give the core away: peers that share a machine do not spin against each other. Alone it costs 2 %.
+        intra_op: { allow_spinning: '0' }
       }
     },
     logSeverityLevel: 3

@@ -116,7 +116,9 @@ class StepGraph {
     const wanted = this.#times(graph.op('Gather', ['embedding', targets], { axis: 0 }), graph.scalar(perToken))
     const dFinal = graph.op('Sub', [spread, wanted]) //                                           [N, d]
     const scaled = this.#times(final.y, graph.scalar(perToken)) //                                [N, d]
-    graph.output('d.embedding', graph.op('MatMul', [this.#transpose(p), scaled]), [this.#config.vocabulary, d])
+    // (finalᵀ·p)ᵀ and not pᵀ·final: [d, V] and [N, d] are turned instead of [N, V], which is the largest of all.
+    const turned = graph.op('MatMul', [this.#transpose(scaled), p]) //                            [d, V]
+    graph.output('d.embedding', this.#transpose(turned), [this.#config.vocabulary, d])
     graph.output('d.targets', graph.op('Neg', [scaled]), [this.#tokens, d])
     let dx = this.#normBackward(dFinal, x, final, 'finalNorm', null) //                           [N, d]
     for (let block = this.#config.layers - 1; block >= 0; block--)
