@@ -20,6 +20,7 @@ layers.forEach((layer, depth) => {
   for (const folder of layer) {
     const above = layers.slice(0, depth).flat()
     const beside = layer.filter(other => other !== folder)
+    if (above.length + beside.length === 0) continue
     forbidden.push({
       name: `${folder}-imports-downwards`,
       severity: 'error',

@@ -5,6 +5,7 @@
  *   dot        ⟨q, c⟩ / √dim                     over raw weights nearly uniform; kept for comparison
  *   distance   −‖q − c‖ / mean distance          FedAtt (Ji et al. 2019) with its sign turned round
  */
+import { assertNever } from '../errors.ts'
 import type { Vectors } from '../math/vector.ts'
 import type { Range } from '../model/layout.ts'
 
@@ -20,20 +21,28 @@ export function scoreOf(
   reference: Float32Array
 ): number[] {
   return ranges.map(({ offset, floats }) => {
-    const q = query.subarray(offset, offset + floats)
-    const c = candidate.subarray(offset, offset + floats)
-    const ref = reference.subarray(offset, offset + floats)
-    switch (score) {
-      case 'cosine': {
-        const lengths = Math.sqrt(vectors.dot(q, q, ref, ref) * vectors.dot(c, c, ref, ref))
-        return lengths > 0 ? vectors.dot(q, c, ref, ref) / lengths : 0
-      }
-      case 'dot':
-        return vectors.dot(q, c) / Math.sqrt(floats)
-      case 'distance':
-        return Math.sqrt(vectors.distanceSquared(q, c))
-    }
+    const [q, c, ref] = [query, candidate, reference].map(whole => whole.subarray(offset, offset + floats)) as [
+      Float32Array,
+      Float32Array,
+      Float32Array
+    ]
+    return scoreOfGroup(vectors, score, q, c, ref)
   })
+}
+
+function scoreOfGroup(vectors: Vectors, score: WeightScore, q: Float32Array, c: Float32Array, ref: Float32Array): number {
+  switch (score) {
+    case 'cosine': {
+      const lengths = Math.sqrt(vectors.dot(q, q, ref, ref) * vectors.dot(c, c, ref, ref))
+      return lengths > 0 ? vectors.dot(q, c, ref, ref) / lengths : 0
+    }
+    case 'dot':
+      return vectors.dot(q, c) / Math.sqrt(q.length)
+    case 'distance':
+      return Math.sqrt(vectors.distanceSquared(q, c))
+    default:
+      return assertNever(score)
+  }
 }
 
 /** Distances of all candidates [candidates][groups] into scores: −d / mean of the others' d; the query itself, at 0, is the first. */

@@ -128,6 +128,3 @@ export interface Update {
   loss: number | null
   trainSeconds: number
 }
-
-/** Announced by a federation's aggregator to its own topic, so that its delegates hand it in above. */
-export type Contribution = Update

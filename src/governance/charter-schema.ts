@@ -97,7 +97,6 @@ export const charterSchema = z.strictObject({
   retention: z.strictObject({ keepRounds: z.int().min(1).default(20) }).prefault({}),
   seed: z.int().min(0).default(0)
 })
-export type CharterInput = z.input<typeof charterSchema>
 
 const algorithmDefaults: Algorithm = {
   keyFraction: 1,

@@ -5,8 +5,6 @@
 import type { FederationId, PeerName } from '../ids.ts'
 import type { KeyLayers, ModelConfig } from '../model/layout.ts'
 
-export type ScoreName = 'update' | 'cosine' | 'dot' | 'distance' | 'uniform' | 'self' | 'likelihood'
-
 /** Training and aggregation, docs/algorithm.md. */
 export interface Algorithm extends KeyLayers {
   /** Rounds in all; 0: no end. */

@@ -8,7 +8,7 @@ import { softmax } from '../aggregate/attend.ts'
 import { assertNever } from '../errors.ts'
 import type { Entry, RoundEntry, Update } from '../federation/entry.ts'
 import { describeEntryFault, describeUpdateFault, type EntryFault } from '../federation/fault.ts'
-import type { FederationEffect, Question } from '../federation/federation.ts'
+import type { Question } from '../federation/federation.ts'
 import type { RoundHead } from '../federation/participation.ts'
 import type { ParentHead, Received } from '../federation/round.ts'
 import type { Link, PeerName } from '../ids.ts'
@@ -17,13 +17,11 @@ import { checkProof, readUpdate } from '../wire/certified-log.ts'
 import { limits } from '../wire/limits.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
 import { acceptBytes } from '../wire/signature.ts'
-import type { FederationNode } from './federation-node.ts'
+import type { EffectToPerform as Effect, FederationNode } from './federation-node.ts'
 import { updateRecord } from './organization.ts'
 import { readSigned, signUpdate } from './signed.ts'
 import { writeConsensus } from './store.ts'
 import { summarize } from './summary.ts'
-
-type Effect = Exclude<FederationEffect, { do: 'start-timer' | 'stop-timer' | 'fetch' }>
 
 export async function performEffect(node: FederationNode, effect: Effect): Promise<void> {
   const { services } = node.options

@@ -38,12 +38,14 @@ import { limits } from '../wire/limits.ts'
 import { topicOf } from '../wire/protocol-ids.ts'
 import { entryCodec } from '../wire/records.ts'
 import type { Verdict } from '../net/gossip.ts'
-import { performEffect } from './effects.ts'
 import { readSigned, signUpdate } from './signed.ts'
 import type { Organization } from './organization.ts'
 import type { Services } from './services.ts'
 import { readConsensus } from './store.ts'
 import { Timers } from './timers.ts'
+
+/** Timers and catching up are this file's own. */
+export type EffectToPerform = Exclude<FederationEffect, { do: 'start-timer' | 'stop-timer' | 'fetch' }>
 
 export interface FederationNodeOptions {
   services: Services
@@ -59,6 +61,8 @@ export interface FederationNodeOptions {
   sibling: (id: FederationId) => FederationNode | null
   /** Federations on this node whose parent this is. */
   children: (id: FederationId) => FederationNode[]
+  /** What is done with an effect; effects.ts in the daemon. Storing ends before it resolves. */
+  perform: (node: FederationNode, effect: EffectToPerform) => Promise<void>
   /** Called when a round was certified and stored. */
   onRound: () => void
 }
@@ -200,7 +204,7 @@ export class FederationNode {
         void this.catchUp(effect.from)
         return
       default:
-        await performEffect(this, effect)
+        await this.options.perform(this, effect)
         if (effect.do === 'store') this.#becomeReady()
     }
   }

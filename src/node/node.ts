@@ -23,10 +23,12 @@ import { writeModelFile } from '../train/model-file.ts'
 import { scheduleOf } from '../train/schedule.ts'
 import { Trainer } from '../train/trainer.ts'
 import { beginLog, extendLog } from '../wire/certified-log.ts'
-import { isMalformed } from '../wire/codec.ts'
+import { isMalformed, linkOf } from '../wire/codec.ts'
 import { answerCodec, consensusCodec, questionCodec } from '../wire/messages.ts'
+import { certificateCodec, entryCodec } from '../wire/records.ts'
 import { Blobs } from './blobs.ts'
 import { type CertifiedArchive, CertifiedCar } from './certified-car.ts'
+import { performEffect } from './effects.ts'
 import { EventLog, RecordLog } from './events.ts'
 import { FederationNode } from './federation-node.ts'
 import { collectGarbage } from './garbage.ts'
@@ -38,9 +40,6 @@ import type { Services } from './services.ts'
 import type { NodePhase, NodeStatus, NodeView, RoundSummary } from './status.ts'
 import { federationStatus } from './view.ts'
 import { summarize } from './summary.ts'
-import { entryCodec } from '../wire/records.ts'
-import { certificateCodec } from '../wire/records.ts'
-import { linkOf } from '../wire/codec.ts'
 
 export interface RunningNode extends NodeView {
   readonly addresses: string[]
@@ -193,6 +192,7 @@ class Node implements RunningNode {
       name: this.#config.name,
       sibling: other => this.#federations.get(other) ?? null,
       children: parent => [...this.#federations.values()].filter(one => one.state.charter.parent === parent),
+      perform: performEffect,
       onRound: () => collectGarbage(services.blobs, [...this.#federations.values()], this.#organization)
     })
     for (const [link, bytes] of archive.updates) node.keepUpdate(link, bytes)

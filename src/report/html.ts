@@ -1,5 +1,5 @@
 /** `report.html`: one file, nothing from elsewhere, readable in dark and light. */
-import { type Bar, barPlot, escape, heatMap, linePlot, type Series, short, type TreeNode, treePlot } from './plots.ts'
+import { type Bar, barPlot, escapeHtml, heatMap, linePlot, type Series, short, type TreeNode, treePlot } from './plots.ts'
 import { meanPerplexity, summarizeOrganizations, type TestnetReport } from './schema.ts'
 
 const style = `
@@ -46,11 +46,11 @@ function intro({
     ? '<p class="bad">The run was interrupted: this is what was done until then.</p>'
     : stalled === null
       ? ''
-      : `<p class="bad">The run ended early: ${escape(stalled)}</p>`
+      : `<p class="bad">The run ended early: ${escapeHtml(stalled)}</p>`
   const first =
     firstRoundSeconds === null ? 'no round was certified' : `the first certified round after ${firstRoundSeconds.toFixed(1)} s`
   return `<h1>A testnet of ${organizations.length} organizations in ${federations.length} federations</h1>
-<p class="soft">${seconds.toFixed(0)} s in all, ${first}; ${escape(String(model.parameters))} parameters, ${escape(String(model.rounds))} rounds of ${escape(String(model.steps))} steps; worldlm ${escape(versions.worldlm ?? '')}, Node ${escape(versions.node ?? '')}</p>${state}`
+<p class="soft">${seconds.toFixed(0)} s in all, ${first}; ${escapeHtml(String(model.parameters))} parameters, ${escapeHtml(String(model.rounds))} rounds of ${escapeHtml(String(model.steps))} steps; worldlm ${escapeHtml(versions.worldlm ?? '')}, Node ${escapeHtml(versions.node ?? '')}</p>${state}`
 }
 
 function outcome(report: TestnetReport): string {
@@ -64,7 +64,7 @@ function outcome(report: TestnetReport): string {
   const mean = (pick: (row: (typeof rows)[number]) => number | null) => meanPerplexity(rows.flatMap(row => pick(row) ?? []))
   const body = rows.map(
     row =>
-      `<tr><td>${escape(row.path)}</td>${cell(row.personalFirst)}${cell(row.personal)}${cell(row.aggregated)}${cell(row.federation)}${cell(row.alone)}${ratio(row.personal, row.alone)}</tr>`
+      `<tr><td>${escapeHtml(row.path)}</td>${cell(row.personalFirst)}${cell(row.personal)}${cell(row.aggregated)}${cell(row.federation)}${cell(row.alone)}${ratio(row.personal, row.alone)}</tr>`
   )
   const means = [
     mean(row => row.personalFirst),
@@ -75,7 +75,7 @@ function outcome(report: TestnetReport): string {
   ]
   return `<h2>What it brought</h2><p>Perplexity on each organization’s own validation text; lower is better. The personal model is the one after local training, the aggregated one stands right after the federation’s result was taken over, the federation’s is what all of its members share. Alone: the same text, steps and seed without anybody else.</p>
 <div class="scroll"><table><thead><tr><th>organization</th><th>personal, round 1</th><th>personal, end</th><th>right after aggregation</th><th>federation’s</th><th>alone</th><th>personal / alone</th></tr></thead><tbody>${body.join('')}<tr><th>mean</th>${means.map(cell).join('')}${ratio(means[1]!, means[4]!)}</tr></tbody></table></div>
-<p>${escape(verdict(report))}</p>`
+<p>${escapeHtml(verdict(report))}</p>`
 }
 
 /** What the figures show, and what they do not. */
@@ -209,7 +209,7 @@ function rounds(report: TestnetReport): string {
   const nameOf = (peer: string) => report.organizations.find(one => one.peer === peer)?.path ?? peer.slice(-6)
   const rows = report.rounds.map(
     round =>
-      `<tr><td>${escape(round.federation)}</td><td>${round.round}</td><td>${round.term}</td><td class="text">${escape(nameOf(round.aggregator))}</td><td>${round.included.length}</td><td class="text">${escape(round.excluded.map(({ name, reason }) => `${name}: ${reason}`).join('; ') || '–')}</td><td>${(round.bytesIn / 1e6).toFixed(1)}</td><td>${round.seconds.transfer.toFixed(2)}</td><td>${round.seconds.aggregate.toFixed(2)}</td><td>${round.seconds.commit.toFixed(2)}</td></tr>`
+      `<tr><td>${escapeHtml(round.federation)}</td><td>${round.round}</td><td>${round.term}</td><td class="text">${escapeHtml(nameOf(round.aggregator))}</td><td>${round.included.length}</td><td class="text">${escapeHtml(round.excluded.map(({ name, reason }) => `${name}: ${reason}`).join('; ') || '–')}</td><td>${(round.bytesIn / 1e6).toFixed(1)}</td><td>${round.seconds.transfer.toFixed(2)}</td><td>${round.seconds.aggregate.toFixed(2)}</td><td>${round.seconds.commit.toFixed(2)}</td></tr>`
   )
   return `<h2>Certified rounds</h2><div class="scroll"><table><thead><tr><th>federation</th><th>round</th><th>term</th><th class="text">aggregator</th><th>members</th><th class="text">excluded</th><th>MB in</th><th>transfer s</th><th>aggregate s</th><th>commit s</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`
 }
@@ -218,8 +218,8 @@ function faults(report: TestnetReport): string {
   const { checked, violations } = report.invariants
   const lost = report.faults.map(
     one =>
-      `<li>${escape(one.path)} (${one.kind}) after ${one.atSeconds.toFixed(1)} s; ${one.recoveredAfterMs === null ? 'no round was certified after it' : `the next round was certified ${(one.recoveredAfterMs / 1000).toFixed(1)} s later`}</li>`
+      `<li>${escapeHtml(one.path)} (${one.kind}) after ${one.atSeconds.toFixed(1)} s; ${one.recoveredAfterMs === null ? 'no round was certified after it' : `the next round was certified ${(one.recoveredAfterMs / 1000).toFixed(1)} s later`}</li>`
   )
-  const broken = violations.map(one => `<li class="bad">${escape(one.invariant)}: ${escape(one.detail)}</li>`)
+  const broken = violations.map(one => `<li class="bad">${escapeHtml(one.invariant)}: ${escapeHtml(one.detail)}</li>`)
   return `<h2>Faults and invariants</h2>${lost.length > 0 ? `<ul>${lost.join('')}</ul>` : '<p>No organization was lost.</p>'}<p>Checked over the records of all nodes: ${checked.join(', ')}. ${violations.length === 0 ? '<span class="good">None is violated.</span>' : ''}</p>${broken.length > 0 ? `<ul>${broken.join('')}</ul>` : ''}`
 }

@@ -1,6 +1,6 @@
 /** Plots as SVG, strings in and out. Colours come from the page's style, so that they follow dark and light. */
 
-export const escape = (text: string): string =>
+export const escapeHtml = (text: string): string =>
   text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
 
 export interface Series {
@@ -34,11 +34,11 @@ export function linePlot(title: string, series: Series[]): string {
     const path = own.map(({ x, y }) => `${atX(x).toFixed(1)},${atY(y).toFixed(1)}`)
     const dots = own.map(
       ({ x, y }) =>
-        `<circle class="c${color}" cx="${atX(x).toFixed(1)}" cy="${atY(y).toFixed(1)}" r="2.5"><title>${escape(name)}, round ${x}: ${short(y)}</title></circle>`
+        `<circle class="c${color}" cx="${atX(x).toFixed(1)}" cy="${atY(y).toFixed(1)}" r="2.5"><title>${escapeHtml(name)}, round ${x}: ${short(y)}</title></circle>`
     )
     return `<polyline class="c${color}${dashed === true ? ' dashed' : ''}" points="${path.join(' ')}"/>${dots.join('')}`
   })
-  return `<figure><figcaption>${escape(title)}</figcaption><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escape(title)}">${ticks.join('')}${rounds.join('')}${lines.join('')}</svg></figure>`
+  return `<figure><figcaption>${escapeHtml(title)}</figcaption><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeHtml(title)}">${ticks.join('')}${rounds.join('')}${lines.join('')}</svg></figure>`
 }
 
 export interface Bar {
@@ -57,13 +57,13 @@ export function barPlot(title: string, bars: Bar[]): string {
     const y = row * rowHeight + 4
     const rects = parts.map(({ name, value, color }) => {
       const length = (value / most) * (560 - left - 10)
-      const rect = `<rect class="f${color}" x="${x.toFixed(1)}" y="${y}" width="${Math.max(0, length).toFixed(1)}" height="${rowHeight - 4}"><title>${escape(label)}: ${escape(name)} ${value.toFixed(2)} s</title></rect>`
+      const rect = `<rect class="f${color}" x="${x.toFixed(1)}" y="${y}" width="${Math.max(0, length).toFixed(1)}" height="${rowHeight - 4}"><title>${escapeHtml(label)}: ${escapeHtml(name)} ${value.toFixed(2)} s</title></rect>`
       x += length
       return rect
     })
-    return `<text x="${left - 6}" y="${y + 11}" text-anchor="end">${escape(label)}</text>${rects.join('')}`
+    return `<text x="${left - 6}" y="${y + 11}" text-anchor="end">${escapeHtml(label)}</text>${rects.join('')}`
   })
-  return `<figure class="wide"><figcaption>${escape(title)}</figcaption><svg viewBox="0 0 560 ${total}" role="img" aria-label="${escape(title)}">${rows.join('')}<text x="${left}" y="${total - 4}">0 s</text><text x="550" y="${total - 4}" text-anchor="end">${most.toFixed(1)} s</text></svg></figure>`
+  return `<figure class="wide"><figcaption>${escapeHtml(title)}</figcaption><svg viewBox="0 0 560 ${total}" role="img" aria-label="${escapeHtml(title)}">${rows.join('')}<text x="${left}" y="${total - 4}">0 s</text><text x="550" y="${total - 4}" text-anchor="end">${most.toFixed(1)} s</text></svg></figure>`
 }
 
 /** A heat map: rows × columns of weights, 0 to 1. */
@@ -73,16 +73,16 @@ export function heatMap(title: string, rows: string[], columns: string[], values
   const high = top + rows.length * 20 + 6
   const heads = columns.map(
     (name, column) =>
-      `<text x="${left + column * cell + cell / 2}" y="${top - 8}" text-anchor="middle">${escape(name.slice(0, 5))}</text>`
+      `<text x="${left + column * cell + cell / 2}" y="${top - 8}" text-anchor="middle">${escapeHtml(name.slice(0, 5))}</text>`
   )
   const cells = rows.map((name, row) => {
     const boxes = columns.map((column, place) => {
       const value = values[row]?.[place] ?? 0
-      return `<rect class="heat" style="opacity:${(0.08 + 0.92 * Math.min(1, value)).toFixed(3)}" x="${left + place * cell}" y="${top + row * 20}" width="${cell - 2}" height="18"><title>${escape(name)}, ${escape(column)}: ${value.toFixed(3)}</title></rect>`
+      return `<rect class="heat" style="opacity:${(0.08 + 0.92 * Math.min(1, value)).toFixed(3)}" x="${left + place * cell}" y="${top + row * 20}" width="${cell - 2}" height="18"><title>${escapeHtml(name)}, ${escapeHtml(column)}: ${value.toFixed(3)}</title></rect>`
     })
-    return `<text x="${left - 6}" y="${top + row * 20 + 13}" text-anchor="end">${escape(name.slice(0, 16))}</text>${boxes.join('')}`
+    return `<text x="${left - 6}" y="${top + row * 20 + 13}" text-anchor="end">${escapeHtml(name.slice(0, 16))}</text>${boxes.join('')}`
   })
-  return `<figure><figcaption>${escape(title)}</figcaption><svg viewBox="0 0 ${wide} ${high}" role="img" aria-label="${escape(title)}">${heads.join('')}${cells.join('')}</svg></figure>`
+  return `<figure><figcaption>${escapeHtml(title)}</figcaption><svg viewBox="0 0 ${wide} ${high}" role="img" aria-label="${escapeHtml(title)}">${heads.join('')}${cells.join('')}</svg></figure>`
 }
 
 export interface TreeNode {
@@ -107,13 +107,13 @@ export function treePlot(title: string, root: TreeNode): string {
     for (const childX of below)
       lines.push(`<path class="grid" d="M${x} ${y + 42}C${x} ${y + 60} ${childX} ${y + 58} ${childX} ${y + level}"/>`)
     boxes.push(
-      `<g class="${node.kind}"><rect class="box" x="${x - 62}" y="${y}" width="124" height="42" rx="8"/><text class="name" x="${x}" y="${y + 18}" text-anchor="middle">${escape(node.label.slice(0, 18))}</text><text x="${x}" y="${y + 33}" text-anchor="middle">${escape(node.note.slice(0, 22))}</text></g>`
+      `<g class="${node.kind}"><rect class="box" x="${x - 62}" y="${y}" width="124" height="42" rx="8"/><text class="name" x="${x}" y="${y + 18}" text-anchor="middle">${escapeHtml(node.label.slice(0, 18))}</text><text x="${x}" y="${y + 33}" text-anchor="middle">${escapeHtml(node.note.slice(0, 22))}</text></g>`
     )
     return x
   }
   place(root, 0)
   const wide = Math.max(1, next) * column + 12
-  return `<figure class="wide"><figcaption>${escape(title)}</figcaption><svg style="min-width:${Math.min(wide, 1000)}px" viewBox="0 0 ${wide} ${(deepest + 1) * level}" role="img" aria-label="${escape(title)}">${lines.join('')}${boxes.join('')}</svg></figure>`
+  return `<figure class="wide"><figcaption>${escapeHtml(title)}</figcaption><svg style="min-width:${Math.min(wide, 1000)}px" viewBox="0 0 ${wide} ${(deepest + 1) * level}" role="img" aria-label="${escapeHtml(title)}">${lines.join('')}${boxes.join('')}</svg></figure>`
 }
 
 export const short = (value: number): string =>

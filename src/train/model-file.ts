@@ -39,16 +39,6 @@ export function readModelFile(
   }
 }
 
-/** The metadata alone. @throws {WorldlmError} MODEL_DAMAGED, MODEL_MISSING */
-export function readModelMetadata(path: string): Record<string, string> {
-  const fd = openModel(path)
-  try {
-    return readHeader(fd, path).metadata
-  } finally {
-    closeSync(fd)
-  }
-}
-
 function openModel(path: string): number {
   try {
     return openSync(path, 'r')

@@ -1,0 +1,11 @@
+/** Public API of the package: a node inside another program, and a testnet with its report. */
+export { checkConfig, type NodeConfig, type NodeConfigInput, readConfig } from './config.ts'
+export { WorldlmError } from './errors.ts'
+export { createLogger, type Logger } from './log.ts'
+export { NodeFolder } from './node/folder.ts'
+export { type Genesis, initNodeFolder, writeCharter } from './node/genesis.ts'
+export { type RunningNode, startNode as createNode } from './node/node.ts'
+export type { NodeEvent, NodeStatus, RoundSummary } from './node/status.ts'
+export { type TestnetReport, testnetReportSchema } from './report/schema.ts'
+export { writeReport } from '../testnet/report.ts'
+export { runTestnet, type TestnetOptions, type TestnetResult } from '../testnet/run.ts'
