@@ -1,5 +1,6 @@
 /** A transformer block of the reference engine: plain loops, one window at a time, a row a token. */
-import type { ModelConfig } from '../model/layout.ts'
+import { headWidthOf, kvHeadsOf, type ModelConfig } from '../model/layout.ts'
+import { ropeDivisors } from '../model/rope.ts'
 
 export interface Matrix {
   rows: number
@@ -82,15 +83,17 @@ export function normBackward(
   return { dx, dWeight }
 }
 
-/** RoPE on halves of each head; `turn` −1 is its backward pass. */
-function rotate(x: Matrix, { heads, ropeBase }: ModelConfig, turn: 1 | -1): Matrix {
-  const headWidth = x.columns / heads
+/** RoPE on halves of each head, of which `x` has as many as fit; `turn` −1 is its backward pass. */
+function rotate(x: Matrix, config: ModelConfig, turn: 1 | -1): Matrix {
+  const divisors = ropeDivisors(config)
+  const headWidth = headWidthOf(config)
+  const heads = x.columns / headWidth
   const half = headWidth / 2
   const out = { ...x, data: new Float64Array(x.data.length) }
   for (let row = 0; row < x.rows; row++) {
     for (let head = 0; head < heads; head++) {
       for (let pair = 0; pair < half; pair++) {
-        const angle = row / ropeBase ** ((2 * pair) / headWidth)
+        const angle = row / divisors[pair]!
         const at = row * x.columns + head * headWidth + pair
         const [left, right] = [x.data[at]!, x.data[at + half]!]
         out.data[at] = left * Math.cos(angle) - turn * right * Math.sin(angle)
@@ -108,9 +111,11 @@ const headOf = (x: Matrix, head: number, width: number): Matrix => {
   return out
 }
 
-const putHead = (into: Matrix, head: number, part: Matrix): void => {
+/** Adds: a head of keys and values gets gradients from each query head that shares it. */
+const addHead = (into: Matrix, head: number, part: Matrix): void => {
   for (let row = 0; row < part.rows; row++)
-    into.data.set(part.data.subarray(row * part.columns, (row + 1) * part.columns), row * into.columns + head * part.columns)
+    for (let column = 0; column < part.columns; column++)
+      into.data[row * into.columns + head * part.columns + column]! += part.data[row * part.columns + column]!
 }
 
 /** Causal softmax(q·kᵀ/√e): row t looks at columns 0..t. */
@@ -131,15 +136,17 @@ function causalSoftmax(q: Matrix, k: Matrix): Matrix {
 const sigmoid = (value: number): number => 1 / (1 + Math.exp(-value))
 
 export function blockForward(block: Block, x: Matrix, config: ModelConfig) {
-  const width = config.width / config.heads
+  const width = headWidthOf(config)
+  const shared = config.heads / kvHeadsOf(config)
   const attentionNorm = normForward(x, block.attentionNorm, config.normEpsilon)
   const q = rotate(matmul(attentionNorm.y, block.query), config, 1)
   const k = rotate(matmul(attentionNorm.y, block.key), config, 1)
   const v = matmul(attentionNorm.y, block.value)
   const mixed: Matrix = { ...x, data: new Float64Array(x.data.length) }
   const attention = Array.from({ length: config.heads }, (_, head) => {
-    const weights = causalSoftmax(headOf(q, head, width), headOf(k, head, width))
-    putHead(mixed, head, matmul(weights, headOf(v, head, width)))
+    const kvHead = Math.floor(head / shared)
+    const weights = causalSoftmax(headOf(q, head, width), headOf(k, kvHead, width))
+    addHead(mixed, head, matmul(weights, headOf(v, kvHead, width)))
     return weights
   })
   const middle = plus(x, matmul(mixed, block.output))
@@ -195,13 +202,15 @@ function attentionBackward(
   dMixed: Matrix,
   config: ModelConfig
 ): { dq: Matrix; dk: Matrix; dv: Matrix } {
-  const width = config.width / config.heads
-  const empty = (): Matrix => ({ ...q, data: new Float64Array(q.data.length) })
-  const [dq, dk, dv] = [empty(), empty(), empty()]
+  const width = headWidthOf(config)
+  const shared = config.heads / kvHeadsOf(config)
+  const empty = (like: Matrix): Matrix => ({ ...like, data: new Float64Array(like.data.length) })
+  const [dq, dk, dv] = [empty(q), empty(k), empty(v)]
   for (const [head, weights] of attention.entries()) {
+    const kvHead = Math.floor(head / shared)
     const dHead = headOf(dMixed, head, width)
-    putHead(dv, head, matmul(transposed(weights), dHead))
-    const dWeights = matmul(dHead, transposed(headOf(v, head, width)))
+    addHead(dv, kvHead, matmul(transposed(weights), dHead))
+    const dWeights = matmul(dHead, transposed(headOf(v, kvHead, width)))
     const dScores: Matrix = { ...weights, data: new Float64Array(weights.data.length) }
     for (let row = 0; row < weights.rows; row++) {
       let sum = 0
@@ -209,8 +218,8 @@ function attentionBackward(
       for (let at = row * weights.columns; at < (row + 1) * weights.columns; at++)
         dScores.data[at] = (weights.data[at]! * (dWeights.data[at]! - sum)) / Math.sqrt(width)
     }
-    putHead(dq, head, matmul(dScores, headOf(k, head, width)))
-    putHead(dk, head, matmul(transposed(dScores), headOf(q, head, width)))
+    addHead(dq, head, matmul(dScores, headOf(k, kvHead, width)))
+    addHead(dk, kvHead, matmul(transposed(dScores), headOf(q, head, width)))
   }
   return { dq: rotate(dq, config, -1), dk: rotate(dk, config, -1), dv }
 }

@@ -4,6 +4,7 @@
  */
 import { WorldlmError } from '../errors.ts'
 import type { Batch } from '../model/batch.ts'
+import { headNameOf } from '../model/layout.ts'
 import { adamw, assertBatch, assertState, type Engine, type EngineOptions, type OptimizerState } from './engine.ts'
 import {
   type Block,
@@ -121,12 +122,13 @@ export class ReferenceEngine implements Engine {
       return done
     })
     const final = normForward(x, this.#tensor('finalNorm'), config.normEpsilon)
-    const logits = matmul(final.y, transposed(embedding))
+    const head = this.#tensor(headNameOf(config))
+    const logits = matmul(final.y, transposed(head))
     const p = logits.data.slice()
     const nll = Float64Array.from(wanted, (target, row) =>
       softmaxRow(p.subarray(row * logits.columns, (row + 1) * logits.columns), target)
     )
-    return { tokens, wanted, embedding, blocks, x, final, p: { ...logits, data: p }, nll }
+    return { tokens, wanted, head, blocks, x, final, p: { ...logits, data: p }, nll }
   }
 
   #backward(batch: Batch): { loss: number; gradient: Float64Array } {
@@ -141,12 +143,12 @@ export class ReferenceEngine implements Engine {
     }
     let loss = 0
     for (let window = 0; window < windows; window++) {
-      const { tokens, wanted, embedding, blocks, x, final, p, nll } = this.#forward(batch, window)
+      const { tokens, wanted, head, blocks, x, final, p, nll } = this.#forward(batch, window)
       loss += nll.reduce((sum, value) => sum + value, 0) / batch.inputs.length
       const dLogits: Matrix = { ...p, data: p.data.map(value => value / batch.inputs.length) }
       for (const [row, target] of wanted.entries()) dLogits.data[row * p.columns + target]! -= 1 / batch.inputs.length
-      add('embedding', matmul(transposed(dLogits), final.y).data)
-      const out = normBackward(matmul(dLogits, embedding), x, final, this.#tensor('finalNorm'))
+      add(headNameOf(config), matmul(transposed(dLogits), final.y).data)
+      const out = normBackward(matmul(dLogits, head), x, final, this.#tensor('finalNorm'))
       add('finalNorm', out.dWeight)
       let dx = out.dx
       for (let block = config.layers - 1; block >= 0; block--) {
@@ -154,7 +156,7 @@ export class ReferenceEngine implements Engine {
         for (const [name, values] of Object.entries(back.weights)) add(`blocks.${block}.${name}`, values)
         dx = back.dx
       }
-      const rows = new Float64Array(embedding.data.length)
+      const rows = new Float64Array(config.vocabulary * config.width)
       for (const [row, token] of tokens.entries()) {
         for (let column = 0; column < config.width; column++)
           rows[token * config.width + column]! += dx.data[row * config.width + column]!

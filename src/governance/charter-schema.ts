@@ -30,7 +30,21 @@ const model = z.strictObject({
   context: z.int().min(1).max(131_072),
   vocabulary: z.int().min(256).max(1_000_000),
   ropeBase: z.number().positive().default(10_000),
-  normEpsilon: z.number().positive().default(1e-5)
+  normEpsilon: z.number().positive().default(1e-5),
+  kvHeads: z.int().min(1).max(1024).optional(),
+  tiedHead: z.boolean().optional(),
+  ropeScaling: z
+    .discriminatedUnion('type', [
+      z.strictObject({ type: z.literal('linear'), factor: z.number().positive() }),
+      z.strictObject({
+        type: z.literal('llama3'),
+        factor: z.number().positive(),
+        lowFrequencyFactor: z.number().positive(),
+        highFrequencyFactor: z.number().positive(),
+        originalContext: z.int().min(1)
+      })
+    ])
+    .optional()
 })
 
 const algorithm = z.strictObject({

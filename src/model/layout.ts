@@ -2,12 +2,13 @@
  * Where each tensor of the model lies in one flat array of floats, and which class it has.
  *
  * Two classes (docs/algorithm.md, "Names"): `backbone` is averaged, `keys` (key layers) are aggregated by attention. The key layers
- * are scored in groups: one a block (the final norm belongs to the last block), and one for the embedding where it is a key layer.
+ * are scored in groups: one a block (the final norm and a head of its own belong to the last block), and one for the embedding where
+ * it is a key layer.
  */
 
 import { assert, WorldlmError } from '../errors.ts'
 
-/** Llama architecture: RMSNorm, half-split RoPE, SwiGLU, no biases, tied head. All counts are ≥ 1. */
+/** Llama architecture: RMSNorm, half-split RoPE, SwiGLU, no biases. All counts are ≥ 1. What may be left out has its default. */
 export interface ModelConfig {
   /** Transformer blocks, L. */
   layers: number
@@ -25,7 +26,23 @@ export interface ModelConfig {
   ropeBase: number
   /** RMSNorm epsilon, 1e-5 by default. */
   normEpsilon: number
+  /** Heads of keys and values, a divisor of `heads`, each shared by `heads / kvHeads` queries (Ainslie et al. 2023). Default: `heads`. */
+  kvHeads?: number
+  /** Whether the head that makes logits is the embedding itself; otherwise it is a tensor of its own, `head`. Default: true. */
+  tiedHead?: boolean
+  /** How RoPE's turns are slowed down for windows longer than the model was first trained on. Default: not at all. */
+  ropeScaling?: RopeScaling
 }
+
+/** `linear`: all turns by a factor. `llama3`: slow turns by the factor, fast ones not at all, and a ramp between (model/rope.ts). */
+export type RopeScaling =
+  | { type: 'linear'; factor: number }
+  | { type: 'llama3'; factor: number; lowFrequencyFactor: number; highFrequencyFactor: number; originalContext: number }
+
+export const kvHeadsOf = ({ heads, kvHeads = heads }: ModelConfig): number => kvHeads
+export const headWidthOf = ({ width, heads }: ModelConfig): number => width / heads
+/** Name of the tensor [V, d] whose rows are multiplied with the last hidden state. */
+export const headNameOf = ({ tiedHead = true }: ModelConfig): 'embedding' | 'head' => (tiedHead ? 'embedding' : 'head')
 
 /** Which part of the model the key layers are. */
 export interface KeyLayers {
@@ -67,12 +84,13 @@ export interface Range {
 }
 
 /**
- * Lays the tensors out: embedding, blocks by number, final norm. Every shape is a multiple of 4 floats, so nothing is padded.
+ * Lays the tensors out: embedding, blocks by number, final norm, and the head where it is not the embedding. Every shape is a multiple of 4 floats, so nothing is padded.
  * @throws {WorldlmError} BAD_MODEL, naming the field.
  */
 export function createLayout(config: ModelConfig, keys: KeyLayers): Layout {
   checkConfig(config, keys)
   const { layers, width, hidden, vocabulary } = config
+  const kvWidth = kvHeadsOf(config) * headWidthOf(config)
   const keyBlocks = Math.ceil(keys.keyFraction * layers)
   const tensors: Tensor[] = []
   let floats = 0
@@ -85,13 +103,17 @@ export function createLayout(config: ModelConfig, keys: KeyLayers): Layout {
   for (let block = 0; block < layers; block++) {
     const group = block >= layers - keyBlocks ? String(block) : null
     place(`blocks.${block}.attentionNorm`, [width], group)
-    for (const matrix of ['query', 'key', 'value', 'output']) place(`blocks.${block}.${matrix}`, [width, width], group)
+    place(`blocks.${block}.query`, [width, width], group)
+    place(`blocks.${block}.key`, [width, kvWidth], group)
+    place(`blocks.${block}.value`, [width, kvWidth], group)
+    place(`blocks.${block}.output`, [width, width], group)
     place(`blocks.${block}.feedForwardNorm`, [width], group)
     place(`blocks.${block}.gate`, [width, hidden], group)
     place(`blocks.${block}.up`, [width, hidden], group)
     place(`blocks.${block}.down`, [hidden, width], group)
   }
   place('finalNorm', [width], keyBlocks > 0 ? String(layers - 1) : null)
+  if (headNameOf(config) === 'head') place('head', [vocabulary, width], keyBlocks > 0 ? String(layers - 1) : null)
   const groups = [...new Set(tensors.flatMap(tensor => (tensor.group === null ? [] : [tensor.group])))]
   return { config, tensors, groups, floats }
 }
@@ -136,5 +158,12 @@ function checkConfig(config: ModelConfig, keys: KeyLayers): void {
   for (const field of ['ropeBase', 'normEpsilon'] as const) {
     if (!(config[field] > 0 && config[field] < Number.POSITIVE_INFINITY)) refuse(field, config[field], 'a number > 0')
   }
+  const kvHeads = kvHeadsOf(config)
+  if (!Number.isInteger(kvHeads) || kvHeads < 1 || config.heads % kvHeads !== 0)
+    refuse('kvHeads', kvHeads, `a divisor of heads (${config.heads})`)
+  const { type, ...factors } = config.ropeScaling ?? {}
+  if (type !== undefined && type !== 'linear' && type !== 'llama3') refuse('ropeScaling.type', type, 'linear or llama3')
+  for (const [field, value] of Object.entries(factors))
+    if (!(value > 0 && value < Number.POSITIVE_INFINITY)) refuse(`ropeScaling.${field}`, value, 'a number > 0')
   if (!(keys.keyFraction >= 0 && keys.keyFraction <= 1)) refuse('keyFraction', keys.keyFraction, 'between 0 and 1')
 }

@@ -7,6 +7,7 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { WorldlmError } from '../../errors.ts'
 import type { Batch } from '../../model/batch.ts'
+import { headNameOf } from '../../model/layout.ts'
 import { adamw, assertBatch, assertState, type Engine, type EngineOptions, type OptimizerState } from '../engine.ts'
 import { EngineMemory } from './memory.ts'
 import { buildEvaluationGraph, buildStepGraph } from './step-graph.ts'
@@ -45,6 +46,8 @@ export class OnnxEngine implements Engine {
     }
     for (const { name, shape, offset, floats } of layout.tensors) {
       this.#feeds[name] = new Tensor('float32', memory.parameters.subarray(offset, offset + floats), shape)
+      // The gradient of an embedding that is not the head is all scattered rows.
+      if (name === 'embedding' && headNameOf(layout.config) !== 'embedding') continue
       this.#fetches[`d.${name}`] = new Tensor('float32', memory.gradient.subarray(offset, offset + floats), shape)
     }
   }
@@ -127,9 +130,13 @@ export class OnnxEngine implements Engine {
     this.#place(batch)
     await this.#session.run(this.#feeds, this.#fetches)
     const { gradient, embedded, targeted, inputs, targets, kernels } = this.#memory
-    const { width } = this.options.layout.config
-    kernels.scatterAdd(gradient.byteOffset, inputs.byteOffset, embedded.byteOffset, inputs.length, width)
-    kernels.scatterAdd(gradient.byteOffset, targets.byteOffset, targeted.byteOffset, targets.length, width)
+    const { config, tensors } = this.options.layout
+    const head = tensors.find(({ name }) => name === headNameOf(config))!
+    // The embedding is the first tensor.
+    if (head.offset > 0) gradient.fill(0, 0, config.vocabulary * config.width)
+    kernels.scatterAdd(gradient.byteOffset, inputs.byteOffset, embedded.byteOffset, inputs.length, config.width)
+    const rows = gradient.byteOffset + head.offset * 4
+    kernels.scatterAdd(rows, targets.byteOffset, targeted.byteOffset, targets.length, config.width)
     return this.#loss[0]!
   }
 

@@ -1,13 +1,16 @@
 /**
  * One training step as one ONNX graph: forward, loss, and the backward pass derived by hand.
  *
- * Shapes on every line. N = B·T tokens, time-major: row t·B + b. d width, h hidden, H heads, e = d/H, V vocabulary.
+ * Shapes on every line. N = B·T tokens, time-major: row t·B + b. d width, h hidden, H heads, K heads of keys and values, e = d/H,
+ * c = K·e, V vocabulary. The head is the embedding, or a tensor of the same shape.
  * Heads are split by a reshape alone, [N, d] → [T, B, H, e]: FusedMatMul's transBatch reads it as [B, H, T, e] in place.
  *
  * Three gradients are left to kernels outside (adam.as.ts), because ScatterND races with itself on two threads:
- * the embedding's is `d.embedding` + scatter(inputs, `d.embedded`) + scatter(targets, `d.targets`).
+ * the head's is `d.HEAD` + scatter(targets, `d.targets`), the embedding's scatter(inputs, `d.embedded`); where they are one, the sum.
  */
-import type { ModelConfig } from '../../model/layout.ts'
+import { assert } from '../../errors.ts'
+import { createLayout, headNameOf, headWidthOf, kvHeadsOf, type ModelConfig } from '../../model/layout.ts'
+import { ropeDivisors } from '../../model/rope.ts'
 import { Graph } from './graph.ts'
 
 /** What the backward pass of a block needs of its forward pass. */
@@ -68,13 +71,18 @@ class StepGraph {
   readonly #batch: number
   readonly #tokens: number
   readonly #headWidth: number
+  readonly #head: 'embedding' | 'head'
+  readonly #shapes: Map<string, number[]>
   readonly #transposed = new Map<string, string>()
 
   constructor(config: ModelConfig, batch: number) {
     this.#config = config
     this.#batch = batch
     this.#tokens = batch * config.context
-    this.#headWidth = config.width / config.heads
+    this.#headWidth = headWidthOf(config)
+    this.#head = headNameOf(config)
+    const { tensors } = createLayout(config, { keyFraction: 0, embeddingIsKey: false })
+    this.#shapes = new Map(tensors.map(({ name, shape }) => [name, shape]))
     this.#declareInputs()
     this.#declareTables()
   }
@@ -90,7 +98,7 @@ class StepGraph {
       x = one.x
     }
     const final = this.#norm(x, 'finalNorm') //                                                  [N, d]
-    const logits = this.#gemm(final.y, 'embedding', { transB: 1 }) //                            [N, V], the head is tied
+    const logits = this.#gemm(final.y, this.#head, { transB: 1 }) //                             [N, V]
     const p = graph.op('Softmax', [logits], { axis: -1 }) //                                     [N, V]
     const nll = this.#nll(p) //                                                                  [N, 1]
     graph.output('loss', graph.op('ReduceMean', [nll], { keepdims: 0 }), [])
@@ -101,7 +109,7 @@ class StepGraph {
     const { graph } = this
     let x = graph.op('Gather', ['embedding', 'inputs'], { axis: 0 }) //                          [N, d]
     for (let block = 0; block < this.#config.layers; block++) x = this.#block(`blocks.${block}`, x).x
-    const logits = this.#gemm(this.#norm(x, 'finalNorm').y, 'embedding', { transB: 1 }) //       [N, V]
+    const logits = this.#gemm(this.#norm(x, 'finalNorm').y, this.#head, { transB: 1 }) //        [N, V]
     const nll = this.#nll(graph.op('Softmax', [logits], { axis: -1 })) //                        [N, 1]
     graph.output('nll', nll, [this.#tokens, 1])
   }
@@ -110,15 +118,15 @@ class StepGraph {
     const { graph } = this
     const { width: d } = this.#config
     const perToken = 1 / this.#tokens
-    // Logits: dL/dlogits = (p − onehot(target))/N. Its products with the embedding need no onehot: a row is gathered or scattered.
-    const spread = this.#fused(p, 'embedding', { alpha: { float: perToken } }) //                 [N, d]
+    // Logits: dL/dlogits = (p − onehot(target))/N. Its products with the head need no onehot: a row is gathered or scattered.
+    const spread = this.#fused(p, this.#head, { alpha: { float: perToken } }) //                 [N, d]
     const targets = graph.op('Reshape', ['targets', graph.integers([-1])]) //                     [N]
-    const wanted = this.#times(graph.op('Gather', ['embedding', targets], { axis: 0 }), graph.scalar(perToken))
+    const wanted = this.#times(graph.op('Gather', [this.#head, targets], { axis: 0 }), graph.scalar(perToken))
     const dFinal = graph.op('Sub', [spread, wanted]) //                                           [N, d]
     const scaled = this.#times(final.y, graph.scalar(perToken)) //                                [N, d]
     // (finalᵀ·p)ᵀ and not pᵀ·final: [d, V] and [N, d] are turned instead of [N, V], which is the largest of all.
     const turned = graph.op('MatMul', [this.#transpose(scaled), p]) //                            [d, V]
-    graph.output('d.embedding', this.#transpose(turned), [this.#config.vocabulary, d])
+    graph.output(`d.${this.#head}`, this.#transpose(turned), [this.#config.vocabulary, d])
     graph.output('d.targets', graph.op('Neg', [scaled]), [this.#tokens, d])
     let dx = this.#normBackward(dFinal, x, final, 'finalNorm', null) //                           [N, d]
     for (let block = this.#config.layers - 1; block >= 0; block--)
@@ -131,9 +139,11 @@ class StepGraph {
   #block(name: string, x: string): { x: string; saved: Saved } {
     const { graph } = this
     const attentionNorm = this.#norm(x, `${name}.attentionNorm`) //                               [N, d]
-    const q = this.#heads(this.#rotate(graph.op('MatMul', [attentionNorm.y, `${name}.query`]), 'sin')) // [T, B, H, e]
-    const k = this.#heads(this.#rotate(graph.op('MatMul', [attentionNorm.y, `${name}.key`]), 'sin')) //   [T, B, H, e]
-    const v = this.#heads(graph.op('MatMul', [attentionNorm.y, `${name}.value`])) //              [T, B, H, e]
+    const kvHeads = kvHeadsOf(this.#config)
+    const project = (matrix: string) => graph.op('MatMul', [attentionNorm.y, `${name}.${matrix}`]) // [N, d] or [N, c]
+    const q = this.#heads(this.#rotate(project('query'), 'sin', this.#config.heads)) //           [T, B, H, e]
+    const k = this.#shared(this.#rotate(project('key'), 'sin', kvHeads)) //                       [T, B, H, e]
+    const v = this.#shared(project('value')) //                                                   [T, B, H, e]
     const alpha = { float: 1 / Math.sqrt(this.#headWidth) }
     const scores = this.#fused(q, k, { transBatchA: 1, transBatchB: 1, transB: 1, alpha }) //     [B, H, T, T]
     const attention = graph.op('Softmax', [graph.op('Add', [scores, 'mask'])], { axis: -1 }) //   [B, H, T, T]
@@ -188,9 +198,11 @@ class StepGraph {
     const dAttention = this.#fused(dHeads, saved.v, { transBatchA: 1, transBatchB: 1, transB: 1 }) // [B, H, T, T]
     const dScores = this.#times(saved.attention, graph.op('Sub', [dAttention, row])) //           [B, H, T, T]
     const alpha = { float: 1 / Math.sqrt(this.#headWidth) }
-    const dV = this.#rows(this.#fused(saved.attention, dHeads, { transA: 1, transBatchB: 1 })) // [N, d]
-    const dQ = this.#rotate(this.#rows(this.#fused(dScores, saved.k, { transBatchB: 1, alpha })), 'minusSin') // [N, d]
-    const dK = this.#rotate(this.#rows(this.#fused(dScores, saved.q, { transA: 1, transBatchB: 1, alpha })), 'minusSin') // [N, d]
+    const kvHeads = kvHeadsOf(this.#config)
+    const dV = this.#unshared(this.#rows(this.#fused(saved.attention, dHeads, { transA: 1, transBatchB: 1 }))) // [N, c]
+    const dQ = this.#rotate(this.#rows(this.#fused(dScores, saved.k, { transBatchB: 1, alpha })), 'minusSin', H) // [N, d]
+    const kRows = this.#rows(this.#fused(dScores, saved.q, { transA: 1, transBatchB: 1, alpha })) // [N, d]
+    const dK = this.#rotate(this.#unshared(kRows), 'minusSin', kvHeads) //                        [N, c]
     this.#weight(`${name}.query`, saved.attentionNorm.y, dQ)
     this.#weight(`${name}.key`, saved.attentionNorm.y, dK)
     this.#weight(`${name}.value`, saved.attentionNorm.y, dV)
@@ -228,9 +240,7 @@ class StepGraph {
 
   /** Gradient of a matrix: Xᵀ·dY. Explicit transposes beat Gemm's transA here, and X's is shared by all its matrices. */
   #weight(name: string, x: string, dy: string): void {
-    const { width: d, hidden: h } = this.#config
-    const shape = name.endsWith('down') ? [h, d] : /gate$|up$/.test(name) ? [d, h] : [d, d]
-    this.graph.output(`d.${name}`, this.graph.op('MatMul', [this.#transpose(x), dy]), shape)
+    this.graph.output(`d.${name}`, this.graph.op('MatMul', [this.#transpose(x), dy]), this.#shapeOf(name))
   }
 
   #transpose(x: string): string {
@@ -248,13 +258,35 @@ class StepGraph {
     return graph.op('Neg', [graph.op('Log', [graph.op('Max', [chosen, graph.scalar(1e-37)])])])
   }
 
-  /** RoPE (Su et al. 2021), halves of a head's width paired; its backward pass turns the other way. [N, d] → [N, d] */
-  #rotate(x: string, sine: 'sin' | 'minusSin'): string {
+  /** RoPE (Su et al. 2021), halves of a head's width paired; its backward pass turns the other way. [N, heads·e] → the same */
+  #rotate(x: string, sine: 'sin' | 'minusSin', heads: number): string {
     const { graph } = this
-    const { context: T, width: d, heads } = this.#config
-    const cube = graph.op('Reshape', [x, graph.integers([T, this.#batch, d])])
+    const columns = heads * this.#headWidth
+    const cube = graph.op('Reshape', [x, graph.integers([this.#config.context, this.#batch, columns])])
     const turned = graph.runtimeOp('RotaryEmbedding', [cube, 'positions', 'cos', sine], { num_heads: heads, interleaved: 0 })
-    return graph.op('Reshape', [turned, graph.integers([this.#tokens, d])])
+    return graph.op('Reshape', [turned, graph.integers([this.#tokens, columns])])
+  }
+
+  /** Keys or values, each repeated for the queries that share it: [N, c] → [T, B, H, e]. */
+  #shared(x: string): string {
+    const { graph } = this
+    const { heads } = this.#config
+    const kvHeads = kvHeadsOf(this.#config)
+    if (kvHeads === heads) return this.#heads(x)
+    const one = graph.op('Reshape', [x, graph.integers([this.#tokens, kvHeads, 1, this.#headWidth])])
+    const shape = graph.integers([this.#tokens, kvHeads, heads / kvHeads, this.#headWidth])
+    return this.#heads(graph.op('Expand', [one, shape]))
+  }
+
+  /** The backward pass of `#shared`: the sum over the queries that share a head. [N, d] → [N, c] */
+  #unshared(x: string): string {
+    const { graph } = this
+    const { heads } = this.#config
+    const kvHeads = kvHeadsOf(this.#config)
+    if (kvHeads === heads) return x
+    const parts = graph.op('Reshape', [x, graph.integers([this.#tokens, kvHeads, heads / kvHeads, this.#headWidth])])
+    const sums = graph.op('ReduceSum', [parts, graph.integers([2])], { keepdims: 0 }) //          [N, K, e]
+    return graph.op('Reshape', [sums, graph.integers([this.#tokens, kvHeads * this.#headWidth])])
   }
 
   /** [N, d] → [T, B, H, e], a view. */
@@ -286,28 +318,24 @@ class StepGraph {
 
   #declareInputs(): void {
     const { graph } = this
-    const { layers, width: d, hidden: h, vocabulary } = this.#config
     graph.input('inputs', 'int32', [this.#tokens])
     graph.input('targets', 'int64', [this.#tokens, 1])
-    graph.input('embedding', 'float', [vocabulary, d])
-    for (let block = 0; block < layers; block++) {
-      const name = `blocks.${block}`
-      graph.input(`${name}.attentionNorm`, 'float', [d])
-      for (const matrix of ['query', 'key', 'value', 'output']) graph.input(`${name}.${matrix}`, 'float', [d, d])
-      graph.input(`${name}.feedForwardNorm`, 'float', [d])
-      graph.input(`${name}.gate`, 'float', [d, h])
-      graph.input(`${name}.up`, 'float', [d, h])
-      graph.input(`${name}.down`, 'float', [h, d])
-    }
-    graph.input('finalNorm', 'float', [d])
+    for (const [name, shape] of this.#shapes) graph.input(name, 'float', shape)
+  }
+
+  #shapeOf(name: string): number[] {
+    const shape = this.#shapes.get(name)
+    assert(shape !== undefined, 'a tensor of the graph is one of the layout', name)
+    return shape
   }
 
   /** Positions, RoPE's turns, and the causal mask. */
   #declareTables(): void {
     const { graph } = this
-    const { context: T, ropeBase } = this.#config
+    const { context: T } = this.#config
     const half = this.#headWidth / 2
-    const angle = (place: number) => Math.floor(place / half) / ropeBase ** ((2 * (place % half)) / this.#headWidth)
+    const divisors = ropeDivisors(this.#config)
+    const angle = (place: number) => Math.floor(place / half) / divisors[place % half]!
     const table = (turn: (angle: number) => number) => Float32Array.from({ length: T * half }, (_, place) => turn(angle(place)))
     graph.constant('cos', 'float', [T, half], table(Math.cos))
     graph.constant('sin', 'float', [T, half], table(Math.sin))
