@@ -9,60 +9,21 @@
 import { assert } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
-import {
-  type Accepted,
-  type ConsensusEffect,
-  type ConsensusEvent,
-  type ConsensusState,
-  initialConsensus,
-  stepConsensus
-} from './consensus.ts'
+import { assertRound, checkRound, checkUpdate, countInputs, staleness } from './checks.ts'
+import { stepConsensus } from './consensus.ts'
+import { type Accepted, type ConsensusEffect, type ConsensusEvent, initialConsensus } from './consensus-state.ts'
 import type { Certificate, Entry, Member, MembersEntry, RoundEntry, Update } from './entry.ts'
 import type { EntryFault, UpdateFault } from './fault.ts'
-import { applyMembers, checkMembers, contributors, genesisRoster, planMembers, type Roster } from './membership.ts'
+import type { Environment, FederationState } from './federation-state.ts'
+import { applyMembers, checkMembers, contributors, genesisRoster, planMembers } from './membership.ts'
 import {
-  type Participation,
   type ParticipationEffect,
   type ParticipationEvent,
   type RoundHead,
   staleRoundsMax,
   stepParticipation
 } from './participation.ts'
-import {
-  type Aggregated,
-  type ParentHead,
-  type RoundBody,
-  type RoundEffect,
-  type RoundEvent,
-  type RoundState,
-  stepRound
-} from './round.ts'
-
-/** A member's newest announced update. */
-export interface KnownUpdate {
-  link: Link
-  update: Update
-}
-
-export interface FederationState {
-  readonly id: FederationId
-  readonly charter: Charter
-  readonly self: PeerName
-  readonly consensus: ConsensusState<Entry>
-  readonly roster: Roster
-  readonly head: RoundHead
-  /** Newest bases, the current one last: what a late update may still name. */
-  readonly bases: readonly { link: Link; round: number }[]
-  /** The highest round of each member that a certified entry counts: an update for it or an earlier one is settled. */
-  readonly counted: ReadonlyMap<MemberId, number>
-  readonly known: ReadonlyMap<MemberId, KnownUpdate>
-  readonly pending: ReadonlyMap<MemberId, Member>
-  readonly present: ReadonlySet<PeerName>
-  readonly round: RoundState
-  readonly participation: Participation
-  readonly parentHead: ParentHead | null
-  readonly startTimedOut: boolean
-}
+import { type Aggregated, type ParentHead, type RoundBody, type RoundEffect, type RoundEvent, stepRound } from './round.ts'
 
 export type FederationEvent =
   | { type: 'consensus'; event: ConsensusEvent<Entry> }
@@ -140,15 +101,6 @@ export function initialFederation({ id, charter, self, entries, persisted, rank 
   const empty = { known: new Map(), pending: new Map(), present: new Set<PeerName>() }
   const idle = { round: { phase: 'idle' }, participation: { phase: 'away' }, parentHead: null, startTimedOut: false } as const
   return { id, charter, self, consensus, roster, head, bases, counted, ...empty, ...idle }
-}
-
-/** What is the same for every event; injected, because a link is a hash of bytes and this folder knows none. */
-export interface Environment {
-  linkOf: (entry: Entry) => Link
-  /** Bytes of an update's sketches: groups × 512 × 2. */
-  sketchBytes: number
-  /** Tokens that one organization can train on in a round: steps × batch × context. */
-  roundTokens: number
 }
 
 type Step = [FederationState, FederationEffect[]]
@@ -360,77 +312,6 @@ export function stepFederation(env: Environment, state: FederationState, event: 
       break
   }
   return [turn.state, turn.effects]
-}
-
-/** How many rounds ago `base` was the newest; null if that is longer ago than late updates are counted. */
-function staleness(state: FederationState, base: Link): number | null {
-  const found = state.bases.find(({ link }) => link === base)
-  return found === undefined ? null : state.head.round - found.round
-}
-
-function checkUpdate(state: FederationState, update: Update, env: Environment): UpdateFault | null {
-  // [IGNORE] Its entry into the roster may not have reached us yet.
-  const member = state.roster.members.get(update.member)
-  if (member === undefined || member.kind === 'witness')
-    return { code: 'NOT_A_MEMBER', verdict: 'ignore', member: update.member }
-  // [REJECT] A member speaks through its own peers: its key, or its delegates.
-  if (!member.peers.includes(update.by))
-    return { code: 'NOT_ITS_PEER', verdict: 'reject', member: update.member, by: update.by }
-  // [IGNORE] It may know a round that we do not, or have been away for long.
-  const late = staleness(state, update.base)
-  const counted = state.counted.get(update.member) ?? 0
-  // [IGNORE] Several delegates hand the same contribution in, and one of them may be late: it counts once (I4).
-  if (update.round <= counted) return { code: 'SETTLED', verdict: 'ignore', round: update.round, counted }
-  if (late === null || update.round !== state.head.round - late + 1)
-    return { code: 'WRONG_BASE', verdict: 'ignore', base: update.base, want: state.head.link }
-  if (late > 0 && (state.charter.algorithm.stale === 'drop' || late > staleRoundsMax))
-    return { code: 'STALE', verdict: 'ignore', staleness: late }
-  // [REJECT] The charter's model says how many groups there are.
-  if (update.sketches.length !== env.sketchBytes) {
-    return { code: 'WRONG_SKETCHES', verdict: 'reject', gotBytes: update.sketches.length, wantBytes: env.sketchBytes }
-  }
-  // [REJECT] Nobody trains on more tokens than the charter's steps hold.
-  const limit = env.roundTokens * (member.kind === 'organization' ? 1 : update.organizations)
-  if (update.weight > limit) return { code: 'TOO_HEAVY', verdict: 'reject', weight: update.weight, limit }
-  return null
-}
-
-/** What a voter checks of a round that is proposed, from what it knows itself. */
-function checkRound(state: FederationState, entry: RoundEntry): EntryFault | null {
-  const { head, roster, charter, participation } = state
-  if (entry.round !== head.round + 1) return { code: 'WRONG_ROUND', got: entry.round, want: head.round + 1 }
-  if (entry.base !== head.link) return { code: 'WRONG_BASE', base: entry.base, want: head.link }
-  const counted = new Set<MemberId>()
-  for (const { member, round } of entry.inputs) {
-    const before = state.counted.get(member) ?? 0
-    if (round <= before) return { code: 'COUNTED_BEFORE', member, round, counted: before }
-    const known = roster.members.get(member)
-    if (known === undefined || known.kind === 'witness') return { code: 'NOT_A_MEMBER', member }
-    if (counted.has(member)) return { code: 'COUNTED_TWICE', member }
-    counted.add(member)
-  }
-  const both = entry.excluded.find(({ member }) => counted.has(member))
-  if (both !== undefined) return { code: 'BOTH_COUNTED_AND_EXCLUDED', member: both.member }
-  const want = Math.max(1, charter.minMembers)
-  if (counted.size < want) return { code: 'TOO_FEW_MEMBERS', got: counted.size, want }
-  if (participation.phase === 'announced' && participation.accepted) {
-    const mine = entry.inputs.some(({ update }) => update === participation.link)
-    if (!mine && !entry.excluded.some(({ member }) => member === state.self))
-      return { code: 'OWN_UPDATE_MISSING', member: state.self }
-  }
-  return null
-}
-
-function countInputs(counted: ReadonlyMap<MemberId, number>, { inputs }: RoundEntry): ReadonlyMap<MemberId, number> {
-  const next = new Map(counted)
-  for (const { member, round } of inputs) next.set(member, Math.max(round, next.get(member) ?? 0))
-  return next
-}
-
-function assertRound({ inputs, excluded, round }: RoundEntry): void {
-  const members = new Set(inputs.map(({ member }) => member))
-  assert(members.size === inputs.length, 'I3: a member is counted twice', { round })
-  assert(!excluded.some(({ member }) => members.has(member)), 'I4: both counted and excluded', { round })
 }
 
 /** Members that joined after the round was closed are named too: each contributor is either counted or excluded. */

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import * as dagCbor from '@ipld/dag-cbor'
 import { WorldlmError } from '../errors.ts'
-import type { Accepted } from '../federation/consensus.ts'
+import type { Accepted } from '../federation/consensus-state.ts'
 import type { Entry } from '../federation/entry.ts'
 import type { PeerName } from '../ids.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'

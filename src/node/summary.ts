@@ -1,11 +1,11 @@
 /** A certified round as people and programs see it. */
+import type { FederationCore } from './federation-core.ts'
 import { isFederationId, type Link, type MemberId } from '../ids.ts'
 import type { RoundEntry } from '../federation/entry.ts'
-import type { FederationNode } from './federation-node.ts'
 import type { RoundSummary } from './status.ts'
 
 export function summarize(
-  node: Pick<FederationNode, 'layout' | 'path' | 'id' | 'state'>,
+  node: Pick<FederationCore, 'layout' | 'path' | 'id' | 'state'>,
   entry: RoundEntry,
   link: Link,
   term: number,

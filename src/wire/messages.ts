@@ -7,7 +7,7 @@
  *   join       a member's record                                 request and answer
  */
 import { z } from 'zod'
-import type { ConsensusMessage } from '../federation/consensus.ts'
+import type { ConsensusMessage } from '../federation/consensus-state.ts'
 import type { Entry, Member } from '../federation/entry.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { bytes, codec, link, memberId, natural, peerName, shortText } from './codec.ts'

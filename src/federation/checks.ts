@@ -1,0 +1,81 @@
+/**
+ * What a peer decides about an update or a proposed round from its own state alone (docs/protocol.md, "A round").
+ * Is: pure. Is not: the judge of bytes; signatures, proofs and blobs are checked by who performs the effects.
+ */
+import { assert } from '../errors.ts'
+import type { Link, MemberId } from '../ids.ts'
+import type { RoundEntry, Update } from './entry.ts'
+import type { EntryFault, UpdateFault } from './fault.ts'
+import type { Environment, FederationState } from './federation-state.ts'
+import { staleRoundsMax } from './participation.ts'
+
+/** How many rounds ago `base` was the newest; null if that is longer ago than late updates are counted. */
+export function staleness(state: FederationState, base: Link): number | null {
+  const found = state.bases.find(({ link }) => link === base)
+  return found === undefined ? null : state.head.round - found.round
+}
+
+export function checkUpdate(state: FederationState, update: Update, env: Environment): UpdateFault | null {
+  // [IGNORE] Its entry into the roster may not have reached us yet.
+  const member = state.roster.members.get(update.member)
+  if (member === undefined || member.kind === 'witness')
+    return { code: 'NOT_A_MEMBER', verdict: 'ignore', member: update.member }
+  // [REJECT] A member speaks through its own peers: its key, or its delegates.
+  if (!member.peers.includes(update.by))
+    return { code: 'NOT_ITS_PEER', verdict: 'reject', member: update.member, by: update.by }
+  // [IGNORE] It may know a round that we do not, or have been away for long.
+  const late = staleness(state, update.base)
+  const counted = state.counted.get(update.member) ?? 0
+  // [IGNORE] Several delegates hand the same contribution in, and one of them may be late: it counts once (I4).
+  if (update.round <= counted) return { code: 'SETTLED', verdict: 'ignore', round: update.round, counted }
+  if (late === null || update.round !== state.head.round - late + 1)
+    return { code: 'WRONG_BASE', verdict: 'ignore', base: update.base, want: state.head.link }
+  if (late > 0 && (state.charter.algorithm.stale === 'drop' || late > staleRoundsMax))
+    return { code: 'STALE', verdict: 'ignore', staleness: late }
+  // [REJECT] The charter's model says how many groups there are.
+  if (update.sketches.length !== env.sketchBytes) {
+    return { code: 'WRONG_SKETCHES', verdict: 'reject', gotBytes: update.sketches.length, wantBytes: env.sketchBytes }
+  }
+  // [REJECT] Nobody trains on more tokens than the charter's steps hold.
+  const limit = env.roundTokens * (member.kind === 'organization' ? 1 : update.organizations)
+  if (update.weight > limit) return { code: 'TOO_HEAVY', verdict: 'reject', weight: update.weight, limit }
+  return null
+}
+
+/** What a voter checks of a round that is proposed, from what it knows itself. */
+export function checkRound(state: FederationState, entry: RoundEntry): EntryFault | null {
+  const { head, roster, charter, participation } = state
+  if (entry.round !== head.round + 1) return { code: 'WRONG_ROUND', got: entry.round, want: head.round + 1 }
+  if (entry.base !== head.link) return { code: 'WRONG_BASE', base: entry.base, want: head.link }
+  const counted = new Set<MemberId>()
+  for (const { member, round } of entry.inputs) {
+    const before = state.counted.get(member) ?? 0
+    if (round <= before) return { code: 'COUNTED_BEFORE', member, round, counted: before }
+    const known = roster.members.get(member)
+    if (known === undefined || known.kind === 'witness') return { code: 'NOT_A_MEMBER', member }
+    if (counted.has(member)) return { code: 'COUNTED_TWICE', member }
+    counted.add(member)
+  }
+  const both = entry.excluded.find(({ member }) => counted.has(member))
+  if (both !== undefined) return { code: 'BOTH_COUNTED_AND_EXCLUDED', member: both.member }
+  const want = Math.max(1, charter.minMembers)
+  if (counted.size < want) return { code: 'TOO_FEW_MEMBERS', got: counted.size, want }
+  if (participation.phase === 'announced' && participation.accepted) {
+    const mine = entry.inputs.some(({ update }) => update === participation.link)
+    if (!mine && !entry.excluded.some(({ member }) => member === state.self))
+      return { code: 'OWN_UPDATE_MISSING', member: state.self }
+  }
+  return null
+}
+
+export function countInputs(counted: ReadonlyMap<MemberId, number>, { inputs }: RoundEntry): ReadonlyMap<MemberId, number> {
+  const next = new Map(counted)
+  for (const { member, round } of inputs) next.set(member, Math.max(round, next.get(member) ?? 0))
+  return next
+}
+
+export function assertRound({ inputs, excluded, round }: RoundEntry): void {
+  const members = new Set(inputs.map(({ member }) => member))
+  assert(members.size === inputs.length, 'I3: a member is counted twice', { round })
+  assert(!excluded.some(({ member }) => members.has(member)), 'I4: both counted and excluded', { round })
+}

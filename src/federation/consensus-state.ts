@@ -1,0 +1,143 @@
+/** What consensus on one peer is made of: its state, the events that move it, the effects it asks for (consensus.ts). */
+import type { Link, PeerName } from '../ids.ts'
+import type { Certificate } from './entry.ts'
+
+/** All that consensus itself knows of an entry. */
+export interface LogEntry {
+  index: number
+  prev: Link
+  /** New voters, in a `members` entry. */
+  voters?: readonly PeerName[]
+}
+
+export interface Accepted<Entry> {
+  index: number
+  term: number
+  link: Link
+  entry: Entry
+}
+
+/** What a peer says of its own log when it stands, votes or answers. */
+export interface LogPosition {
+  commitIndex: number
+  /** Term in which the entry at `commitIndex + 1` was accepted; 0 for none. */
+  acceptedTerm: number
+}
+
+export type ConsensusMessage<Entry> =
+  | ({ type: 'pre-vote' | 'vote'; term: number } & LogPosition)
+  | { type: 'pre-vote-reply' | 'vote-reply'; term: number; granted: boolean; commitIndex: number }
+  | { type: 'heartbeat'; term: number; commitIndex: number }
+  | { type: 'heartbeat-reply'; term: number; commitIndex: number }
+  | { type: 'propose'; term: number; link: Link; entry: Entry }
+  /** `signature` over (federation, index, term, link), made and checked by who performs the effects. */
+  | { type: 'accept'; term: number; index: number; link: Link; signature: Uint8Array }
+  | { type: 'refuse'; term: number; index: number; link: Link }
+  | { type: 'timeout-now'; term: number }
+
+export interface Shared<Entry> {
+  readonly self: PeerName
+  readonly federation: Link
+  readonly term: number
+  readonly votedFor: PeerName | null
+  /** Newest certified index; 0: the genesis charter. */
+  readonly commitIndex: number
+  /** Link of the newest certified entry, or of the genesis charter. */
+  readonly head: Link
+  /** Voters of the open index, `commitIndex + 1`. */
+  readonly voters: readonly PeerName[]
+  readonly accepted: Accepted<Entry> | null
+  readonly aggregator: PeerName | null
+  readonly timing: { electionTimeoutMs: number; heartbeatMs: number }
+  /** Place in the order of strength, 0 (first) to 1: a stronger peer times out earlier. */
+  readonly rank: number
+}
+export type ConsensusState<Entry extends LogEntry> = Shared<Entry> &
+  (
+    | { readonly role: 'follower' }
+    | { readonly role: 'pre-candidate'; readonly grants: ReadonlySet<PeerName> }
+    | { readonly role: 'candidate'; readonly grants: ReadonlySet<PeerName> }
+    | {
+        readonly role: 'leader'
+        /** Signatures of the open entry. */
+        readonly signatures: ReadonlyMap<PeerName, Uint8Array>
+        /** Voters heard from since the last look. */
+        readonly heard: ReadonlySet<PeerName>
+        readonly positions: ReadonlyMap<PeerName, number>
+        /** Heartbeats until the next look at `heard`. */
+        readonly beatsLeft: number
+      }
+  )
+
+/** The answer to `check`, with what it asked. */
+export interface Checked<Entry> {
+  from: PeerName
+  link: Link
+  term: number
+  entry: Entry
+  ok: boolean
+}
+
+export type ConsensusEvent<Entry> =
+  | { type: 'start' }
+  | { type: 'timer'; name: 'election' | 'heartbeat' }
+  | { type: 'message'; from: PeerName; message: ConsensusMessage<Entry> }
+  | { type: 'propose'; link: Link; entry: Entry }
+  | ({ type: 'checked' } & Checked<Entry>)
+  /** This peer's own acceptance, signed. */
+  | { type: 'signed'; index: number; term: number; link: Link; signature: Uint8Array }
+  /** A certificate that was checked, from wherever it came. In order of index. */
+  | { type: 'certified'; link: Link; entry: Entry; certificate: Certificate }
+  | { type: 'hand-over' }
+
+export type ConsensusEffect<Entry> =
+  | { do: 'persist'; term: number; votedFor: PeerName | null; accepted: Accepted<Entry> | null }
+  | { do: 'send'; to: PeerName; message: ConsensusMessage<Entry> }
+  | { do: 'check'; from: PeerName; link: Link; term: number; entry: Entry }
+  /** Sign the acceptance; answer `signed`, and send it to `to` unless that is this peer. */
+  | { do: 'sign'; to: PeerName; index: number; term: number; link: Link }
+  | { do: 'commit'; link: Link; entry: Entry; certificate: Certificate }
+  /** Tell everybody of a certificate that this aggregator has just completed. */
+  | { do: 'publish'; link: Link; entry: Entry; certificate: Certificate }
+  | { do: 'fetch'; from: PeerName; fromIndex: number }
+  | { do: 'start-timer'; name: 'election' | 'heartbeat'; ms: number; jitterMs: number }
+  | { do: 'stop-timer'; name: 'election' | 'heartbeat' }
+  | { do: 'became-aggregator'; term: number }
+  | { do: 'stepped-down' }
+  | { do: 'aggregator-changed'; peer: PeerName | null; term: number }
+
+export interface ConsensusStart<Entry> {
+  self: PeerName
+  federation: Link
+  term: number
+  votedFor: PeerName | null
+  commitIndex: number
+  head: Link
+  voters: readonly PeerName[]
+  accepted: Accepted<Entry> | null
+  timing: { electionTimeoutMs: number; heartbeatMs: number }
+  rank: number
+}
+
+/** What was on the disk, as the state that it resumes. An acceptance at an index that is certified by now is dropped. */
+export function initialConsensus<Entry extends LogEntry>(start: ConsensusStart<Entry>): ConsensusState<Entry> {
+  const accepted = start.accepted !== null && start.accepted.index === start.commitIndex + 1 ? start.accepted : null
+  return { ...start, accepted, aggregator: null, role: 'follower' }
+}
+
+export const isVoter = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean => state.voters.includes(state.self)
+export const majority = (voters: readonly PeerName[]): number => Math.floor(voters.length / 2) + 1
+export const position = <Entry extends LogEntry>({ commitIndex, accepted }: ConsensusState<Entry>): LogPosition => ({
+  commitIndex,
+  acceptedTerm: accepted?.term ?? 0
+})
+
+/** Raft §5.4.1, with index before term (see above): is `theirs` at least as good as `ours`? */
+export function isUpToDate(theirs: LogPosition, ours: LogPosition): boolean {
+  if (theirs.commitIndex !== ours.commitIndex) return theirs.commitIndex > ours.commitIndex
+  return theirs.acceptedTerm >= ours.acceptedTerm
+}
+
+/** Heartbeats in an election timeout: how often a leader looks whether a majority still answers. */
+export const beatsPerLook = ({ electionTimeoutMs, heartbeatMs }: { electionTimeoutMs: number; heartbeatMs: number }): number =>
+  Math.max(1, Math.ceil(electionTimeoutMs / heartbeatMs))

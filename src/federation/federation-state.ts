@@ -1,0 +1,43 @@
+/** What one peer knows of one federation, and what it begins with. */
+import type { Charter } from '../governance/charter.ts'
+import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import type { ConsensusState } from './consensus-state.ts'
+import type { Entry, Member, Update } from './entry.ts'
+import type { Roster } from './membership.ts'
+import type { Participation, RoundHead } from './participation.ts'
+import type { ParentHead, RoundState } from './round.ts'
+
+/** A member's newest announced update. */
+export interface KnownUpdate {
+  link: Link
+  update: Update
+}
+
+export interface FederationState {
+  readonly id: FederationId
+  readonly charter: Charter
+  readonly self: PeerName
+  readonly consensus: ConsensusState<Entry>
+  readonly roster: Roster
+  readonly head: RoundHead
+  /** Newest bases, the current one last: what a late update may still name. */
+  readonly bases: readonly { link: Link; round: number }[]
+  /** The highest round of each member that a certified entry counts: an update for it or an earlier one is settled. */
+  readonly counted: ReadonlyMap<MemberId, number>
+  readonly known: ReadonlyMap<MemberId, KnownUpdate>
+  readonly pending: ReadonlyMap<MemberId, Member>
+  readonly present: ReadonlySet<PeerName>
+  readonly round: RoundState
+  readonly participation: Participation
+  readonly parentHead: ParentHead | null
+  readonly startTimedOut: boolean
+}
+
+/** What is the same for every event; injected, because a link is a hash of bytes and this folder knows none. */
+export interface Environment {
+  linkOf: (entry: Entry) => Link
+  /** Bytes of an update's sketches: groups × 512 × 2. */
+  sketchBytes: number
+  /** Tokens that one organization can train on in a round: steps × batch × context. */
+  roundTokens: number
+}

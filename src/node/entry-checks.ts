@@ -1,0 +1,91 @@
+/** What a voter checks of a proposed entry that only bytes can tell: proofs, signed updates, the attention, that the model is held here. */
+import { softmax } from '../aggregate/attend.ts'
+import { isSketched, sketchLogits } from '../aggregate/sketch.ts'
+import type { Entry, RoundEntry, Update } from '../federation/entry.ts'
+import type { EntryFault } from '../federation/fault.ts'
+import type { Question } from '../federation/federation.ts'
+import type { Link, PeerName } from '../ids.ts'
+import { checkProof, readUpdate } from '../wire/certified-log.ts'
+import type { FederationCore } from './federation-core.ts'
+
+const verifying = new WeakMap<FederationCore, Set<Link>>()
+
+/** What only bytes can tell of a proposed entry. A repeated question waits for the first answer. */
+export async function verify(node: FederationCore, question: Question): Promise<void> {
+  const running = verifying.get(node) ?? new Set<Link>()
+  verifying.set(node, running)
+  if (running.has(question.link)) return
+  running.add(question.link)
+  try {
+    const fault =
+      question.entry.kind === 'members'
+        ? checkJoined(node, question.entry)
+        : await checkRound(node, question.from, question.entry)
+    node.dispatch({ type: 'verified', ...question, fault })
+  } finally {
+    running.delete(question.link)
+  }
+}
+
+function checkJoined(node: FederationCore, entry: Extract<Entry, { kind: 'members' }>): EntryFault | null {
+  for (const member of entry.joined) {
+    const why = checkProof(node.id, member)
+    if (why !== null) return { code: 'NOT_ADMITTED', member: member.member, detail: why }
+  }
+  return null
+}
+
+/** The updates that are counted, the attention that follows from them, and the model: a voter holds it before it signs. */
+async function checkRound(node: FederationCore, from: PeerName, entry: RoundEntry): Promise<EntryFault | null> {
+  const missing = entry.inputs.map(({ update }) => update).filter(link => !node.signedUpdates.has(link))
+  if (missing.length > 0) await fetchUpdates(node, from, missing)
+  const updates: Update[] = []
+  for (const { update: link, member, round } of entry.inputs) {
+    const bytes = node.signedUpdates.get(link)
+    const read = bytes === undefined ? null : readUpdate(bytes)
+    if (read === null) return { code: 'UPDATE_UNKNOWN', update: link }
+    if (
+      read.update.member !== member ||
+      read.update.round !== round ||
+      !(node.state.roster.members.get(member)?.peers.includes(read.update.by) ?? false)
+    )
+      return { code: 'NOT_A_MEMBER', member }
+    updates.push(read.update)
+  }
+  const wrong = checkAttention(node, entry, updates)
+  if (wrong !== null) return wrong
+  try {
+    const { exchange } = node.options.services
+    await exchange.pull(entry.model, [from, entry.proposer, ...node.holders()])
+    if (entry.outer !== null) await exchange.pull(entry.outer, [from, entry.proposer, ...node.holders()])
+    return null
+  } catch (error) {
+    return { code: 'MODEL_MISSING', detail: (error as Error).message }
+  }
+}
+
+/** Logarithms and powers may differ in their last bit between machines. */
+const attentionTolerance = 1e-6
+
+function checkAttention(node: FederationCore, entry: RoundEntry, updates: Update[]): EntryFault | null {
+  const { algorithm } = node.options.charter
+  if (!isSketched(algorithm)) return null
+  const inputs = entry.inputs.map(({ weight }, place) => ({ weight, sketches: updates[place]!.sketches }))
+  const want = softmax(sketchLogits(inputs, node.layout.groups.length, algorithm))
+  for (const [place, { attention, member }] of entry.inputs.entries()) {
+    for (const [group, weight] of want[place]!.entries()) {
+      const got = attention[group] ?? Number.NaN
+      if (!(Math.abs(got - weight) <= attentionTolerance)) return { code: 'WRONG_ATTENTION', member, got, want: weight }
+    }
+  }
+  return null
+}
+
+async function fetchUpdates(node: FederationCore, from: PeerName, links: Link[]): Promise<void> {
+  const answer = await node.ask(from, { kind: 'updates', federation: node.id, links })
+  if (answer?.kind !== 'updates') return
+  for (const bytes of answer.updates) {
+    const read = readUpdate(bytes)
+    if (read !== null && links.includes(read.link)) node.keepUpdate(read.link, bytes)
+  }
+}

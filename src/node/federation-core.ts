@@ -1,0 +1,75 @@
+/** One federation on this node, as its parts (hand-in, joining, log-sync, presence) and its effects see it; federation-node.ts is it. */
+import type { RoundEntry, Update } from '../federation/entry.ts'
+import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
+import type { FederationState } from '../federation/federation-state.ts'
+import type { ParentHead } from '../federation/round.ts'
+import type { Charter } from '../governance/charter.ts'
+import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import type { Layout } from '../model/layout.ts'
+import type { Answer, CertifiedBytes, ConsensusEnvelope, Question, Signed, TopicMessage } from '../wire/messages.ts'
+import type { Organization } from './organization.ts'
+import type { Services } from './services.ts'
+
+/** Timers and catching up are the federation's own; everything else is performed by `options.perform`. */
+export type EffectToPerform = Exclude<FederationEffect, { do: 'start-timer' | 'stop-timer' | 'fetch' }>
+
+export interface FederationNodeOptions {
+  services: Services
+  charter: Charter
+  charterBytes: Uint8Array
+  id: FederationId
+  /** From certified.car, in order. */
+  entries: CertifiedBytes[]
+  /** How this node wants to take part by itself; null: only as a delegate of a child, or not at all. */
+  as: 'organization' | 'witness' | null
+  name: string
+  /** Another federation on this node. */
+  sibling: (id: FederationId) => FederationCore | null
+  /** Federations on this node whose parent this is. */
+  children: (id: FederationId) => FederationCore[]
+  /** What is done with an effect; effects.ts in the daemon. Storing ends before it resolves. */
+  perform: (node: FederationCore, effect: EffectToPerform) => Promise<void>
+  /** Called when a round was certified and stored. */
+  onRound: () => void
+}
+
+export interface FederationCore {
+  readonly options: FederationNodeOptions
+  readonly id: FederationId
+  readonly path: string
+  readonly self: PeerName
+  readonly topic: string
+  readonly layout: Layout
+  readonly state: FederationState
+  readonly organization: Organization | null
+  /** In order of index, from 1. */
+  readonly log: CertifiedBytes[]
+  /** Signed update records that may be counted or asked for. */
+  readonly signedUpdates: ReadonlyMap<Link, Uint8Array>
+  /** Newest aggregator that a member told of; learners hear no heartbeats. */
+  heard: { aggregator: PeerName | null; term: number }
+  /** Measured by this node as the aggregator, for the round that is open. */
+  measured: { bytesIn: number; transferSeconds: number; proposedAt: number }
+  readonly stopped: boolean
+  /** One event; its effects are performed before the next event is looked at. */
+  dispatch(event: FederationEvent): void
+  /** Resolves when all events so far are done with. */
+  settled(): Promise<void>
+  /** @returns null when it did not answer. */
+  ask(peer: PeerName, question: Question): Promise<Answer | null>
+  say(message: TopicMessage): void
+  send(to: PeerName, envelope: ConsensusEnvelope): void
+  keepUpdate(link: Link, bytes: Uint8Array): void
+  takeUpdate(from: PeerName, message: Extract<TopicMessage, { kind: 'update' }>): void
+  recordReceipt(aggregator: PeerName, update: Link, verdict: string): void
+  /** Something was heard of `peer`; `fresh`: from itself. */
+  seen(peer: PeerName, fresh?: boolean): void
+  /** Its contribution to its parent, as its aggregator; the delegates hand it in. */
+  contribute(contribution: { parentRound: number; signed: Uint8Array; record: Signed }): void
+  /** For the child federation `member`, if this peer is its delegate here. */
+  handInFor(member: MemberId, update: Update): void
+  /** A certified round, as a parent tells its children. */
+  asParentOf(entry: RoundEntry, link: Link): ParentHead
+  /** Who is likely to hold the newest model. */
+  holders(): PeerName[]
+}

@@ -1,0 +1,66 @@
+/** A round on a member organization: train, announce, take the certified result. */
+import type { RoundHead } from '../federation/participation.ts'
+import type { Link } from '../ids.ts'
+import type { FederationCore } from './federation-core.ts'
+import { updateRecord } from './organization.ts'
+import { readSigned, signUpdate } from './signed.ts'
+
+export async function train(node: FederationCore, round: number, base: RoundHead): Promise<void> {
+  const { services } = node.options
+  const { organization } = node
+  if (organization === null) return
+  try {
+    const { trained, blob, blobBytes, sketches } = await organization.train(round)
+    const facts = {
+      federation: node.id,
+      round,
+      base: base.link,
+      member: node.self,
+      by: node.self,
+      blob,
+      blobBytes,
+      holders: [node.self],
+      textBytes: organization.textBytes,
+      sketches
+    }
+    const update = updateRecord(facts, trained)
+    const { link, bytes } = signUpdate(services.host.sign.bind(services.host), update)
+    organization.announce(link, bytes)
+    node.keepUpdate(link, bytes)
+    services.events.emit({ type: 'trained', round, loss: trained.loss, tokens: trained.tokens, seconds: trained.seconds })
+    node.dispatch({ type: 'participation', event: { type: 'trained', link, update } })
+    await organization.evaluatePersonal(round)
+  } catch (error) {
+    services.fail(error)
+  }
+}
+
+export function announce(node: FederationCore, link: Link): void {
+  const bytes = node.signedUpdates.get(link)
+  if (bytes === undefined) return
+  const signed = readSigned(bytes)
+  node.say({ kind: 'update', signed })
+  node.takeUpdate(node.self, { kind: 'update', signed })
+}
+
+/** A model that nobody gives is asked for again, until a newer round makes it needless. */
+export async function apply(node: FederationCore, head: RoundHead): Promise<void> {
+  const { services } = node.options
+  const { organization } = node
+  if (organization === null) return
+  try {
+    await organization.apply(head)
+    node.dispatch({ type: 'participation', event: { type: 'applied', link: head.link } })
+  } catch (error) {
+    if (!/no holder/.test((error as Error).message)) {
+      services.fail(error)
+      return
+    }
+    services.events.emit({
+      type: 'warning',
+      code: 'MODEL_AWAY',
+      message: `${node.path}: round ${head.round} waits for its model: ${(error as Error).message}`
+    })
+    setTimeout(() => void apply(node, node.state.head), 1_000).unref()
+  }
+}

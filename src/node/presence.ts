@@ -1,0 +1,57 @@
+/** Who of a federation's peers is there: what each said last, and this peer's own regular word. */
+import { memberOf, rosterPeers } from '../federation/membership.ts'
+import type { PeerName } from '../ids.ts'
+import type { FederationCore } from './federation-core.ts'
+
+/** A peer that was not heard of for so many presences is absent. */
+const presencesMissed = 4
+
+export class Presence {
+  readonly #node: FederationCore
+  readonly #lastSeen = new Map<PeerName, number>()
+
+  constructor(node: FederationCore) {
+    this.#node = node
+  }
+
+  /** Something was heard of `peer`; unless `fresh`, from another, which counts only for peers that are new. */
+  seen(peer: PeerName, fresh = true): void {
+    if (peer === this.#node.self) return
+    if (!fresh && this.#lastSeen.has(peer)) return
+    this.#lastSeen.set(peer, performance.now())
+    if (this.#node.state.present.has(peer)) return
+    this.#node.dispatch({ type: 'presence', peer, present: true })
+  }
+
+  tick(ready: boolean): void {
+    const { services, charter } = this.#node.options
+    const { consensus, participation } = this.#node.state
+    if (rosterPeers(this.#node.state.roster, charter).has(this.#node.self)) {
+      this.#node.say({
+        kind: 'presence',
+        index: consensus.commitIndex,
+        term: consensus.term,
+        aggregator: consensus.aggregator,
+        addresses: services.host.addresses().slice(0, 16),
+        phase: participation.phase,
+        starting: !ready
+      })
+    }
+    const oldest = performance.now() - charter.timings.presenceMs * presencesMissed
+    for (const peer of this.#node.state.present) {
+      if ((this.#lastSeen.get(peer) ?? 0) >= oldest) continue
+      this.#node.dispatch({ type: 'presence', peer, present: false })
+      const member = memberOf(this.#node.state.roster, peer)
+      if (member !== null && rosterPeers(this.#node.state.roster, charter).has(this.#node.self)) {
+        services.events.emit({
+          type: 'member',
+          federation: this.#node.path,
+          member: member.member,
+          name: member.name,
+          change: 'absent',
+          reason: `nothing heard of ${peer}`
+        })
+      }
+    }
+  }
+}
