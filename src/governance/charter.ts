@@ -2,7 +2,7 @@
  * A federation's charter: who it is, what it trains, how it decides (docs/governance.md). Signed rules on who may send what
  * (`egress`, `privacy`) have their place here and are enforced in governance/egress.
  */
-import type { FederationId, PeerName } from '../ids.ts'
+import type { FederationId, Link, PeerName } from '../ids.ts'
 import type { KeyLayers, ModelConfig } from '../model/layout.ts'
 
 /** Training and aggregation, docs/algorithm.md. */
@@ -78,6 +78,10 @@ export interface Charter {
   founders: PeerName[]
   version: number
   model: ModelConfig
+  /** Blob of the parameters that all begin with; left out, they are drawn from `seed`. */
+  initial?: Link
+  /** Blob of the tokenizer.json that text is read with; left out, tokens are bytes. */
+  tokenizer?: Link
   algorithm: Algorithm
   /** Voters at most, odd. */
   voters: number

@@ -125,8 +125,24 @@ export const charterCodec = codec<Charter>(
       context: count,
       vocabulary: count,
       ropeBase: amount,
-      normEpsilon: amount
+      normEpsilon: amount,
+      kvHeads: count.optional(),
+      tiedHead: z.boolean().optional(),
+      ropeScaling: z
+        .discriminatedUnion('type', [
+          z.strictObject({ type: z.literal('linear'), factor: amount }),
+          z.strictObject({
+            type: z.literal('llama3'),
+            factor: amount,
+            lowFrequencyFactor: amount,
+            highFrequencyFactor: amount,
+            originalContext: count
+          })
+        ])
+        .optional()
     }),
+    initial: link.optional(),
+    tokenizer: link.optional(),
     algorithm: z.strictObject({
       keyFraction: z.number().min(0).max(1),
       embeddingIsKey: z.boolean(),
