@@ -3,6 +3,7 @@
  * files; what the numbers mean stands in src/aggregate.
  */
 import { Worker } from 'node:worker_threads'
+import type { ModelOperations } from '../aggregate/down.ts'
 import type { WeightScore } from '../aggregate/scores.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Algorithm } from '../governance/charter.ts'
@@ -101,6 +102,21 @@ export class Mixer {
   /** @returns [candidates][groups] */
   score(job: ScoreJob): Promise<number[][]> {
     return this.#run({ do: 'score', ...job })
+  }
+
+  /** The way down over files; what is made is written to `output`. @param initial - the reference of `cosine`. */
+  operations(layout: Layout, initial: string, output: string): ModelOperations<string> {
+    return {
+      combine: async (backboneFrom, keysFrom) => {
+        await this.combine(layout, backboneFrom, keysFrom, output)
+        return output
+      },
+      score: (query, candidates) => this.score({ layout, query, candidates, score: 'cosine', reference: initial }),
+      mix: async (backboneFrom, candidates) => {
+        const paths = candidates.map(({ model: path, logits }) => ({ path, logits }))
+        return { model: output, weights: await this.mix({ layout, backboneFrom, candidates: paths, output }) }
+      }
+    }
   }
 
   /** Count sketch of K_after − K_before. */

@@ -11,7 +11,7 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { likelihoodLogits } from '../aggregate/attend.ts'
+import { type MemberOperations, memberDown } from '../aggregate/down.ts'
 import type { RoundEntry, Update } from '../federation/entry.ts'
 import type { RoundHead } from '../federation/participation.ts'
 import type { Charter } from '../governance/charter.ts'
@@ -160,64 +160,26 @@ export class Organization {
     this.#endTimes(round)
   }
 
+  /** @param models - the federation's, which is here for sure, and those of federations above that could be had. */
   async #mix(round: number, entry: RoundEntry, models: { name: string; model: Link; textBytes: number }[]): Promise<void> {
-    const { services, charter } = this.#options
-    const { folder, mixer, blobs } = services
-    const { down, downTemperature } = charter.algorithm
-    const backboneFrom = blobs.path(entry.model)
-    const personal = existsSync(folder.model('personal')) ? folder.model('personal') : folder.model('initial')
-    const output = folder.model('start')
-    if (down === 'replace') return mixer.combine(this.#layout, backboneFrom, backboneFrom, output)
-    if (down === 'self' || this.#layout.groups.length === 0) return mixer.combine(this.#layout, backboneFrom, personal, output)
-    if (down === 'chain') {
-      const paths = [personal, backboneFrom]
-      const scores = await mixer.score({
-        layout: this.#layout,
-        query: personal,
-        candidates: paths,
-        score: 'cosine',
-        reference: folder.model('initial')
-      })
-      const candidates = paths.map((path, place) => ({ path, logits: scores[place]!.map(score => score / downTemperature) }))
-      await mixer.mix({ layout: this.#layout, backboneFrom, candidates, output })
-      return
-    }
-    await this.#mixByLikelihood(round, backboneFrom, personal, models, output)
-  }
-
-  /** Each candidate is judged by the organization's kept-back text: its own B, the candidate's K (docs/algorithm.md, `likelihood`). */
-  async #mixByLikelihood(
-    round: number,
-    backboneFrom: string,
-    personal: string,
-    models: { name: string; model: Link; textBytes: number }[],
-    output: string
-  ): Promise<void> {
     const { services, charter, trainer } = this.#options
-    const { mixer, blobs, events, folder } = services
-    const candidates = [
-      { name: 'own', path: personal, textBytes: this.textBytes },
-      ...models.map(one => ({ ...one, path: blobs.path(one.model) }))
-    ]
-    const judged: { name: string; path: string; textBytes: number; nllPerByte: number }[] = []
-    for (const candidate of candidates) {
-      let path = candidate.path
-      if (this.#hasBackbone) {
-        path = folder.model('candidate')
-        await mixer.combine(this.#layout, backboneFrom, candidate.path, path)
+    const { folder, mixer, blobs, events } = services
+    const layout = this.#layout
+    const operations: MemberOperations<string> = {
+      ...mixer.operations(layout, folder.model('initial'), folder.model('start')),
+      nllPerByte: async (backboneFrom, keysFrom) => {
+        const judged = this.#hasBackbone ? folder.model('candidate') : keysFrom
+        if (this.#hasBackbone) await mixer.combine(layout, backboneFrom, keysFrom, judged)
+        return (await trainer.evaluate(judged, 'kept-back')).nllPerByte
       }
-      const { nllPerByte } = await trainer.evaluate(path, 'kept-back')
-      judged.push({ ...candidate, nllPerByte })
     }
-    const logits = likelihoodLogits(judged, charter.algorithm.downTemperature, charter.algorithm.textPrior)
-    const groups = this.#layout.groups.length
-    const mixed = judged.map(({ path }, place) => ({ path, logits: new Array<number>(groups).fill(logits[place]!) }))
-    const weights = await mixer.mix({ layout: this.#layout, backboneFrom, candidates: mixed, output })
-    events.emit({
-      type: 'attention',
-      round,
-      candidates: judged.map(({ name, nllPerByte }, place) => ({ name, nllPerByte, weight: weights[place]![0] ?? 0 }))
-    })
+    const personal = existsSync(folder.model('personal')) ? folder.model('personal') : folder.model('initial')
+    const own = { name: 'own', model: personal, textBytes: this.textBytes }
+    const federation = { name: 'federation', model: blobs.path(entry.model), textBytes: entry.textBytes }
+    const ancestors = models.slice(1).map(one => ({ ...one, model: blobs.path(one.model) }))
+    const { weighed } = await memberDown(operations, charter.algorithm, layout.groups.length, own, [federation, ...ancestors])
+    const candidates = weighed.map(({ name, nllPerByte, weight }) => ({ name, nllPerByte, weight }))
+    if (candidates.length > 0) events.emit({ type: 'attention', round, candidates })
   }
 
   /** Bytes of training text, rounded to a power of two: what is declared to others. */

@@ -1,5 +1,6 @@
 /** A round on its aggregator: updates pulled and inspected, aggregated in the mixer, contributed above, combined with the parent's result. */
 import { rmSync } from 'node:fs'
+import { federationDown } from '../aggregate/down.ts'
 import type { Update } from '../federation/entry.ts'
 import { describeUpdateFault } from '../federation/fault.ts'
 import type { ParentHead, Received } from '../federation/round.ts'
@@ -142,28 +143,17 @@ export async function combine(node: FederationCore, model: Link, parent: ParentH
   const round = node.state.round.phase === 'idle' ? 0 : node.state.round.round
   const began = performance.now()
   try {
-    const { down, downTemperature } = charter.algorithm
-    const hasBackbone = backboneRanges(node.layout).length > 0
+    const { down } = charter.algorithm
+    const { layout } = node
+    const hasBackbone = backboneRanges(layout).length > 0
     if (hasBackbone || down === 'chain' || down === 'replace')
       node.measured.bytesIn += await exchange.pull(parent.model, parent.holders)
     const output = folder.model(`combined-${charter.name}`)
-    const [own, above] = [blobs.path(model), blobs.path(parent.model)]
-    if (down === 'chain' && node.layout.groups.length > 0) {
-      const scores = await mixer.score({
-        layout: node.layout,
-        query: own,
-        candidates: [own, above],
-        score: 'cosine',
-        reference: folder.model('initial')
-      })
-      const candidates = [own, above].map((path, place) => ({
-        path,
-        logits: scores[place]!.map(score => score / downTemperature)
-      }))
-      await mixer.mix({ layout: node.layout, backboneFrom: above, candidates, output })
-    } else if (down === 'replace') await mixer.combine(node.layout, above, above, output)
-    else if (hasBackbone) await mixer.combine(node.layout, above, own, output)
-    else {
+    const operations = mixer.operations(layout, folder.model('initial'), output)
+    const parts = { groups: layout.groups.length, hasBackbone }
+    const own = blobs.path(model)
+    const made = await federationDown(operations, charter.algorithm, parts, own, blobs.path(parent.model))
+    if (made === null) {
       node.measured.proposedAt = performance.now()
       node.dispatch({ type: 'combined', round, model, modelBytes: blobs.bytes(model) })
       return

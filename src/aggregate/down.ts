@@ -1,0 +1,109 @@
+/**
+ * The way down (docs/algorithm.md, "A round", 4): what an organization, and a federation, makes of the models above it.
+ *
+ * Is: the rule, once, for nodes and experiments alike. Is not: storage or training. A `Model` is whatever the caller's operations
+ * take: the path of a file, or an array.
+ */
+import { type LikelihoodCandidate, likelihoodLogits } from './attend.ts'
+
+/** A charter's choices for the way down; docs/algorithm.md, "attend". */
+export interface DownOptions {
+  down: 'likelihood' | 'chain' | 'self' | 'replace'
+  /** τ > 0. */
+  downTemperature: number
+  /** β ≥ 0. */
+  textPrior: number
+}
+
+export interface ModelOperations<Model> {
+  /** Backbone of one, key layers of another. */
+  combine(backboneFrom: Model, keysFrom: Model): Promise<Model>
+  /** Score `cosine` against the initial model; the query is the first candidate. @returns [candidates][groups] */
+  score(query: Model, candidates: Model[]): Promise<number[][]>
+  /** K = Σ softmax(logits)·K_c, one logit a group. @returns the weights, [candidates][groups]. */
+  mix(backboneFrom: Model, candidates: { model: Model; logits: number[] }[]): Promise<{ model: Model; weights: number[][] }>
+}
+
+/** What a member can do besides: judge key layers by its kept-back text. */
+export interface MemberOperations<Model> extends ModelOperations<Model> {
+  /** Mean nll per byte of the key layers as they would be used: over that backbone; in nats. */
+  nllPerByte(backboneFrom: Model, keysFrom: Model): Promise<number>
+}
+
+/** A model that a member may take K from. */
+export interface Candidate<Model> {
+  name: string
+  model: Model
+  /** t: mean training bytes behind it. */
+  textBytes: number
+}
+
+/** How a candidate was weighed; the weight is the first group's. */
+export interface Weighed extends LikelihoodCandidate {
+  name: string
+  weight: number
+}
+
+/**
+ * An organization's next start: B of its federation, K by the charter's rule.
+ * @param groups - of key layers. @param own - its personal model, after training.
+ * @param above - its federation first, then those above it and residuals, as far as they could be had; at least one.
+ * @returns how candidates were weighed, oneself first; empty unless by likelihood.
+ */
+export async function memberDown<Model>(
+  operations: MemberOperations<Model>,
+  options: DownOptions,
+  groups: number,
+  own: Candidate<Model>,
+  above: [Candidate<Model>, ...Candidate<Model>[]]
+): Promise<{ model: Model; weighed: Weighed[] }> {
+  const federation = above[0].model
+  if (options.down === 'replace') return { model: await operations.combine(federation, federation), weighed: [] }
+  if (options.down === 'self' || groups === 0) return { model: await operations.combine(federation, own.model), weighed: [] }
+  if (options.down === 'chain') return { model: await attendTo(operations, options, own.model, federation), weighed: [] }
+  const judged: (Candidate<Model> & LikelihoodCandidate)[] = []
+  for (const candidate of [own, ...above]) {
+    judged.push({ ...candidate, nllPerByte: await operations.nllPerByte(federation, candidate.model) })
+  }
+  const logits = likelihoodLogits(judged, options.downTemperature, options.textPrior)
+  const candidates = judged.map(({ model }, place) => ({ model, logits: new Array<number>(groups).fill(logits[place]!) }))
+  const { model, weights } = await operations.mix(federation, candidates)
+  const weighed = judged.map(({ name, nllPerByte, textBytes }, place) => ({
+    name,
+    nllPerByte,
+    textBytes,
+    weight: weights[place]![0] ?? 0
+  }))
+  return { model, weighed }
+}
+
+/**
+ * A child federation under its parent's result: the parent's backbone, its own key layers; with `chain` these attend to the parent's
+ * first, with `replace` they are the parent's. @returns null where its own model stays as it is.
+ */
+export async function federationDown<Model>(
+  operations: ModelOperations<Model>,
+  options: DownOptions,
+  { groups, hasBackbone }: { groups: number; hasBackbone: boolean },
+  own: Model,
+  parent: Model
+): Promise<Model | null> {
+  if (options.down === 'chain' && groups > 0) return attendTo(operations, options, own, parent)
+  if (options.down === 'replace') return operations.combine(parent, parent)
+  return hasBackbone ? operations.combine(parent, own) : null
+}
+
+/** The paper's step down: cosine attention of a node to itself and to the one above. */
+async function attendTo<Model>(
+  operations: ModelOperations<Model>,
+  { downTemperature }: DownOptions,
+  own: Model,
+  above: Model
+): Promise<Model> {
+  const scores = await operations.score(own, [own, above])
+  const candidates = [own, above].map((model, place) => ({
+    model,
+    logits: scores[place]!.map(score => score / downTemperature)
+  }))
+  return (await operations.mix(above, candidates)).model
+}
