@@ -1,0 +1,380 @@
+/**
+ * Peers of one federation in virtual time, by one seed: messages are late, lost, doubled and out of order; peers die in the middle of a list
+ * of effects and come back with what was on their disk. I1 and I2 are asserted on everything that is signed and certified.
+ *
+ * Is: consensus alone, with entries that move voters. Is not: the simulator (src/sim): no rounds, no blobs, no signatures of real keys.
+ */
+import assert from 'node:assert/strict'
+import {
+  type Accepted,
+  type ConsensusEffect,
+  type ConsensusEvent,
+  type ConsensusMessage,
+  type ConsensusState,
+  initialConsensus
+} from '../../src/federation/consensus-state.ts'
+import { stepConsensus } from '../../src/federation/consensus.ts'
+import type { Certificate } from '../../src/federation/entry.ts'
+import { Random } from '../../src/math/random.ts'
+import { federation, linkOf, signatureOf, type TestEntry } from './consensus-bench.ts'
+
+const timing = { electionTimeoutMs: 400, heartbeatMs: 100 }
+const presenceMs = 700
+const proposeMs = 60
+
+interface Certified {
+  link: string
+  entry: TestEntry
+  certificate: Certificate
+}
+interface Disk {
+  term: number
+  votedFor: string | null
+  accepted: Accepted<TestEntry> | null
+  log: Certified[]
+}
+interface ClusterPeer {
+  name: string
+  disk: Disk
+  state: ConsensusState<TestEntry> | null
+  /** Grows with each life: what an earlier life asked for is not answered to a later one. */
+  life: number
+  timers: Map<string, number>
+}
+type Packet =
+  | { kind: 'consensus'; message: ConsensusMessage<TestEntry> }
+  | { kind: 'certified'; certified: Certified[] }
+  | { kind: 'fetch'; fromIndex: number }
+  | { kind: 'presence'; index: number }
+
+export interface Weather {
+  /** Shares, 0 to 1. */
+  loss: number
+  doubling: number
+  delayMsMax: number
+  /** Chance that a peer dies after an effect; eight times that after one that is on disk and not told yet, or told. */
+  crash: number
+  refusal: number
+}
+const delicate = new Set(['commit', 'persist', 'sign', 'send'])
+export const calm: Weather = { loss: 0, doubling: 0, delayMsMax: 20, crash: 0, refusal: 0 }
+
+export class Cluster {
+  readonly peers: ClusterPeer[]
+  readonly certified = new Map<number, string>()
+  readonly counts = { signed: 0, elections: 0, crashes: 0, partitions: 0 }
+  weather: Weather
+  #now = 0
+  #order = 0
+  #values = 0
+  #queue: { at: number; order: number; run: () => void }[] = []
+  #cut = new Set<string>()
+  readonly #signed = new Map<string, string>()
+  readonly #elected = new Map<string, string>()
+  readonly #random: Random
+
+  constructor(seed: number, weather: Weather, peers: number, voters: number) {
+    this.weather = weather
+    this.#random = new Random(`cluster/${seed}`)
+    const names = [...'abcdefghi'].slice(0, peers)
+    const first = names.slice(0, voters)
+    this.peers = names.map(name => ({
+      name,
+      disk: { term: 0, votedFor: null, accepted: null, log: [] },
+      state: null,
+      life: 0,
+      timers: new Map()
+    }))
+    this.#founders = first
+    for (const peer of this.peers) {
+      this.#start(peer)
+      this.#every(peer, presenceMs, () => this.#presence(peer))
+      this.#every(peer, proposeMs, () => this.#propose(peer))
+    }
+  }
+  readonly #founders: string[]
+
+  get height(): number {
+    return Math.max(0, ...this.certified.keys())
+  }
+
+  run(ms: number): void {
+    const end = this.#now + ms
+    for (;;) {
+      const next = this.#pop(end)
+      if (next === null) break
+      this.#now = next.at
+      next.run()
+    }
+    this.#now = end
+  }
+
+  /** Everybody is up and hears everybody. */
+  heal(): void {
+    this.weather = calm
+    this.#cut.clear()
+    for (const peer of this.peers) if (peer.state === null) this.#start(peer)
+  }
+
+  kill(peer: ClusterPeer): void {
+    if (peer.state === null) return
+    this.counts.crashes++
+    peer.state = null
+    peer.life++
+    peer.timers.clear()
+    // Half of them are back before the others notice: what they forgot would show then.
+    this.#later(this.#random.float() < 0.5 ? this.#random.below(50) : this.#random.below(2000), () => {
+      if (peer.state === null) this.#start(peer)
+    })
+  }
+
+  /** Cuts some peers off from the others for a while. */
+  partition(): void {
+    this.counts.partitions++
+    this.#cut = new Set(this.peers.filter(() => this.#random.float() < 0.4).map(({ name }) => name))
+    this.#later(500 + this.#random.below(4000), () => this.#cut.clear())
+  }
+
+  #start(peer: ClusterPeer): void {
+    const { disk, name } = peer
+    const head = disk.log.at(-1)
+    peer.state = initialConsensus({
+      self: name,
+      federation,
+      term: disk.term,
+      votedFor: disk.votedFor,
+      commitIndex: disk.log.length,
+      head: head?.link ?? federation,
+      voters: disk.log.findLast(({ entry }) => entry.voters !== undefined)?.entry.voters ?? this.#founders,
+      accepted: disk.accepted,
+      timing,
+      // All alike: candidates meet the more often.
+      rank: 0
+    })
+    this.#dispatch(peer, { type: 'start' })
+  }
+
+  #dispatch(peer: ClusterPeer, event: ConsensusEvent<TestEntry>): void {
+    if (peer.state === null) return
+    const [state, effects] = stepConsensus(peer.state, event)
+    peer.state = state
+    const { life } = peer
+    for (const effect of effects) {
+      this.#perform(peer, effect)
+      if (peer.life === life && this.#random.float() < this.weather.crash * (delicate.has(effect.do) ? 8 : 1)) this.kill(peer)
+      if (peer.life !== life) return
+    }
+  }
+
+  #perform(peer: ClusterPeer, effect: ConsensusEffect<TestEntry>): void {
+    switch (effect.do) {
+      case 'persist':
+        Object.assign(peer.disk, { term: effect.term, votedFor: effect.votedFor, accepted: effect.accepted })
+        return
+      case 'commit':
+        this.#certify(peer, effect)
+        return
+      case 'send':
+        this.#send(peer.name, effect.to, { kind: 'consensus', message: effect.message })
+        return
+      case 'sign':
+        this.#sign(peer, effect)
+        return
+      case 'check': {
+        const { life } = peer
+        const ok = this.#random.float() >= this.weather.refusal
+        this.#later(this.#random.below(50), () => {
+          if (peer.life === life) this.#dispatch(peer, { type: 'checked', ...effect, ok })
+        })
+        return
+      }
+      case 'publish': {
+        const { link, entry, certificate } = effect
+        for (const { name } of this.peers)
+          if (name !== peer.name) this.#send(peer.name, name, { kind: 'certified', certified: [{ link, entry, certificate }] })
+        return
+      }
+      case 'fetch':
+        this.#send(peer.name, effect.from, { kind: 'fetch', fromIndex: effect.fromIndex })
+        return
+      case 'start-timer':
+        this.#arm(peer, effect.name, effect.ms + this.#random.float() * effect.jitterMs)
+        return
+      case 'stop-timer':
+        peer.timers.delete(effect.name)
+        return
+      case 'became-aggregator':
+        this.#elect(peer, effect.term)
+        return
+      case 'stepped-down':
+      case 'aggregator-changed':
+        return
+    }
+  }
+
+  #sign(peer: ClusterPeer, { to, index, term, link }: Extract<ConsensusEffect<TestEntry>, { do: 'sign' }>): void {
+    this.counts.signed++
+    const key = `${peer.name} ${index} ${term}`
+    const other = this.#signed.get(key)
+    assert.ok(other === undefined || other === link, `I2: ${key}: ${link} and ${other}`)
+    this.#signed.set(key, link)
+    const signature = signatureOf(peer.name)
+    if (to === peer.name) this.#dispatch(peer, { type: 'signed', index, term, link, signature })
+    else this.#send(peer.name, to, { kind: 'consensus', message: { type: 'accept', term, index, link, signature } })
+  }
+
+  /** One aggregator a term (Raft, figure 3, "election safety"), among those that are elected by the same voters. */
+  #elect({ name, state }: ClusterPeer, term: number): void {
+    this.counts.elections++
+    const key = `${term} ${state!.commitIndex}`
+    const other = this.#elected.get(key)
+    assert.ok(other === undefined, `two aggregators of term ${key}: ${other} and ${name}`)
+    this.#elected.set(key, name)
+  }
+
+  /** Checks what came in, as any peer would before it believes it, and whatever becomes durable. */
+  #certify(peer: ClusterPeer, { link, entry, certificate }: Certified): void {
+    const voters = peer.disk.log.findLast(one => one.entry.voters !== undefined)?.entry.voters ?? this.#founders
+    const good = new Set(certificate.signatures.map(({ voter }) => voter).filter(voter => voters.includes(voter)))
+    assert.ok(good.size > voters.length / 2, 'a certificate holds a majority of the voters in force')
+    for (const voter of good)
+      assert.equal(this.#signed.get(`${voter} ${certificate.index} ${certificate.term}`), link, 'each signature was made')
+    const known = this.certified.get(entry.index)
+    assert.ok(known === undefined || known === link, `I1: index ${entry.index}: ${link} and ${known}`)
+    this.certified.set(entry.index, link)
+    assert.equal(peer.disk.log.length, entry.index - 1)
+    peer.disk.log.push({ link, entry, certificate })
+  }
+
+  #send(from: string, to: string, packet: Packet): void {
+    const { loss, doubling, delayMsMax } = this.weather
+    for (let copies = this.#random.float() < doubling ? 2 : 1; copies > 0; copies--) {
+      if (this.#random.float() < loss) continue
+      this.#later(1 + this.#random.float() * delayMsMax, () => this.#receive(from, to, packet))
+    }
+  }
+
+  #receive(from: string, to: string, packet: Packet): void {
+    const peer = this.peers.find(({ name }) => name === to)!
+    if (peer.state === null || this.#cut.has(from) !== this.#cut.has(to)) return
+    switch (packet.kind) {
+      case 'consensus':
+        this.#dispatch(peer, { type: 'message', from, message: packet.message })
+        return
+      case 'certified':
+        for (const one of packet.certified) this.#dispatch(peer, { type: 'certified', ...one })
+        return
+      case 'fetch':
+        this.#send(to, from, { kind: 'certified', certified: peer.disk.log.slice(packet.fromIndex - 1) })
+        return
+      case 'presence':
+        if (packet.index > peer.state.commitIndex)
+          this.#send(to, from, { kind: 'fetch', fromIndex: peer.state.commitIndex + 1 })
+    }
+  }
+
+  #presence(peer: ClusterPeer): void {
+    if (peer.state === null) return
+    for (const { name } of this.peers)
+      if (name !== peer.name) this.#send(peer.name, name, { kind: 'presence', index: peer.state.commitIndex })
+  }
+
+  #propose(peer: ClusterPeer): void {
+    const { state } = peer
+    if (state?.role !== 'leader' || state.accepted !== null) return
+    const entry: TestEntry = { index: state.commitIndex + 1, prev: state.head, value: `${peer.name}${this.#values++}` }
+    if (this.#random.float() < 0.3) entry.voters = this.#movedVoters(state.voters)
+    this.#dispatch(peer, { type: 'propose', link: linkOf(entry), entry })
+    if (this.#random.float() < 0.03) this.#dispatch(peer, { type: 'hand-over' })
+  }
+
+  /** One peer more or less. */
+  #movedVoters(voters: readonly string[]): string[] {
+    const one = this.peers[this.#random.below(this.peers.length)]!.name
+    if (!voters.includes(one)) return [...voters, one]
+    return voters.length > 1 ? voters.filter(name => name !== one) : [...voters]
+  }
+
+  #arm(peer: ClusterPeer, name: 'election' | 'heartbeat', ms: number): void {
+    const turn = ++this.#order
+    peer.timers.set(name, turn)
+    this.#later(ms, () => {
+      if (peer.timers.get(name) !== turn) return
+      peer.timers.delete(name)
+      this.#dispatch(peer, { type: 'timer', name })
+    })
+  }
+
+  #every(peer: ClusterPeer, ms: number, work: () => void): void {
+    this.#later(ms * (0.5 + this.#random.float()), () => {
+      work()
+      this.#every(peer, ms, work)
+    })
+  }
+
+  #later(ms: number, run: () => void): void {
+    this.#queue.push({ at: this.#now + ms, order: ++this.#order, run })
+    let place = this.#queue.length - 1
+    for (let up = (place - 1) >> 1; place > 0 && before(this.#queue[place]!, this.#queue[up]!); up = (place - 1) >> 1) {
+      ;[this.#queue[place], this.#queue[up]] = [this.#queue[up]!, this.#queue[place]!]
+      place = up
+    }
+  }
+
+  #pop(end: number) {
+    const [first] = this.#queue
+    if (first === undefined || first.at > end) return null
+    const last = this.#queue.pop()!
+    if (this.#queue.length > 0) {
+      this.#queue[0] = last
+      for (let place = 0; ; ) {
+        const children = [place * 2 + 1, place * 2 + 2].filter(child => child < this.#queue.length)
+        const least = children.sort((left, right) => (before(this.#queue[left]!, this.#queue[right]!) ? -1 : 1))[0]
+        if (least === undefined || !before(this.#queue[least]!, this.#queue[place]!)) break
+        ;[this.#queue[place], this.#queue[least]] = [this.#queue[least]!, this.#queue[place]!]
+        place = least
+      }
+    }
+    return first
+  }
+}
+
+const before = (left: { at: number; order: number }, right: { at: number; order: number }): boolean =>
+  left.at < right.at || (left.at === right.at && left.order < right.order)
+
+/** A stormy while, then calm: safety is asserted throughout, progress at the end. Prints its seed when it fails. */
+export function storm(seed: number, stormMs: number): Cluster {
+  const random = new Random(`storm/${seed}`)
+  const peers = 3 + random.below(4)
+  const cluster = new Cluster(
+    seed,
+    {
+      loss: random.float() * 0.4,
+      doubling: random.float() * 0.2,
+      delayMsMax: 10 + random.float() ** 2 * 600,
+      crash: random.float() * 0.002,
+      refusal: random.float() * 0.1
+    },
+    peers,
+    1 + random.below(peers)
+  )
+  try {
+    for (let passed = 0; passed < stormMs; passed += 500) {
+      cluster.run(500)
+      if (random.float() < 0.1) cluster.partition()
+      if (random.float() < 0.1) cluster.kill(cluster.peers[random.below(peers)]!)
+    }
+    cluster.heal()
+    // An election takes a second or two; then entries come at the pace of proposals.
+    cluster.run(5_000)
+    const before = cluster.height
+    cluster.run(4_000)
+    assert.ok(cluster.height > before + 5, `no progress: index ${before} to ${cluster.height} in four calm seconds`)
+    cluster.run(1_000)
+    for (const { name, disk } of cluster.peers)
+      assert.ok(disk.log.length >= before, `${name} is behind: ${disk.log.length} of ${before}`)
+  } catch (error) {
+    throw new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error })
+  }
+  return cluster
+}

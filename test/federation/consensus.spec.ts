@@ -1,0 +1,406 @@
+/**
+ * Consensus, held to what it says of itself and to the papers: "Raft" is Ongaro and Ousterhout 2014, "dissertation" Ongaro 2014.
+ * Departures are named: one open entry, index before term, certificates.
+ */
+import assert from 'node:assert/strict'
+import { isUpToDate } from '../../src/federation/consensus-state.ts'
+import { entryAt, federation, linkOf, Peer } from './consensus-bench.ts'
+
+const position = (commitIndex: number, acceptedTerm = 0) => ({ commitIndex, acceptedTerm })
+
+describe('consensus: terms and votes', () => {
+  const votes: { why: string; ours: [number, number]; theirs: [number, number]; votedFor: string | null; granted: boolean }[] =
+    [
+      { why: 'same log, free vote', ours: [3, 7], theirs: [3, 7], votedFor: null, granted: true },
+      { why: 'the vote is already the candidate’s', ours: [3, 7], theirs: [3, 7], votedFor: 'b', granted: true },
+      { why: 'the vote is another’s', ours: [3, 7], theirs: [3, 9], votedFor: 'c', granted: false },
+      { why: 'its acceptance is of a later term', ours: [3, 7], theirs: [3, 8], votedFor: null, granted: true },
+      { why: 'our acceptance is of a later term', ours: [3, 7], theirs: [3, 6], votedFor: null, granted: false },
+      { why: 'it has accepted nothing, we have', ours: [3, 7], theirs: [3, 0], votedFor: null, granted: false },
+      {
+        why: 'its index is higher: what is below is certified, whatever our term',
+        ours: [3, 7],
+        theirs: [4, 0],
+        votedFor: null,
+        granted: true
+      },
+      { why: 'its index is lower, whatever its term', ours: [3, 0], theirs: [2, 9], votedFor: null, granted: false }
+    ]
+  for (const { why, ours, theirs, votedFor, granted } of votes) {
+    it(`${granted ? 'grants' : 'refuses'} a vote: ${why} (Raft §5.2, §5.4.1)`, () => {
+      const [commitIndex, acceptedTerm] = ours
+      const entry = entryAt(commitIndex + 1, 'x', 'head')
+      const accepted = acceptedTerm === 0 ? null : { index: commitIndex + 1, term: acceptedTerm, link: linkOf(entry), entry }
+      const peer = new Peer({ term: 10, votedFor, commitIndex, head: 'head', accepted })
+      peer.hears('b', { type: 'vote', term: 10, ...position(...theirs) })
+      assert.deepEqual(
+        peer.sent('vote-reply').map(({ to, message }) => [to, message.granted, message.term]),
+        [['b', granted, 10]]
+      )
+      assert.equal(peer.state.votedFor, granted ? 'b' : votedFor)
+    })
+  }
+
+  it('"at least as good" is total: of two positions one is, or both', () => {
+    const all = [0, 1, 2].flatMap(index => [0, 1, 2].map(term => position(index, term)))
+    for (const left of all)
+      for (const right of all) {
+        const [there, back] = [isUpToDate(left, right), isUpToDate(right, left)]
+        assert.ok(there || back)
+        assert.equal(there && back, left.commitIndex === right.commitIndex && left.acceptedTerm === right.acceptedTerm)
+      }
+  })
+
+  it('gives one vote a term, first come, first served (Raft §5.2), and stores it before it says so (I2)', () => {
+    const peer = new Peer({ term: 1 })
+    peer
+      .hears('b', { type: 'vote', term: 2, ...position(0) })
+      .forget()
+      .hears('c', { type: 'vote', term: 2, ...position(0) })
+    assert.equal(peer.sent('vote-reply')[0]?.message.granted, false)
+    const first = new Peer({ term: 2 }).hears('b', { type: 'vote', term: 2, ...position(0) })
+    assert.deepEqual(first.done(), ['persist', 'start-timer', 'send vote-reply'])
+    assert.equal(first.find('persist')[0]?.votedFor, 'b')
+  })
+
+  it('remembers its vote over a restart, and votes anew in a new term (I2)', () => {
+    const restarted = new Peer({ term: 2, votedFor: 'b' })
+    restarted.hears('c', { type: 'vote', term: 2, ...position(0) })
+    assert.equal(restarted.sent('vote-reply')[0]?.message.granted, false)
+    restarted.forget().hears('c', { type: 'vote', term: 3, ...position(0) })
+    assert.equal(restarted.sent('vote-reply')[0]?.message.granted, true)
+  })
+
+  for (const role of ['follower', 'candidate', 'leader'] as const) {
+    it(`a ${role} takes over a higher term and follows (Raft §5.1)`, () => {
+      const peer = new Peer({ term: 4 })
+      if (role === 'leader') peer.elected()
+      if (role === 'candidate')
+        peer.timer('election').hears('b', { type: 'pre-vote-reply', term: 4, granted: true, commitIndex: 0 })
+      if (role === 'candidate') peer.hears('c', { type: 'pre-vote-reply', term: 4, granted: true, commitIndex: 0 })
+      assert.equal(peer.state.role, role)
+      peer.forget().hears('b', { type: 'heartbeat', term: 9, commitIndex: 0 })
+      assert.deepEqual([peer.state.role, peer.state.term, peer.state.aggregator], ['follower', 9, 'b'])
+      assert.deepEqual(
+        peer.find('persist').map(({ term, votedFor }) => [term, votedFor]),
+        [[9, null]]
+      )
+      assert.equal(peer.find('stepped-down').length, role === 'leader' ? 1 : 0)
+    })
+  }
+
+  it('answers messages of an old term with its own, so that their sender learns it (Raft §5.1)', () => {
+    const peer = new Peer({ term: 5 })
+    peer.hears('b', { type: 'heartbeat', term: 3, commitIndex: 0 }).hears('b', { type: 'vote', term: 3, ...position(9) })
+    assert.deepEqual(
+      [peer.sent('heartbeat-reply')[0]?.message.term, peer.sent('vote-reply')[0]?.message],
+      [5, { type: 'vote-reply', term: 5, granted: false, commitIndex: 0 }]
+    )
+    assert.equal(peer.state.aggregator, null)
+  })
+
+  it('takes no term from a stranger that asks for votes', () => {
+    const peer = new Peer({ term: 5 }).hears('z', { type: 'vote', term: 99, ...position(99) })
+    assert.equal(peer.state.term, 5)
+    assert.equal(peer.sent('vote-reply').length, 0)
+  })
+})
+
+describe('consensus: election', () => {
+  it('asks before it stands: a pre-vote raises no term and stores nothing (dissertation §9.6)', () => {
+    const peer = new Peer({ term: 3 }).timer('election')
+    assert.deepEqual([peer.state.role, peer.state.term, peer.find('persist').length], ['pre-candidate', 3, 0])
+    assert.deepEqual(
+      peer.sent('pre-vote').map(({ to, message }) => [to, message.term]),
+      ['b', 'c', 'd', 'e'].map(to => [to, 4])
+    )
+  })
+
+  const preVotes = [
+    { why: 'its aggregator is silent', aggregator: false, term: 4, theirs: position(0), granted: true },
+    { why: 'it still hears its aggregator', aggregator: true, term: 4, theirs: position(0), granted: false },
+    { why: 'the term has begun already', aggregator: false, term: 3, theirs: position(0), granted: false },
+    { why: 'the other log is shorter', aggregator: false, term: 4, theirs: position(-1), granted: false }
+  ]
+  for (const { why, aggregator, term, theirs, granted } of preVotes) {
+    it(`${granted ? 'grants' : 'refuses'} a pre-vote: ${why}, and moves nothing`, () => {
+      const peer = new Peer({ term: 3 })
+      if (aggregator) peer.hears('c', { type: 'heartbeat', term: 3, commitIndex: 0 })
+      const before = peer.forget().state
+      peer.hears('b', { type: 'pre-vote', term, ...theirs })
+      assert.deepEqual(peer.done(), ['send pre-vote-reply'])
+      assert.equal(peer.sent('pre-vote-reply')[0]?.message.granted, granted)
+      assert.deepEqual(peer.state, before)
+    })
+  }
+
+  const counts = [
+    { grants: ['b'], leads: false, why: 'two of five' },
+    { grants: ['b', 'c'], leads: true, why: 'three of five' },
+    { grants: ['b', 'b', 'b'], leads: false, why: 'one voter counts once' },
+    { grants: ['x', 'y', 'z'], leads: false, why: 'strangers do not count' }
+  ]
+  for (const { grants, leads, why } of counts) {
+    it(`${leads ? 'leads' : 'does not lead'} with ${why} (Raft §5.2)`, () => {
+      const peer = new Peer({ term: 3 }).timer('election')
+      for (const from of ['b', 'c']) peer.hears(from, { type: 'pre-vote-reply', term: 3, granted: true, commitIndex: 0 })
+      assert.deepEqual([peer.state.role, peer.state.term, peer.state.votedFor], ['candidate', 4, 'a'])
+      for (const from of grants) peer.hears(from, { type: 'vote-reply', term: 4, granted: true, commitIndex: 0 })
+      assert.equal(peer.state.role === 'leader', leads)
+      // A new leader says so at once, to keep others from standing (Raft §5.2).
+      assert.equal(peer.sent('heartbeat').length, leads ? 4 : 0)
+    })
+  }
+
+  it('counts neither refusals nor answers of another term', () => {
+    const peer = new Peer({ term: 3 }).timer('election')
+    for (const from of ['b', 'c']) peer.hears(from, { type: 'pre-vote-reply', term: 3, granted: true, commitIndex: 0 })
+    for (const from of ['b', 'c', 'd', 'e']) {
+      peer.hears(from, { type: 'vote-reply', term: 4, granted: false, commitIndex: 0 })
+      peer.hears(from, { type: 'vote-reply', term: 3, granted: true, commitIndex: 0 })
+    }
+    assert.equal(peer.state.role, 'candidate')
+  })
+
+  it('a candidate that hears the aggregator of its term follows it (Raft §5.2)', () => {
+    const peer = new Peer({ term: 3 }).timer('election')
+    for (const from of ['b', 'c']) peer.hears(from, { type: 'pre-vote-reply', term: 3, granted: true, commitIndex: 0 })
+    peer.hears('d', { type: 'heartbeat', term: 4, commitIndex: 0 })
+    assert.deepEqual([peer.state.role, peer.state.aggregator], ['follower', 'd'])
+  })
+
+  it('a split vote ends by standing again in a new term (Raft §5.2)', () => {
+    const peer = new Peer({ term: 3 }).timer('election')
+    for (const from of ['b', 'c']) peer.hears(from, { type: 'pre-vote-reply', term: 3, granted: true, commitIndex: 0 })
+    peer.timer('election')
+    assert.equal(peer.state.role, 'pre-candidate')
+    for (const from of ['d', 'e']) peer.hears(from, { type: 'pre-vote-reply', term: 4, granted: true, commitIndex: 0 })
+    assert.deepEqual([peer.state.role, peer.state.term], ['candidate', 5])
+  })
+
+  it('waits the shorter the stronger it is, always within one and two election timeouts', () => {
+    for (const rank of [0, 0.5, 1]) {
+      const [timer] = new Peer({ rank }).on({ type: 'start' }).find('start-timer')
+      assert.deepEqual([timer!.name, timer!.ms, timer!.jitterMs], ['election', 1000 * (1 + rank / 2), 500])
+      assert.ok(timer!.ms >= 1000 && timer!.ms + timer!.jitterMs <= 2000)
+    }
+  })
+
+  it('the only voter leads at once; who is no voter never stands', () => {
+    assert.equal(new Peer({ voters: ['a'] }).on({ type: 'start' }).state.role, 'leader')
+    const outsider = new Peer({ voters: ['b', 'c', 'd'] }).on({ type: 'start' }).timer('election')
+    assert.deepEqual([outsider.state.role, outsider.find('start-timer').length], ['follower', 0])
+    outsider.hears('b', { type: 'vote', term: 3, ...position(0) })
+    assert.equal(outsider.sent('vote-reply').length, 0)
+  })
+
+  it('a leader that a majority has left steps down within an election timeout (dissertation §6.2)', () => {
+    const alone = new Peer().elected()
+    for (let beat = 0; beat < 6; beat++)
+      alone.hears('b', { type: 'heartbeat-reply', term: 1, commitIndex: 0 }).timer('heartbeat')
+    assert.equal(alone.state.role, 'follower')
+    assert.equal(alone.find('stepped-down').length, 1)
+    const followed = new Peer().elected()
+    for (let beat = 0; beat < 30; beat++) {
+      for (const from of ['b', 'c']) followed.hears(from, { type: 'heartbeat-reply', term: 1, commitIndex: 0 })
+      followed.timer('heartbeat')
+    }
+    assert.equal(followed.state.role, 'leader')
+  })
+
+  it('hands over to the voter that is furthest, which then stands without a pre-vote (dissertation §3.10)', () => {
+    const leader = new Peer().elected()
+    leader.hears('b', { type: 'heartbeat-reply', term: 1, commitIndex: 0 })
+    leader.certified(entryAt(1, 'x')).hears('d', { type: 'heartbeat-reply', term: 1, commitIndex: 1 })
+    leader.forget().on({ type: 'hand-over' })
+    assert.deepEqual(leader.sent('timeout-now'), [{ to: 'd', message: { type: 'timeout-now', term: 1 } }])
+    assert.equal(leader.state.role, 'follower')
+    const heir = new Peer({ self: 'd', term: 1 }).hears('a', { type: 'heartbeat', term: 1, commitIndex: 0 }).forget()
+    heir.hears('b', { type: 'timeout-now', term: 1 })
+    assert.equal(heir.state.role, 'follower', 'only its aggregator may ask for it')
+    heir.hears('a', { type: 'timeout-now', term: 1 })
+    assert.deepEqual([heir.state.role, heir.state.term, heir.done()[0]], ['candidate', 2, 'persist'])
+  })
+})
+
+describe('consensus: the open entry', () => {
+  const entry = entryAt(1, 'x')
+  const link = linkOf(entry)
+
+  it('stores an acceptance before it signs it, and asks for a check before it stores (I2)', () => {
+    const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term: 2, link, entry })
+    assert.deepEqual(peer.find('check'), [{ do: 'check', from: 'b', link, term: 2, entry }])
+    assert.deepEqual([peer.find('persist').length, peer.find('sign').length], [0, 0])
+    peer.forget().on({ type: 'checked', from: 'b', link, term: 2, entry, ok: true })
+    assert.deepEqual(peer.done(), ['persist', 'sign'])
+    assert.equal(peer.find('persist')[0]?.accepted?.link, link)
+  })
+
+  it('refuses what its check refused, by name, and signs nothing', () => {
+    const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term: 2, link, entry }).forget()
+    peer.on({ type: 'checked', from: 'b', link, term: 2, entry, ok: false })
+    assert.deepEqual(peer.effects, [{ do: 'send', to: 'b', message: { type: 'refuse', term: 2, index: 1, link } }])
+    assert.equal(peer.state.accepted, null)
+  })
+
+  it('signs one entry a term: the same again when asked again, another never, restarts included (I2)', () => {
+    const other = entryAt(1, 'y')
+    const accepted = { index: 1, term: 2, link, entry }
+    for (const peer of [
+      new Peer({ term: 2, accepted }),
+      new Peer({ term: 2 }).on({ type: 'checked', from: 'b', link, term: 2, entry, ok: true })
+    ]) {
+      peer.forget().hears('b', { type: 'propose', term: 2, link, entry })
+      assert.equal(peer.find('sign').length, 1)
+      peer.forget().hears('b', { type: 'propose', term: 2, link: linkOf(other), entry: other })
+      peer.on({ type: 'checked', from: 'b', link: linkOf(other), term: 2, entry: other, ok: true })
+      assert.deepEqual([peer.find('sign').length, peer.find('check').length], [0, 0])
+      assert.equal(peer.state.accepted?.link, link)
+    }
+  })
+
+  it('takes no answer to a check of a term that is over', () => {
+    const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term: 2, link, entry })
+    peer.hears('c', { type: 'heartbeat', term: 3, commitIndex: 0 }).forget()
+    peer.on({ type: 'checked', from: 'b', link, term: 2, entry, ok: true })
+    assert.deepEqual([peer.effects, peer.state.accepted], [[], null])
+  })
+
+  const unfit = [
+    { why: 'of an old term', term: 1, entry: entryAt(1, 'x') },
+    { why: 'at an index that is not open', term: 2, entry: entryAt(3, 'x') },
+    { why: 'on another head', term: 2, entry: entryAt(1, 'x', 'elsewhere') }
+  ]
+  for (const { why, term, entry: proposed } of unfit) {
+    it(`neither checks nor signs a proposal ${why}`, () => {
+      const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term, link: linkOf(proposed), entry: proposed })
+      assert.deepEqual([peer.find('check').length, peer.find('sign').length], [0, 0])
+    })
+  }
+
+  it('asks for what it misses when a proposal shows that it is behind', () => {
+    const ahead = entryAt(4, 'x', 'head')
+    const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term: 2, link: linkOf(ahead), entry: ahead })
+    assert.deepEqual(peer.find('fetch'), [{ do: 'fetch', from: 'b', fromIndex: 1 }])
+  })
+
+  it('commits with the signatures of a majority, in the order of their names, and says so after it is stored (Raft §5.3)', () => {
+    const peer = new Peer().elected().proposes('x')
+    assert.deepEqual(
+      peer.sent('propose').map(({ to }) => to),
+      ['b', 'c', 'd', 'e']
+    )
+    peer.forget().accepts('d', entry)
+    assert.equal(peer.state.commitIndex, 0)
+    peer.accepts('d', entry).accepts('z', entry)
+    assert.equal(peer.state.commitIndex, 0, 'once a voter, and voters only')
+    peer.accepts('b', entry)
+    assert.deepEqual([peer.state.commitIndex, peer.state.head, peer.state.accepted], [1, link, null])
+    const [publish] = peer.find('publish')
+    assert.deepEqual(
+      publish?.certificate.signatures.map(({ voter }) => voter),
+      ['a', 'b', 'd']
+    )
+    assert.deepEqual(
+      [publish?.certificate.federation, publish?.certificate.index, publish?.certificate.term, publish?.certificate.entry],
+      [federation, 1, 1, link]
+    )
+    assert.deepEqual(peer.done(), ['commit', 'persist', 'publish'])
+  })
+
+  it('counts no signature for another entry, index or term', () => {
+    const peer = new Peer().elected().proposes('x')
+    for (const from of ['b', 'c', 'd', 'e'])
+      peer.accepts(from, entryAt(1, 'y')).accepts(from, entryAt(2, 'x')).accepts(from, entry, 0)
+    assert.equal(peer.state.commitIndex, 0)
+  })
+
+  it('proposes nothing while an entry is open, nor as a follower', () => {
+    const leader = new Peer().elected().proposes('x').forget().proposes('y')
+    assert.deepEqual([leader.effects, leader.state.accepted?.link], [[], link])
+    const follower = new Peer().proposes('x')
+    assert.deepEqual([follower.effects, follower.state.accepted], [[], null])
+  })
+
+  it('proposes again what may be certified already, and nothing else, under its own term (Paxos)', () => {
+    const peer = new Peer({ term: 4, accepted: { index: 1, term: 3, link, entry } }).timer('election')
+    for (const from of ['b', 'c']) peer.hears(from, { type: 'pre-vote-reply', term: 4, granted: true, commitIndex: 0 })
+    for (const from of ['b', 'c']) peer.hears(from, { type: 'vote-reply', term: 5, granted: true, commitIndex: 0 })
+    assert.deepEqual(
+      peer.sent('propose').map(({ message }) => [message.term, message.link]),
+      Array(4).fill([5, link])
+    )
+    peer.proposes('y')
+    assert.equal(peer.state.accepted?.link, link)
+    peer.accepts('b', entry).accepts('c', entry)
+    assert.deepEqual([peer.state.commitIndex, peer.find('publish')[0]?.certificate.term], [1, 5])
+  })
+
+  it('signs an entry that it accepted in an earlier term again without a second check', () => {
+    const peer = new Peer({ term: 4, accepted: { index: 1, term: 3, link, entry } })
+    peer.hears('b', { type: 'propose', term: 4, link, entry })
+    assert.deepEqual([peer.find('check').length, peer.find('sign').map(({ term }) => term)], [0, [4]])
+  })
+
+  it('says an open entry again with each heartbeat to who has not signed it, for messages get lost', () => {
+    const peer = new Peer().elected().proposes('x').accepts('b', entry).forget().timer('heartbeat')
+    assert.deepEqual(
+      peer.sent('propose').map(({ to }) => to),
+      ['c', 'd', 'e']
+    )
+  })
+
+  it('takes a certificate from wherever it comes, in order of index, once', () => {
+    const second = entryAt(2, 'y', link)
+    const peer = new Peer({ self: 'e' }).certified(second)
+    assert.equal(peer.state.commitIndex, 0)
+    peer.certified(entry).certified(second).certified(entry)
+    assert.deepEqual([peer.state.commitIndex, peer.find('commit').length], [2, 2])
+    assert.throws(() => new Peer().certified(entryAt(1, 'x', 'elsewhere')), /I1/)
+  })
+
+  it('drops an acceptance at an index that is certified by now when it starts again', () => {
+    const accepted = { index: 1, term: 3, link, entry }
+    assert.equal(new Peer({ term: 3, commitIndex: 1, head: link, accepted }).state.accepted, null)
+    assert.equal(new Peer({ term: 3, accepted }).state.accepted?.link, link)
+  })
+})
+
+describe('consensus: voters', () => {
+  it('take office with the entry that names them, not before', () => {
+    const peer = new Peer({ voters: ['a', 'b', 'c'] }).elected().proposes('m', ['a', 'b', 'c', 'd'])
+    const entry = entryAt(1, 'm')
+    peer.accepts('d', entry)
+    assert.equal(peer.state.commitIndex, 0, 'd is not a voter of this index')
+    peer.accepts('b', entry)
+    assert.deepEqual([peer.state.commitIndex, peer.state.voters], [1, ['a', 'b', 'c', 'd']])
+    peer.proposes('n').accepts('b', entryAt(2, 'n'))
+    assert.equal(peer.state.commitIndex, 1, 'three of four are a majority now')
+    peer.accepts('d', entryAt(2, 'n'))
+    assert.equal(peer.state.commitIndex, 2)
+  })
+
+  it('a leader that is voted out hands over (Raft §6)', () => {
+    const peer = new Peer({ voters: ['a', 'b', 'c'] }).elected()
+    peer.hears('b', { type: 'heartbeat-reply', term: 1, commitIndex: 0 }).proposes('m', ['b', 'c']).forget()
+    peer.accepts('b', entryAt(1, 'm'))
+    assert.equal(peer.state.role, 'follower')
+    assert.deepEqual(
+      peer.sent('timeout-now').map(({ to }) => to),
+      ['b']
+    )
+    assert.equal(peer.find('publish').length, 1, 'the certificate is told all the same')
+  })
+
+  it('who becomes a voter begins to wait for its aggregator; who ceases to be one stops', () => {
+    const joining = new Peer({ self: 'd', voters: ['a', 'b', 'c'] }).certified(
+      entryAt(1, 'm', federation, ['a', 'b', 'c', 'd'])
+    )
+    assert.equal(joining.find('start-timer').length, 1)
+    const leaving = new Peer({ self: 'c', voters: ['a', 'b', 'c'] }).certified(entryAt(1, 'm', federation, ['a', 'b']))
+    assert.deepEqual(
+      leaving.find('stop-timer').map(({ name }) => name),
+      ['election']
+    )
+  })
+})

@@ -1,0 +1,8 @@
+/** A sample of consensus.slow.ts: one seed in twenty. */
+import { storm } from '../federation/consensus-cluster.ts'
+
+describe('a sample: consensus of many peers', () => {
+  it('holds I1 and I2 in 1,000 storms of a minute', () => {
+    for (let seed = 1_000; seed < 21_000; seed += 20) storm(seed, 60_000)
+  })
+})

@@ -1,0 +1,8 @@
+/** Twenty thousand storms over consensus (test/federation/consensus-cluster.ts), other seeds than the quick ones. */
+import { storm } from '../federation/consensus-cluster.ts'
+
+describe('consensus of many peers, at length', () => {
+  it('holds I1 and I2 in 20,000 storms of a minute', () => {
+    for (let seed = 1_000; seed < 21_000; seed++) storm(seed, 60_000)
+  })
+})
