@@ -5,12 +5,13 @@
  */
 import { assertNever } from '../errors.ts'
 import { describeEntryFault, describeUpdateFault } from '../federation/fault.ts'
+import { parentHeadOf } from '../federation/levels.ts'
 import { limits } from '../wire/limits.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
 import { acceptBytes } from '../wire/signature.ts'
 import type { EffectToPerform as Effect, FederationCore } from './federation-core.ts'
 import { announce, apply, train } from './member-effects.ts'
-import { aggregate, combine, contribute, pull, receipt } from './round-effects.ts'
+import { aggregate, combine, pull, receipt } from './round-effects.ts'
 import { verify } from './entry-checks.ts'
 import { writeConsensus } from './store.ts'
 import { summarize } from './summary.ts'
@@ -54,7 +55,7 @@ export async function performEffect(node: FederationCore, effect: Effect): Promi
       void aggregate(node, effect.round, effect.inputs)
       return
     case 'contribute':
-      contribute(node, effect.update)
+      node.handIn.contribute(effect.update)
       return
     case 'combine':
       void combine(node, effect.model, effect.parent)
@@ -125,7 +126,7 @@ function store(node: FederationCore, { link, entry, certificate }: Extract<Effec
     node.measured.proposedAt > 0 && entry.proposer === node.self ? (performance.now() - node.measured.proposedAt) / 1000 : 0
   node.measured = { bytesIn: 0, transferSeconds: 0, proposedAt: 0 }
   events.emit({ type: 'round', round: summarize(node, entry, link, certificate.term, commit) })
-  const head = node.asParentOf(entry, link)
+  const head = parentHeadOf(node.state, entry, link)
   for (const child of node.options.children(node.id)) child.dispatch({ type: 'parent-head', head })
   node.options.onRound()
 }

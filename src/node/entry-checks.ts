@@ -4,6 +4,7 @@ import { isSketched, sketchLogits } from '../aggregate/sketch.ts'
 import type { Entry, RoundEntry, Update } from '../federation/entry.ts'
 import type { EntryFault } from '../federation/fault.ts'
 import type { Question } from '../federation/federation.ts'
+import { holdersOf } from '../federation/levels.ts'
 import type { Link, PeerName } from '../ids.ts'
 import { checkProof, readUpdate } from '../wire/certified-log.ts'
 import type { FederationCore } from './federation-core.ts'
@@ -56,8 +57,8 @@ async function checkRound(node: FederationCore, from: PeerName, entry: RoundEntr
   if (wrong !== null) return wrong
   try {
     const { exchange } = node.options.services
-    await exchange.pull(entry.model, [from, entry.proposer, ...node.holders()])
-    if (entry.outer !== null) await exchange.pull(entry.outer, [from, entry.proposer, ...node.holders()])
+    await exchange.pull(entry.model, [from, entry.proposer, ...holdersOf(node.state)])
+    if (entry.outer !== null) await exchange.pull(entry.outer, [from, entry.proposer, ...holdersOf(node.state)])
     return null
   } catch (error) {
     return { code: 'MODEL_MISSING', detail: (error as Error).message }

@@ -1,10 +1,9 @@
 /** One federation on this node, as its parts (hand-in, joining, log-sync, presence) and its effects see it; federation-node.ts is it. */
-import type { RoundEntry, Update } from '../federation/entry.ts'
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
 import type { FederationState } from '../federation/federation-state.ts'
-import type { ParentHead } from '../federation/round.ts'
+import type { HandIn } from '../federation/hand-in.ts'
 import type { Charter } from '../governance/charter.ts'
-import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import type { FederationId, Link, PeerName } from '../ids.ts'
 import type { Layout } from '../model/layout.ts'
 import type { Answer, CertifiedBytes, ConsensusEnvelope, Question, Signed, TopicMessage } from '../wire/messages.ts'
 import type { Organization } from './organization.ts'
@@ -64,12 +63,6 @@ export interface FederationCore {
   recordReceipt(aggregator: PeerName, update: Link, verdict: string): void
   /** Something was heard of `peer`; `fresh`: from itself. */
   seen(peer: PeerName, fresh?: boolean): void
-  /** Its contribution to its parent, as its aggregator; the delegates hand it in. */
-  contribute(contribution: { parentRound: number; signed: Uint8Array; record: Signed }): void
-  /** For the child federation `member`, if this peer is its delegate here. */
-  handInFor(member: MemberId, update: Update): void
-  /** A certified round, as a parent tells its children. */
-  asParentOf(entry: RoundEntry, link: Link): ParentHead
-  /** Who is likely to hold the newest model. */
-  holders(): PeerName[]
+  /** Contributions of this federation to its parent, and of its children to it. */
+  readonly handIn: HandIn<Signed>
 }

@@ -5,12 +5,14 @@
  * train) run on and come back as events. What the effects do stands in effects.ts.
  */
 import { Random } from '../math/random.ts'
-import type { RoundEntry, Update } from '../federation/entry.ts'
+import type { Update } from '../federation/entry.ts'
 import { type FederationEffect, type FederationEvent, initialFederation, stepFederation } from '../federation/federation.ts'
 import type { FederationState } from '../federation/federation-state.ts'
+import { HandIn, type HandInHost, handInMs } from '../federation/hand-in.ts'
+import { holdersOf, parentHeadOf } from '../federation/levels.ts'
 import { rosterPeers } from '../federation/membership.ts'
 import type { ParentHead } from '../federation/round.ts'
-import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import type { FederationId, Link, PeerName } from '../ids.ts'
 import { sketchGroupBytes } from '../aggregate/sketch.ts'
 import { createLayout, type Layout } from '../model/layout.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
@@ -22,6 +24,7 @@ import {
   consensusCodec,
   type ConsensusEnvelope,
   type Question,
+  type Signed,
   questionCodec,
   signedCodec,
   topicCodec,
@@ -33,10 +36,10 @@ import { entryCodec } from '../wire/records.ts'
 import type { Verdict } from '../net/gossip.ts'
 import type { Organization } from './organization.ts'
 import type { FederationCore, FederationNodeOptions } from './federation-core.ts'
-import { HandIn } from './hand-in.ts'
 import { Joining } from './joining.ts'
 import { LogSync } from './log-sync.ts'
 import { Presence } from './presence.ts'
+import { signUpdate } from './signed.ts'
 import { readConsensus } from './store.ts'
 import { Timers } from './timers.ts'
 
@@ -61,7 +64,7 @@ export class FederationNode implements FederationCore {
   measured = { bytesIn: 0, transferSeconds: 0, proposedAt: 0 }
   readonly #events: FederationEvent[] = []
   readonly #random: Random
-  readonly #handIn = new HandIn(this)
+  readonly handIn: HandIn<Signed>
   readonly #sync = new LogSync(this)
   readonly #presence = new Presence(this)
   readonly #joining: Joining
@@ -78,6 +81,7 @@ export class FederationNode implements FederationCore {
     this.log = [...entries]
     const self = services.host.peer
     this.#random = new Random(`${self}/${id}`)
+    this.handIn = new HandIn(this.#handInHost())
     this.#joining = new Joining(this, this.#random, from => this.#sync.catchUp(from))
     this.timers = new Timers(name => this.#onTimer(name))
     const decoded = entries.map(({ entry }) => {
@@ -118,7 +122,7 @@ export class FederationNode implements FederationCore {
     this.timers.start('start', charter.timings.startTimeoutMs)
     this.#every(charter.timings.presenceMs, () => this.#presence.tick(this.#ready))
     this.#every(joinRetryMs, () => void this.#joining.join())
-    this.#every(2_000, () => this.#handIn.again())
+    this.#every(handInMs, () => this.handIn.again())
     this.dispatch({ type: 'consensus', event: { type: 'start' } })
     this.#becomeReady()
   }
@@ -250,7 +254,7 @@ export class FederationNode implements FederationCore {
         this.takeUpdate(from, message)
         return
       case 'contribution':
-        this.#handIn.onContribution(from, message.signed)
+        this.#onContribution(from, message.signed)
         return
       case 'head':
         this.#sync.onHead(from, message)
@@ -280,12 +284,27 @@ export class FederationNode implements FederationCore {
     if (surplus > 0) for (const old of [...this.signedUpdates.keys()].slice(0, surplus)) this.signedUpdates.delete(old)
   }
 
-  contribute(contribution: Parameters<FederationCore['contribute']>[0]): void {
-    this.#handIn.contribute(contribution)
+  #onContribution(from: PeerName, signed: Signed): void {
+    const read = readUpdate(signedCodec.encode(signed))
+    if (read !== null) this.handIn.onContribution(from, read.update)
   }
 
-  handInFor(member: MemberId, update: Update): void {
-    this.#handIn.handInFor(member, update)
+  #handInHost(): HandInHost<Signed> {
+    const node = this
+    const { host } = this.options.services
+    return {
+      get state() {
+        return node.state
+      },
+      above: parent => node.options.sibling(parent)?.handIn ?? null,
+      sign: (update: Update) => {
+        const { link, bytes, signed } = signUpdate(host.sign.bind(host), update)
+        node.keepUpdate(link, bytes)
+        return { link, update, signed }
+      },
+      say: (kind, signed) => node.say({ kind, signed }),
+      take: ({ link, update }) => node.dispatch({ type: 'update', link, update })
+    }
   }
 
   seen(peer: PeerName, fresh = true): void {
@@ -337,28 +356,12 @@ export class FederationNode implements FederationCore {
   /** The newest certified round, as a parent tells its children. */
   asParent(): ParentHead | null {
     const { entry, link } = this.state.head
-    return entry === null ? null : this.asParentOf(entry, link)
-  }
-
-  asParentOf(entry: RoundEntry, link: Link): ParentHead {
-    const { round } = entry
-    const holders = [entry.proposer, ...this.state.roster.voters.filter(peer => peer !== entry.proposer)]
-    return {
-      federation: this.id,
-      path: this.path,
-      round,
-      entry: link,
-      model: entry.model,
-      textBytes: entry.textBytes,
-      ancestors: entry.ancestors,
-      holders
-    }
+    return entry === null ? null : parentHeadOf(this.state, entry, link)
   }
 
   /** Who is likely to hold this federation's newest model. */
   holders(): PeerName[] {
-    const proposer = this.state.head.entry?.proposer
-    return [...new Set([...(proposer === undefined ? [] : [proposer]), ...this.state.roster.voters, ...this.state.present])]
+    return holdersOf(this.state)
   }
 
   #every(ms: number, work: () => void): void {

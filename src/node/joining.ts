@@ -1,5 +1,6 @@
 /** Asking for a place in a federation's roster, and being asked for one. */
 import type { Member } from '../federation/entry.ts'
+import { placeToAsk } from '../federation/levels.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import { checkProof, encodeChildProof, joinBytes } from '../wire/certified-log.ts'
@@ -65,24 +66,20 @@ export class Joining {
 
   #wantedMember(): Member | null {
     const { as, name, services } = this.#node.options
-    const { roster } = this.#node.state
-    if (as !== null && !roster.members.has(this.#node.self)) {
-      const asked = { member: this.#node.self, kind: as, name } as const
+    const children = this.#node.options.children(this.#node.id)
+    const place = placeToAsk(
+      this.#node.state,
+      as,
+      children.map(({ state }) => state)
+    )
+    if (place === null) return null
+    if ('own' in place) {
+      const asked = { member: this.#node.self, kind: place.own, name } as const
       return { ...asked, peers: [this.#node.self], proof: services.host.sign(joinBytes(this.#node.id, asked)) }
     }
-    for (const child of this.#node.options.children(this.#node.id)) {
-      const { delegates } = child.state.roster
-      const known = roster.members.get(child.id)
-      if (!delegates.includes(this.#node.self) || known?.peers.join() === delegates.join()) continue
-      return {
-        member: child.id,
-        kind: 'federation',
-        name: child.options.charter.name,
-        peers: [...delegates],
-        proof: childProof(child)
-      }
-    }
-    return null
+    const { id, charter, roster } = place.child
+    const proof = childProof(children.find(child => child.id === id)!)
+    return { member: id, kind: 'federation', name: charter.name, peers: [...roster.delegates], proof }
   }
 }
 

@@ -1,14 +1,12 @@
 /** Who of a federation's peers is there: what each said last, and this peer's own regular word. */
 import { memberOf, rosterPeers } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
+import { LastHeard } from '../federation/presence.ts'
 import type { FederationCore } from './federation-core.ts'
-
-/** A peer that was not heard of for so many presences is absent. */
-const presencesMissed = 4
 
 export class Presence {
   readonly #node: FederationCore
-  readonly #lastSeen = new Map<PeerName, number>()
+  readonly #lastHeard = new LastHeard()
 
   constructor(node: FederationCore) {
     this.#node = node
@@ -17,9 +15,7 @@ export class Presence {
   /** Something was heard of `peer`; unless `fresh`, from another, which counts only for peers that are new. */
   seen(peer: PeerName, fresh = true): void {
     if (peer === this.#node.self) return
-    if (!fresh && this.#lastSeen.has(peer)) return
-    this.#lastSeen.set(peer, performance.now())
-    if (this.#node.state.present.has(peer)) return
+    if (!this.#lastHeard.hear(peer, performance.now(), fresh) || this.#node.state.present.has(peer)) return
     this.#node.dispatch({ type: 'presence', peer, present: true })
   }
 
@@ -37,9 +33,7 @@ export class Presence {
         starting: !ready
       })
     }
-    const oldest = performance.now() - charter.timings.presenceMs * presencesMissed
-    for (const peer of this.#node.state.present) {
-      if ((this.#lastSeen.get(peer) ?? 0) >= oldest) continue
+    for (const peer of this.#lastHeard.silent(this.#node.state.present, performance.now(), charter.timings.presenceMs)) {
       this.#node.dispatch({ type: 'presence', peer, present: false })
       const member = memberOf(this.#node.state.roster, peer)
       if (member !== null && rosterPeers(this.#node.state.roster, charter).has(this.#node.self)) {

@@ -3,12 +3,12 @@ import { rmSync } from 'node:fs'
 import { federationDown } from '../aggregate/down.ts'
 import type { Update } from '../federation/entry.ts'
 import { describeUpdateFault } from '../federation/fault.ts'
+import { holdersOf } from '../federation/levels.ts'
 import type { ParentHead, Received } from '../federation/round.ts'
 import type { Link } from '../ids.ts'
 import { backboneRanges } from '../model/layout.ts'
 import { readUpdate } from '../wire/certified-log.ts'
 import type { EffectToPerform as Effect, FederationCore } from './federation-core.ts'
-import { signUpdate } from './signed.ts'
 
 export async function pull(node: FederationCore, link: Link, update: Update): Promise<void> {
   const { exchange, blobs, mixer } = node.options.services
@@ -34,7 +34,7 @@ async function previousModel(node: FederationCore): Promise<string> {
   const { folder, exchange, blobs } = node.options.services
   const { entry } = node.state.head
   if (entry === null) return folder.model('initial')
-  await exchange.pull(entry.model, node.holders())
+  await exchange.pull(entry.model, holdersOf(node.state))
   return blobs.path(entry.model)
 }
 
@@ -77,7 +77,7 @@ export async function aggregate(node: FederationCore, round: number, inputs: Rec
     }))
     const hasOuter = charter.parent === null && charter.algorithm.outer !== 'average' && backboneRanges(node.layout).length > 0
     const outerFrom = node.state.head.entry?.outer ?? null
-    if (outerFrom !== null) await exchange.pull(outerFrom, node.holders())
+    if (outerFrom !== null) await exchange.pull(outerFrom, holdersOf(node.state))
     const outer =
       charter.parent === null ? { from: outerFrom === null ? null : blobs.path(outerFrom), output: outerOutput } : null
     const { attention, sketches } = await mixer.aggregate({
@@ -127,13 +127,6 @@ async function contributionOf(node: FederationCore, model: string): Promise<{ li
   const output = folder.model(`contribution-${charter.name}`)
   await mixer.difference(node.layout, model, base, output, charter.algorithm.encoding)
   return blobs.put(output)
-}
-
-export function contribute(node: FederationCore, update: Update): void {
-  const { host } = node.options.services
-  const { signed, bytes, link } = signUpdate(host.sign.bind(host), update)
-  node.keepUpdate(link, bytes)
-  node.contribute({ parentRound: update.round, signed: bytes, record: signed })
 }
 
 /** The parent's backbone under the federation's own key layers; with `down: chain` these attend to the parent's first. */

@@ -1,0 +1,44 @@
+/** What federations above and below each other tell, as every peer that follows both decides it alike. Is: pure. */
+import type { Link, PeerName } from '../ids.ts'
+import type { RoundEntry } from './entry.ts'
+import type { FederationState } from './federation-state.ts'
+import type { ParentHead } from './round.ts'
+
+/** A certified round of `state`'s federation, as a parent tells its children. */
+export function parentHeadOf({ id, charter, roster }: FederationState, entry: RoundEntry, link: Link): ParentHead {
+  return {
+    federation: id,
+    path: charter.path,
+    round: entry.round,
+    entry: link,
+    model: entry.model,
+    textBytes: entry.textBytes,
+    ancestors: entry.ancestors,
+    holders: [entry.proposer, ...roster.voters.filter(peer => peer !== entry.proposer)]
+  }
+}
+
+/** Who is likely to hold the federation's newest model, the likeliest first. */
+export function holdersOf({ head, roster, present }: FederationState): PeerName[] {
+  const proposer = head.entry?.proposer
+  return [...new Set([...(proposer === undefined ? [] : [proposer]), ...roster.voters, ...present])]
+}
+
+/**
+ * The place in the roster of `state`'s federation that this peer should ask for: its own, else that of a child federation which it
+ * stands for and whose delegates here are not those that its own log names.
+ * @param children - federations below that this peer follows.
+ */
+export function placeToAsk(
+  { roster, self }: FederationState,
+  as: 'organization' | 'witness' | null,
+  children: Iterable<FederationState>
+): { own: 'organization' | 'witness' } | { child: FederationState } | null {
+  if (as !== null && !roster.members.has(self)) return { own: as }
+  for (const child of children) {
+    const { delegates } = child.roster
+    const known = roster.members.get(child.id)
+    if (delegates.includes(self) && known?.peers.join() !== delegates.join()) return { child }
+  }
+  return null
+}

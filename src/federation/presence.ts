@@ -1,0 +1,31 @@
+/**
+ * Who of a federation's peers is there: when each was heard of last (docs/protocol.md, "Discovery"). The daemon and the simulator
+ * keep it alike. Is: pure; the time comes in, from any clock that goes evenly.
+ */
+import type { PeerName } from '../ids.ts'
+
+/** A peer that was not heard of for so many presences is absent. */
+export const presencesMissed = 4
+
+export class LastHeard {
+  readonly #atMs = new Map<PeerName, number>()
+
+  /** Something was heard of `peer`; unless `fresh`, from another, which counts only for peers that are new. @returns whether it counts. */
+  hear(peer: PeerName, nowMs: number, fresh = true): boolean {
+    if (!fresh && this.#atMs.has(peer)) return false
+    this.#atMs.set(peer, nowMs)
+    return true
+  }
+
+  at(peer: PeerName): number {
+    return this.#atMs.get(peer) ?? Number.NEGATIVE_INFINITY
+  }
+
+  /** Those of `present` that nothing was heard of for too long. */
+  silent(present: ReadonlySet<PeerName>, nowMs: number, presenceMs: number): PeerName[] {
+    const oldest = nowMs - presenceMs * presencesMissed
+    const silent: PeerName[] = []
+    for (const peer of present) if (this.at(peer) < oldest) silent.push(peer)
+    return silent
+  }
+}
