@@ -6,6 +6,7 @@ import { isMap, parseDocument } from 'yaml'
 import { z } from 'zod'
 import { WorldlmError } from './errors.ts'
 import { logLevels } from './log.ts'
+import { nearest } from './nearest.ts'
 
 const federation = z.strictObject({
   id: z.string().regex(/^bafy[a-z2-7]{20,80}$/, 'a federation’s id begins with bafy'),
@@ -27,6 +28,16 @@ export const configSchema = z.strictObject({
     .describe(
       'Multiaddrs to listen on. Port 0: any free one. Loopback only by default: name an address of this machine to be reached from others.'
     ),
+  announce: z
+    .array(z.string())
+    .default([])
+    .describe(
+      'Multiaddrs that others are told to dial, instead of those listened on: for a node behind a forwarded port, in a container. Empty: what it listens on.'
+    ),
+  dialFrom: z
+    .union([z.literal(''), z.ipv4(), z.ipv6()])
+    .default('')
+    .describe('IP address of this machine that connections go out from. Empty: the system chooses.'),
   bootstrap: z.array(z.string()).default([]).describe('Multiaddrs of peers to begin with; one that answers is enough.'),
   mdns: z.boolean().default(false).describe('Whether to look for peers on the local network too.'),
   federations: z
@@ -162,27 +173,6 @@ function put(values: Record<string, unknown>, key: string, value: unknown): void
   if (first === undefined) return
   if (rest.length === 0) values[first] = value
   else put((values[first] ??= {}) as Record<string, unknown>, rest.join('.'), value)
-}
-
-/** The known name with the fewest edits, if it is near enough to be meant. */
-export function nearest(name: string, known: string[]): string | null {
-  const ranked = known
-    .map(other => ({ other, edits: edits(name.toLowerCase(), other.toLowerCase()) }))
-    .sort((left, right) => left.edits - right.edits)
-  const best = ranked[0]
-  return best !== undefined && best.edits <= Math.max(2, name.length / 3) ? best.other : null
-}
-
-/** Levenshtein distance. */
-function edits(left: string, right: string): number {
-  let row = Array.from({ length: right.length + 1 }, (_, place) => place)
-  for (let i = 1; i <= left.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= right.length; j++)
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (left[i - 1] === right[j - 1] ? 0 : 1))
-    row = next
-  }
-  return row[right.length]!
 }
 
 /** A commented `worldlm.yaml`: what is given is set, every other option stands there with its default, commented out. */

@@ -13,7 +13,7 @@ import type { PrivateKey } from '@libp2p/interface'
 import { mdns } from '@libp2p/mdns'
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
 import { ping } from '@libp2p/ping'
-import { tcp } from '@libp2p/tcp'
+import { tcp, type TCPSocketOptions } from '@libp2p/tcp'
 import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
@@ -27,6 +27,10 @@ export interface HostOptions {
   identity: Uint8Array
   /** Multiaddrs, e.g. `/ip4/127.0.0.1/tcp/0`. */
   listen: string[]
+  /** What others are told to dial instead; empty: what it listens on. */
+  announce?: string[]
+  /** Local IP address of outgoing connections; empty: the system's choice. */
+  dialFrom?: string
   /** Multiaddrs of peers to begin with; ones that do not answer are tried again. */
   bootstrap: string[]
   mdns: boolean
@@ -62,10 +66,12 @@ const pkcs8Prefix = Buffer.from('302e020100300506032b657004220420', 'hex')
 type Libp2p = Awaited<ReturnType<typeof startLibp2p>>
 
 function startLibp2p(privateKey: PrivateKey, options: HostOptions) {
+  // @libp2p/tcp hands its dialOpts to net.connect as they are; its type names a few of them only.
+  const dialOpts = options.dialFrom ? ({ localAddress: options.dialFrom } as TCPSocketOptions) : {}
   return createLibp2p({
     privateKey,
-    addresses: { listen: options.listen },
-    transports: [tcp()],
+    addresses: { listen: options.listen, announce: options.announce ?? [] },
+    transports: [tcp({ dialOpts })],
     connectionEncrypters: [tls()],
     // A stream window of 1 MiB keeps small messages quick while blobs flow (2 ms against 37 ms by default).
     streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: 1024 * 1024 } })],
@@ -118,7 +124,7 @@ export class Host {
   /** @throws {WorldlmError} PORT_IN_USE, BAD_ADDRESS, IDENTITY_DAMAGED */
   static async start(options: HostOptions): Promise<Host> {
     const privateKey = readIdentity(options.identity)
-    for (const address of [...options.listen, ...options.bootstrap]) parseAddress(address)
+    for (const address of [...options.listen, ...(options.announce ?? []), ...options.bootstrap]) parseAddress(address)
     try {
       return new Host(await startLibp2p(privateKey, options), privateKey, options)
     } catch (cause) {

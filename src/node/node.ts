@@ -109,10 +109,12 @@ class Node implements RunningNode {
     const { car, archive } = await CertifiedCar.open(folder.certifiedCar)
     if (archive.tornBytes > 0)
       this.#warn('LOG_TORN', `the last ${archive.tornBytes} bytes of certified.car were not whole and are cut off`)
-    const { listen, bootstrap, mdns } = this.#config
+    const { listen, announce, dialFrom, bootstrap, mdns } = this.#config
     const host = await Host.start({
       identity: folder.identity(),
       listen,
+      announce,
+      dialFrom,
       bootstrap,
       mdns,
       onWarning: (code, message) => this.#log.warn({ code }, message)
