@@ -5,6 +5,7 @@
  * count from 1 without gaps; their inputs are members, each once, on the base that the update names, signed by the member's own peer.
  */
 import * as dagCbor from '@ipld/dag-cbor'
+import { countInputs } from '../federation/checks.ts'
 import type { Certificate, Entry, Member, RoundEntry } from '../federation/entry.ts'
 import { applyMembers, checkMembers, genesisRoster, type Roster } from '../federation/membership.ts'
 import type { Charter } from '../governance/charter.ts'
@@ -96,7 +97,14 @@ export function extendLog(
   const wrong = checkRoundOf(log, entry, updates)
   if (wrong !== null) return fail('WRONG_ROUND', wrong)
   return {
-    log: { ...log, index: entry.index, head: link, rounds: entry.round, bases: [...log.bases, link].slice(-8) },
+    log: {
+      ...log,
+      index: entry.index,
+      head: link,
+      rounds: entry.round,
+      bases: [...log.bases, link].slice(-8),
+      counted: countInputs(log.counted, entry)
+    },
     entry,
     certificate,
     link
