@@ -68,13 +68,16 @@ export function barPlot(title: string, bars: Bar[]): string {
 
 /** A heat map: rows × columns of weights, 0 to 1. */
 export function heatMap(title: string, rows: string[], columns: string[], values: number[][]): string {
-  const [cell, left, top] = [30, 110, 34]
-  const wide = left + columns.length * cell + 10
+  // Long names stand aslant, or they would run into each other.
+  const slant = columns.some(name => name.length > 4)
+  const [cell, left, top] = [30, 110, slant ? 76 : 34]
+  const wide = left + columns.length * cell + (slant ? 50 : 10)
   const high = top + rows.length * 20 + 6
-  const heads = columns.map(
-    (name, column) =>
-      `<text x="${left + column * cell + cell / 2}" y="${top - 8}" text-anchor="middle">${escapeHtml(name.slice(0, 5))}</text>`
-  )
+  const heads = columns.map((name, column) => {
+    const x = left + column * cell + cell / 2
+    const place = slant ? `text-anchor="start" transform="rotate(-45 ${x} ${top - 8})"` : 'text-anchor="middle"'
+    return `<text x="${x}" y="${top - 8}" ${place}>${escapeHtml(name.slice(0, 14))}</text>`
+  })
   const cells = rows.map((name, row) => {
     const boxes = columns.map((column, place) => {
       const value = values[row]?.[place] ?? 0

@@ -47,7 +47,7 @@ export const testnetReportSchema = z.object({
     })
   ),
   evaluations: z.array(z.object({ path: z.string(), round: z.int(), model, perplexity: z.number(), bitsPerByte: z.number() })),
-  /** What training alone gives, after round 1 and at the end. */
+  /** What training alone gives, after as many steps as each round has. */
   alone: z.array(z.object({ path: z.string(), round: z.int(), perplexity: z.number(), bitsPerByte: z.number() })),
   /** Seconds of wall clock of each organization's rounds. */
   times: z.array(

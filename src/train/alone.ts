@@ -33,7 +33,7 @@ export interface Alone {
   bitsPerByte: number
 }
 
-/** Evaluated after the first round and after the last: the curve between costs as much as training a tenth of it. */
+/** Evaluated after every round's worth of steps, so that the curves can be laid over each other. */
 export async function trainAlone(options: AloneOptions): Promise<Alone[]> {
   const folder = mkdtempSync(join(tmpdir(), 'worldlm-alone-'))
   const results: Alone[] = []
@@ -105,7 +105,6 @@ async function trainOne(
         saveTo: `${name}.checkpoint`
       })
       before += steps
-      if (round !== 1 && round !== rounds) continue
       const { perplexity, bitsPerByte } = await trainer.evaluate(`${name}.model`, 'validation')
       found.push({ path: text.path, round, perplexity, bitsPerByte })
     }
