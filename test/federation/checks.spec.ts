@@ -1,0 +1,207 @@
+/** Why an update or a proposed round is refused: a row a fault, the whole fault compared; and its sentence. */
+import assert from 'node:assert/strict'
+import { assertRound, checkRound, checkUpdate } from '../../src/federation/checks.ts'
+import type { RoundEntry, Update } from '../../src/federation/entry.ts'
+import { describeEntryFault, describeUpdateFault, type EntryFault, type UpdateFault } from '../../src/federation/fault.ts'
+import type { FederationState } from '../../src/federation/federation-state.ts'
+import type { Participation } from '../../src/federation/participation.ts'
+import { testCharter } from './charters.ts'
+import { environment, FederationBench, memberOf, updateOf } from './federation-bench.ts'
+
+/** Two rounds certified; members a, b, a child x with delegates p and q, a witness w. b's update of round 1 is not counted. */
+function stateAfterTwoRounds(overrides: Parameters<typeof testCharter>[0] = {}): FederationState {
+  const bench = new FederationBench({ charter: testCharter({ voters: 1, ...overrides }) }).start()
+  for (const member of [memberOf('a'), memberOf('b'), memberOf('x', 'federation', ['p', 'q']), memberOf('w', 'witness')])
+    bench.on({ type: 'join', member })
+  for (let round = 0; round < 2; round++) bench.announce('a').on({ type: 'timer', name: 'deadline' })
+  assert.equal(bench.state.head.round, 2)
+  return bench.state
+}
+
+describe('an update is refused', () => {
+  const state = stateAfterTwoRounds()
+  const { link } = state.head
+  const first = state.bases[1]!.link
+  const fresh = { round: 3, base: link }
+  const rows: { why: string; update: Update; fault: UpdateFault | null; state?: FederationState }[] = [
+    { why: 'never, if it is made from the newest round', update: updateOf('b', fresh), fault: null },
+    { why: 'never, if it is a round late', update: updateOf('b', { round: 2, base: first }), fault: null },
+    { why: 'never, if a delegate speaks for its federation', update: updateOf('x', { ...fresh, by: 'q' }), fault: null },
+    {
+      why: 'from a stranger',
+      update: updateOf('z', fresh),
+      fault: { code: 'NOT_A_MEMBER', verdict: 'ignore', member: 'z' }
+    },
+    {
+      why: 'from a witness',
+      update: updateOf('w', fresh),
+      fault: { code: 'NOT_A_MEMBER', verdict: 'ignore', member: 'w' }
+    },
+    {
+      why: 'signed by another member',
+      update: updateOf('b', { ...fresh, by: 'a' }),
+      fault: { code: 'NOT_ITS_PEER', verdict: 'reject', member: 'b', by: 'a' }
+    },
+    {
+      why: 'for a child by who is no delegate',
+      update: updateOf('x', { ...fresh, by: 'a' }),
+      fault: { code: 'NOT_ITS_PEER', verdict: 'reject', member: 'x', by: 'a' }
+    },
+    {
+      why: 'for a round that counts one of its member already',
+      update: updateOf('a', { round: 2, base: first }),
+      fault: { code: 'SETTLED', verdict: 'ignore', round: 2, counted: 2 }
+    },
+    {
+      why: 'on a base that nobody knows',
+      update: updateOf('b', { round: 3, base: 'bafyQ' }),
+      fault: { code: 'WRONG_BASE', verdict: 'ignore', base: 'bafyQ', want: link }
+    },
+    {
+      why: 'on a base of another round than it says',
+      update: updateOf('b', { round: 3, base: first }),
+      fault: { code: 'WRONG_BASE', verdict: 'ignore', base: first, want: link }
+    },
+    {
+      why: 'late, where the charter drops what is late',
+      state: stateAfterTwoRounds({ algorithm: { stale: 'drop' } }),
+      update: updateOf('b', { round: 2, base: first }),
+      fault: { code: 'STALE', verdict: 'ignore', staleness: 1 }
+    },
+    {
+      why: 'with sketches of another model',
+      update: updateOf('b', { ...fresh, sketches: new Uint8Array(3) }),
+      fault: { code: 'WRONG_SKETCHES', verdict: 'reject', gotBytes: 3, wantBytes: 4 }
+    },
+    {
+      why: 'with more tokens than a round holds',
+      update: updateOf('b', { ...fresh, weight: 1001 }),
+      fault: { code: 'TOO_HEAVY', verdict: 'reject', weight: 1001, limit: 1000 }
+    },
+    {
+      why: 'of a child with more tokens than its organizations can train on',
+      update: updateOf('x', { ...fresh, by: 'p', organizations: 3, weight: 3001 }),
+      fault: { code: 'TOO_HEAVY', verdict: 'reject', weight: 3001, limit: 3000 }
+    },
+    { why: 'never, at just as many', update: updateOf('x', { ...fresh, by: 'p', organizations: 3, weight: 3000 }), fault: null }
+  ]
+  for (const { why, update, fault, state: given = state } of rows)
+    it(why, () => assert.deepEqual(checkUpdate(given, update, environment), fault))
+
+  it('of a base that is older than late updates are counted', () => {
+    const bench = new FederationBench({ charter: testCharter({ voters: 1 }) }).start().admit('a')
+    bench.on({ type: 'join', member: memberOf('b') })
+    for (let round = 0; round < 4; round++) bench.announce('a').on({ type: 'timer', name: 'deadline' })
+    const old = updateOf('b', { round: 1, base: 'bafyF' })
+    assert.equal(checkUpdate(bench.state, old, environment)?.code, 'WRONG_BASE')
+  })
+})
+
+describe('a proposed round is refused', () => {
+  const state = stateAfterTwoRounds()
+  const { entry: last, link } = state.head
+  const input = (member: string, facts: Partial<RoundEntry['inputs'][number]> = {}) => ({
+    member,
+    round: 3,
+    update: `u-${member}-3`,
+    weight: 100,
+    attention: [1],
+    ...facts
+  })
+  const proposed = (facts: Partial<RoundEntry> = {}): RoundEntry => ({
+    ...last!,
+    index: last!.index + 1,
+    prev: link,
+    round: 3,
+    base: link,
+    inputs: [input('a'), input('b')],
+    excluded: [{ member: 'x', reason: 'absent' }],
+    ...facts
+  })
+  const announced = (facts: Partial<Extract<Participation, { phase: 'announced' }>>): FederationState => ({
+    ...state,
+    participation: { phase: 'announced', link: 'u-mine', update: updateOf('a'), accepted: true, ...facts }
+  })
+  const rows: { why: string; entry: RoundEntry; fault: EntryFault | null; state?: FederationState }[] = [
+    { why: 'never, if all is in order', entry: proposed(), fault: null },
+    { why: 'out of turn', entry: proposed({ round: 4 }), fault: { code: 'WRONG_ROUND', got: 4, want: 3 } },
+    { why: 'on another base', entry: proposed({ base: 'bafyQ' }), fault: { code: 'WRONG_BASE', base: 'bafyQ', want: link } },
+    {
+      why: 'with an input that an earlier round counts',
+      entry: proposed({ inputs: [input('a', { round: 2 })] }),
+      fault: { code: 'COUNTED_BEFORE', member: 'a', round: 2, counted: 2 }
+    },
+    {
+      why: 'with a stranger’s input',
+      entry: proposed({ inputs: [input('z')] }),
+      fault: { code: 'NOT_A_MEMBER', member: 'z' }
+    },
+    {
+      why: 'with a witness’s input',
+      entry: proposed({ inputs: [input('w')] }),
+      fault: { code: 'NOT_A_MEMBER', member: 'w' }
+    },
+    {
+      why: 'with a member’s input twice (I3)',
+      entry: proposed({ inputs: [input('a'), input('a', { update: 'other' })] }),
+      fault: { code: 'COUNTED_TWICE', member: 'a' }
+    },
+    {
+      why: 'with a member both counted and excluded (I4)',
+      entry: proposed({ excluded: [{ member: 'b', reason: 'late' }] }),
+      fault: { code: 'BOTH_COUNTED_AND_EXCLUDED', member: 'b' }
+    },
+    { why: 'without members', entry: proposed({ inputs: [] }), fault: { code: 'TOO_FEW_MEMBERS', got: 0, want: 1 } },
+    {
+      why: 'with fewer members than the charter wants',
+      state: stateAfterTwoRounds({ minMembers: 1, startMembers: 1 }),
+      entry: proposed({ inputs: [] }),
+      fault: { code: 'TOO_FEW_MEMBERS', got: 0, want: 1 }
+    },
+    {
+      why: 'if the voter’s own update, for which it has a receipt, is missing (I4)',
+      state: announced({}),
+      entry: proposed(),
+      fault: { code: 'OWN_UPDATE_MISSING', member: 'a' }
+    },
+    {
+      why: 'never for a missing update without a receipt',
+      state: announced({ accepted: false }),
+      entry: proposed(),
+      fault: null
+    },
+    { why: 'never, if the voter’s own update is counted', state: announced({ link: 'u-a-3' }), entry: proposed(), fault: null },
+    {
+      why: 'never, if the voter is excluded with a reason',
+      state: announced({}),
+      entry: proposed({ inputs: [input('b')], excluded: [{ member: 'a', reason: 'late' }] }),
+      fault: null
+    }
+  ]
+  for (const { why, entry, fault, state: given = state } of rows)
+    it(why, () => assert.deepEqual(checkRound(given, entry), fault))
+
+  it('and what is certified in spite of that stops this peer', () => {
+    assert.throws(() => assertRound(proposed({ inputs: [input('a'), input('a')] })), /I3/)
+    assert.throws(() => assertRound(proposed({ excluded: [{ member: 'a', reason: 'late' }] })), /I4/)
+    assert.doesNotThrow(() => assertRound(proposed()))
+  })
+})
+
+describe('sentences of faults', () => {
+  it('name what was found', () => {
+    const update: [UpdateFault, RegExp][] = [
+      [{ code: 'NOT_A_MEMBER', verdict: 'ignore', member: 'z' }, /z is not in the roster/],
+      [{ code: 'NOT_ITS_PEER', verdict: 'reject', member: 'b', by: 'a' }, /a does not speak for b/],
+      [{ code: 'WRONG_BASE', verdict: 'ignore', base: 'bafyQ', want: 'bafyW' }, /bafyQ.*bafyW/],
+      [{ code: 'SETTLED', verdict: 'ignore', round: 2, counted: 3 }, /round 2.*round 3/],
+      [{ code: 'STALE', verdict: 'ignore', staleness: 4 }, /4 rounds/],
+      [{ code: 'WRONG_SKETCHES', verdict: 'reject', gotBytes: 3, wantBytes: 4 }, /3 bytes.*4/],
+      [{ code: 'TOO_HEAVY', verdict: 'reject', weight: 9, limit: 8 }, /9 tokens.*8/],
+      [{ code: 'NOT_FOUND', verdict: 'ignore', detail: 'gone' }, /gone/],
+      [{ code: 'DAMAGED', verdict: 'reject', detail: 'not finite' }, /not finite/]
+    ]
+    for (const [fault, sentence] of update) assert.match(describeUpdateFault(fault), sentence)
+    assert.equal(describeEntryFault({ code: 'WRONG_ROUND', got: 4, want: 3 }), 'wrong round (got 4, want 3)')
+  })
+})

@@ -1,0 +1,189 @@
+/** The four machines put together: a founder that admits, collects, certifies; and what it is after a restart. */
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { stepFederation } from '../../src/federation/federation.ts'
+import { testCharter } from './charters.ts'
+import { environment, FederationBench, updateOf } from './federation-bench.ts'
+
+const inputsOf = ({ inputs }: { inputs: { member: string; weight: number }[] }) =>
+  inputs.map(({ member, weight }) => [member, weight])
+
+/** A founder with two members, all of them voters, would need their signatures: the charter allows one. */
+const alone = () => new FederationBench({ charter: testCharter({ voters: 1 }) })
+
+describe('a federation on its aggregator', () => {
+  it('admits whoever asks, one entry after the other, and the founder is a member like any other', () => {
+    const bench = alone().start().admit('a', 'b', 'c')
+    assert.deepEqual([...bench.state.roster.members.keys()], ['a', 'b', 'c'])
+    assert.deepEqual(
+      bench.log.map(({ entry }) => [entry.index, entry.prev]),
+      [
+        [1, 'bafyF'],
+        [2, 'bafy1members'],
+        [3, 'bafy2members']
+      ]
+    )
+    assert.equal(bench.state.pending.size, 0)
+  })
+
+  it('certifies a round when all that are present are in, and begins the next from it', () => {
+    const bench = alone().start().admit('a', 'b').announce('a').announce('b')
+    assert.deepEqual(bench.rounds.map(inputsOf), [
+      [
+        ['a', 100],
+        ['b', 100]
+      ]
+    ])
+    assert.deepEqual([bench.state.head.round, bench.state.head.link, bench.state.round.phase], [1, 'bafy3round', 'collecting'])
+    bench.announce('a').announce('b')
+    assert.deepEqual(
+      bench.rounds.map(({ round, base }) => [round, base]),
+      [
+        [1, 'bafyF'],
+        [2, 'bafy3round']
+      ]
+    )
+  })
+
+  it('stores an entry before it does anything that rests on it', () => {
+    const bench = alone().start().admit('a', 'b').announce('a').announce('b')
+    const kinds = bench.effects.map(effect => effect.do)
+    const stored = kinds.lastIndexOf('store')
+    assert.ok(stored < kinds.indexOf('publish', stored) && kinds.lastIndexOf('start-timer') > stored)
+  })
+
+  it('counts a late update in the next round at half its weight, once, and names it late before (I4)', () => {
+    const bench = alone().start().admit('a', 'b').announce('a')
+    bench.on({ type: 'timer', name: 'deadline' })
+    assert.deepEqual(bench.rounds[0]?.excluded, [{ member: 'b', reason: 'late' }])
+    const late = { round: 1, base: 'bafyF' }
+    bench.announce('b', late).announce('a')
+    assert.deepEqual(bench.rounds.map(inputsOf), [
+      [['a', 100]],
+      [
+        ['a', 100],
+        ['b', 50]
+      ]
+    ])
+    bench.announce('b', late)
+    assert.deepEqual(
+      bench.find('refused').map(({ fault }) => fault.code),
+      ['SETTLED']
+    )
+  })
+
+  it('counts one update of two that a member announces for a round', () => {
+    const bench = alone().start().admit('a', 'b')
+    const twice = (link: string, weight: number) =>
+      bench.on({ type: 'update', link, update: updateOf('b', { weight, base: bench.state.head.link }) })
+    twice('one', 100)
+    twice('other', 200)
+    twice('one', 100)
+    bench.announce('a')
+    assert.deepEqual(bench.rounds.map(inputsOf), [
+      [
+        ['a', 100],
+        ['b', 100]
+      ]
+    ])
+  })
+
+  it('keeps updates when it loses its office, and collects again from them when it has it back', () => {
+    const other = alone().start().admit('a', 'b').announce('a')
+    other.on({
+      type: 'consensus',
+      event: { type: 'message', from: 'a', message: { type: 'heartbeat', term: 9, commitIndex: 0 } }
+    })
+    assert.equal(other.state.round.phase, 'idle')
+    other.on({ type: 'consensus', event: { type: 'timer', name: 'election' } })
+    assert.equal(other.state.round.phase, 'collecting')
+    other.announce('b')
+    assert.deepEqual(other.rounds.map(inputsOf), [
+      [
+        ['a', 100],
+        ['b', 100]
+      ]
+    ])
+  })
+
+  it('names who joined while the round was being closed: each contributor is counted or excluded', () => {
+    const bench = new FederationBench({ charter: testCharter({ voters: 1 }) }, { automatic: false }).start().admit('a')
+    bench.announce('a').on({ type: 'pulled', link: 'u-a-1', keysDistance: 0 })
+    assert.equal(bench.state.round.phase, 'aggregating')
+    bench.admit('b').aggregated(1, 1)
+    assert.deepEqual(bench.rounds[0]?.excluded, [{ member: 'b', reason: 'late' }])
+  })
+
+  it('ends after as many rounds as the charter says', () => {
+    const bench = new FederationBench({ charter: testCharter({ voters: 1, algorithm: { rounds: 2 } }) }).start().admit('a')
+    for (let round = 0; round < 4; round++) bench.announce('a')
+    assert.deepEqual([bench.rounds.length, bench.state.round.phase], [2, 'idle'])
+  })
+
+  it('is after a restart what it was, folded from its certified log', () => {
+    const bench = alone().start().admit('a', 'b', 'c').announce('a').announce('b').announce('c').announce('a')
+    bench.on({ type: 'timer', name: 'deadline' })
+    const { term, votedFor, accepted } = bench.find('persist').at(-1)!
+    const again = new FederationBench({
+      charter: bench.state.charter,
+      entries: bench.log,
+      persisted: { term, votedFor, accepted }
+    })
+    for (const part of ['roster', 'head', 'bases', 'counted'] as const) assert.deepEqual(again.state[part], bench.state[part])
+    for (const part of ['commitIndex', 'head', 'voters', 'term', 'votedFor'] as const)
+      assert.deepEqual(again.state.consensus[part], bench.state.consensus[part])
+    // And goes on from there: the third round is the next, from the newest base.
+    again.start()
+    for (const peer of ['b', 'c']) again.on({ type: 'presence', peer, present: true })
+    again.announce('a').announce('b').announce('c')
+    assert.deepEqual(
+      again.rounds.map(({ round, base }) => [round, base]),
+      [[3, bench.state.head.link]]
+    )
+  })
+
+  it('certifies what voters would check, whatever order updates, absences and deadlines come in (I3, I4)', () => {
+    const names = ['a', 'b', 'c']
+    const event = fc.record({
+      name: fc.constantFrom(...names),
+      what: fc.constantFrom('announce', 'late', 'away', 'back', 'deadline', 'look')
+    })
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 60 }), events => {
+        const bench = alone()
+          .start()
+          .admit(...names)
+        for (const { name, what } of events) {
+          if (what === 'announce') bench.announce(name)
+          if (what === 'late') {
+            const [base] = bench.state.bases.slice(-2)
+            bench.announce(name, { base: base!.link, round: base!.round + 1 })
+          }
+          if (what === 'away' || what === 'back') bench.on({ type: 'presence', peer: name, present: what === 'back' })
+          if (what === 'deadline') bench.on({ type: 'timer', name: 'deadline' })
+        }
+        const countedOnce = new Set<string>()
+        for (const { inputs, excluded, round } of bench.rounds) {
+          assert.deepEqual([...inputs, ...excluded].map(({ member }) => member).sort(), names, `round ${round}`)
+          for (const { update } of inputs) {
+            assert.ok(!countedOnce.has(update), `${update} is counted twice`)
+            countedOnce.add(update)
+          }
+        }
+      }),
+      { numRuns: 300, seed: 1 }
+    )
+  })
+
+  it('takes late answers of a round that is over for nothing', () => {
+    const bench = alone().start().admit('a').announce('a')
+    const before = bench.state
+    for (const event of [
+      { type: 'aggregated', round: 1, result: null as never },
+      { type: 'combined', round: 1, model: 'bafyX', modelBytes: 1 },
+      { type: 'pulled', link: 'u-a-1', keysDistance: 0 },
+      { type: 'timer', name: 'parent' }
+    ] as const)
+      assert.deepEqual(stepFederation(environment, before, event)[0].round, before.round)
+  })
+})
