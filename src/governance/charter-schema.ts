@@ -19,7 +19,13 @@ export const algorithms = {
     down: 'chain',
     downTemperature: 0.25
   },
-  fedavg: { keyFraction: 0, embeddingIsKey: false, clip: 'none', down: 'replace' }
+  fedavg: {
+    keyFraction: 0,
+    embeddingIsKey: false,
+    clip: 'none',
+    down: 'replace',
+    residuals: { perNode: 0, minSimilarity: 0, dropAfter: 2 }
+  }
 } satisfies Record<string, Partial<Algorithm>>
 
 const model = z.strictObject({
@@ -71,7 +77,14 @@ const algorithm = z.strictObject({
   textPrior: z.number().min(0).optional(),
   levels: z.enum(['synchronous', 'pipelined']).optional(),
   stale: z.enum(['discount', 'drop']).optional(),
-  encoding: z.enum(['f32', 'bf16']).optional()
+  encoding: z.enum(['f32', 'bf16']).optional(),
+  residuals: z
+    .strictObject({
+      perNode: z.int().min(0).max(8).default(1),
+      minSimilarity: z.number().min(-1).max(1).default(0),
+      dropAfter: z.int().min(1).default(2)
+    })
+    .optional()
 })
 
 const milliseconds = z.number().min(1)
@@ -108,6 +121,16 @@ export const charterSchema = z.strictObject({
       })
     )
     .default([]),
+  ingress: z
+    .array(
+      z.strictObject({
+        tensor: z.enum(['backbone', 'keys', 'residual', 'sketch', 'metrics', '*']),
+        from: z.string().optional(),
+        allow: z.boolean(),
+        reason: z.string().optional()
+      })
+    )
+    .optional(),
   retention: z.strictObject({ keepRounds: z.int().min(1).default(20) }).prefault({}),
   seed: z.int().min(0).default(0)
 })
@@ -135,7 +158,8 @@ const algorithmDefaults: Algorithm = {
   textPrior: 0.5,
   levels: 'synchronous',
   stale: 'discount',
-  encoding: 'f32'
+  encoding: 'f32',
+  residuals: { perNode: 1, minSimilarity: 0, dropAfter: 2 }
 }
 
 export interface CharterFacts {

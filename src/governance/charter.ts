@@ -41,6 +41,17 @@ export interface Algorithm extends KeyLayers {
   levels: 'synchronous' | 'pipelined'
   stale: 'discount' | 'drop'
   encoding: 'f32' | 'bf16'
+  residuals: ResidualOptions
+}
+
+/** Key layers of nodes elsewhere in the tree (docs/algorithm.md, "Residual embeddings"). */
+export interface ResidualOptions {
+  /** Residuals that an organization is brought a round, at most; 0: none are exchanged. */
+  perNode: number
+  /** Cosine of fingerprints, −1 to 1, below which nothing is routed. */
+  minSimilarity: number
+  /** Times in a row that a residual gets under 1 % of the weight before the next in line takes its place. */
+  dropAfter: number
 }
 
 /** All in milliseconds. */
@@ -63,6 +74,14 @@ export interface EgressRule {
   toJurisdiction?: string[]
   allow: boolean
   encoding?: 'f32' | 'bf16'
+  reason?: string
+}
+
+/** What may be taken in; read like `EgressRule`, with `from` in place of `to`. */
+export interface IngressRule {
+  tensor: EgressRule['tensor']
+  from?: string
+  allow: boolean
   reason?: string
 }
 
@@ -94,6 +113,8 @@ export interface Charter {
   timings: Timings
   admission: { mode: 'open' | 'allow-list'; peers?: PeerName[] }
   egress: EgressRule[]
+  /** Left out: everything may come in. */
+  ingress?: IngressRule[]
   retention: { keepRounds: number }
   /** Of the initial parameters, the sketches, and whatever is drawn for the federation as a whole. */
   seed: number

@@ -11,6 +11,8 @@ export const limits = {
   votersMax: 9,
   /** Levels of federations above an organization. Each costs its organizations one candidate a round. */
   depthMax: 16,
+  /** Residuals that an organization takes a round: each costs it a model's transfer and a look at its kept-back text. */
+  residualsPerNodeMax: 8,
   /** Groups of key layers: blocks and the embedding. */
   groupsMax: 1025,
   /** Gossip drops larger messages at 4 MiB and is quick far below: metadata only. */

@@ -166,7 +166,12 @@ export const charterCodec = codec<Charter>(
       textPrior: amount,
       levels: z.enum(['synchronous', 'pipelined']),
       stale: z.enum(['discount', 'drop']),
-      encoding
+      encoding,
+      residuals: z.strictObject({
+        perNode: natural.max(limits.residualsPerNodeMax),
+        minSimilarity: z.number().min(-1).max(1),
+        dropAfter: count
+      })
     }),
     voters: count,
     delegates: count,
@@ -196,6 +201,17 @@ export const charterCodec = codec<Charter>(
         })
       )
       .max(1000),
+    ingress: z
+      .array(
+        z.strictObject({
+          tensor: z.enum(['backbone', 'keys', 'residual', 'sketch', 'metrics', '*']),
+          from: shortText.optional(),
+          allow: z.boolean(),
+          reason: shortText.optional()
+        })
+      )
+      .max(1000)
+      .optional(),
     retention: z.strictObject({ keepRounds: count }),
     seed: natural
   }),

@@ -50,6 +50,7 @@ export function testCharter({ algorithm, timings, model, ...rest }: Overrides = 
       levels: 'synchronous',
       stale: 'discount',
       encoding: 'f32',
+      residuals: { perNode: 1, minSimilarity: 0, dropAfter: 2 },
       ...algorithm
     },
     voters: 5,

@@ -1,0 +1,94 @@
+/**
+ * Which tensors a charter lets out, to whom, and which it lets in (docs/governance.md, "Egress").
+ *
+ * Rules are read in order, the first that matches wins; where none does, the tensor may pass. A child's charter can forbid more than
+ * those above it, never allow what they forbid: every charter of the line from a node up to the root is asked.
+ *
+ * Is: pure; both sides evaluate the same rules, the sender before it gives, the receiver again before it takes.
+ * Is not: the gate itself (node/residual-*.ts), nor the judge of jurisdictions: a peer that states none could be anywhere, so a rule that
+ * forbids by jurisdiction matches it, and one that allows does not.
+ */
+import type { Charter, EgressRule } from './charter.ts'
+
+export type TensorClass = Exclude<EgressRule['tensor'], '*'>
+
+/** Where a tensor goes, or comes from. */
+export interface Place {
+  /** Of a federation or an organization: `world/english/biomedicine`. */
+  path: string
+  kind: 'federation' | 'organization'
+  /** ISO 3166 code, where the peer states one. */
+  jurisdiction?: string
+}
+
+export type Consent = { allowed: true } | { allowed: false; by: string; reason: string }
+
+/** What the rules of a charter are read from. */
+export type RuledBy = Pick<Charter, 'path' | 'egress' | 'ingress'>
+
+/**
+ * Whether `path` fits a pattern: `*` stands for one segment, `**` for any number of them, none included; so `world/languages/**` fits the
+ * federation itself and all below it.
+ */
+export function matchesPath(pattern: string, path: string): boolean {
+  return matchSegments(pattern.split('/'), path.split('/'))
+}
+
+function matchSegments(pattern: string[], path: string[]): boolean {
+  const [first, ...rest] = pattern
+  if (first === undefined) return path.length === 0
+  if (first === '**') return matchSegments(rest, path) || (path.length > 0 && matchSegments(pattern, path.slice(1)))
+  return path.length > 0 && (first === '*' || first === path[0]) && matchSegments(rest, path.slice(1))
+}
+
+/** May `tensor` leave a node of this line to that place? @param line - charters from the node's own federation up to the root. */
+export const mayLeave = (line: readonly RuledBy[], tensor: TensorClass, to: Place): Consent =>
+  askAll(line, charter => charter.egress.find(rule => isAbout(rule, tensor, to) && isPlace(rule.to, charter.path, to)))
+
+/** May a node of this line take `tensor` from that place? @param line - as of `mayLeave`. */
+export const mayEnter = (line: readonly RuledBy[], tensor: TensorClass, from: Place): Consent =>
+  askAll(line, charter => charter.ingress?.find(rule => isAbout(rule, tensor, from) && isPlace(rule.from, charter.path, from)))
+
+interface Ruling {
+  allow: boolean
+  reason?: string
+}
+
+function askAll(line: readonly RuledBy[], ruling: (charter: RuledBy) => Ruling | undefined): Consent {
+  for (const charter of line) {
+    const found = ruling(charter)
+    if (found !== undefined && !found.allow) {
+      return { allowed: false, by: charter.path, reason: found.reason ?? `forbidden by the charter of ${charter.path}` }
+    }
+  }
+  return { allowed: true }
+}
+
+function isAbout(rule: Pick<EgressRule, 'tensor' | 'toJurisdiction' | 'allow'>, tensor: TensorClass, place: Place): boolean {
+  if (rule.tensor !== '*' && rule.tensor !== tensor) return false
+  if (rule.toJurisdiction === undefined) return true
+  return place.jurisdiction === undefined ? !rule.allow : rule.toJurisdiction.includes(place.jurisdiction)
+}
+
+/** @param ruler - path of the federation whose rule it is: `parent`, `members` and `children` are its own. */
+function isPlace(where: string | undefined, ruler: string, { path, kind }: Place): boolean {
+  const isBelow = path.startsWith(`${ruler}/`) && !path.slice(ruler.length + 1).includes('/')
+  switch (where) {
+    case undefined:
+      return true
+    case 'parent':
+      return path === parentPath(ruler)
+    case 'members':
+      return isBelow
+    case 'children':
+      return isBelow && kind === 'federation'
+    default:
+      return matchesPath(where, path)
+  }
+}
+
+/** Null for a world. */
+function parentPath(path: string): string | null {
+  const slash = path.lastIndexOf('/')
+  return slash === -1 ? null : path.slice(0, slash)
+}

@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { mayEnter, mayLeave, matchesPath, type Place } from '../../src/governance/egress.ts'
+import type { EgressRule } from '../../src/governance/charter.ts'
+
+const organization = (path: string): Place => ({ path, kind: 'organization' })
+const federation = (path: string): Place => ({ path, kind: 'federation' })
+const home = 'world/english/biomedicine'
+const line = (...egress: EgressRule[]) => [{ path: home, egress }]
+
+describe('egress', () => {
+  const patterns = [
+    { pattern: 'world/languages/**', path: 'world/languages', fits: true },
+    { pattern: 'world/languages/**', path: 'world/languages/german', fits: true },
+    { pattern: 'world/languages/**', path: 'world/languages/germanic/dutch', fits: true },
+    { pattern: 'world/languages/**', path: 'world/languages-dead/latin', fits: false },
+    { pattern: 'world/*', path: 'world/languages', fits: true },
+    { pattern: 'world/*', path: 'world/languages/german', fits: false },
+    { pattern: 'world/*/german', path: 'world/languages/german', fits: true },
+    { pattern: '**/german', path: 'world/languages/german', fits: true },
+    { pattern: '**/german', path: 'german', fits: true },
+    { pattern: '**', path: 'world', fits: true },
+    { pattern: 'world', path: 'world/languages', fits: false }
+  ]
+  for (const { pattern, path, fits } of patterns)
+    it(`${pattern} ${fits ? 'fits' : 'does not fit'} ${path}`, () => assert.equal(matchesPath(pattern, path), fits))
+
+  const forbid = { tensor: 'residual', allow: false } as const
+  const rows: { why: string; rules: EgressRule[]; to: Place; allowed: boolean }[] = [
+    { why: 'no rule: everything passes', rules: [], to: organization('world/languages/german'), allowed: true },
+    {
+      why: 'forbidden by path',
+      rules: [{ ...forbid, to: 'world/languages/**' }],
+      to: organization('world/languages/german'),
+      allowed: false
+    },
+    {
+      why: 'another path',
+      rules: [{ ...forbid, to: 'world/languages/**' }],
+      to: organization('world/english/law/acts'),
+      allowed: true
+    },
+    {
+      why: 'the first match wins: an exception before the rule',
+      rules: [
+        { tensor: 'residual', to: 'world/languages/german', allow: true },
+        { ...forbid, to: 'world/languages/**' }
+      ],
+      to: organization('world/languages/german'),
+      allowed: true
+    },
+    {
+      why: 'the first match wins: an exception behind the rule comes too late',
+      rules: [
+        { ...forbid, to: 'world/languages/**' },
+        { tensor: 'residual', to: 'world/languages/german', allow: true }
+      ],
+      to: organization('world/languages/german'),
+      allowed: false
+    },
+    {
+      why: 'a rule for another tensor',
+      rules: [{ tensor: 'keys', to: '**', allow: false }],
+      to: organization('world/x/y'),
+      allowed: true
+    },
+    {
+      why: 'a rule for all tensors',
+      rules: [{ tensor: '*', to: '**', allow: false }],
+      to: organization('world/x/y'),
+      allowed: false
+    },
+    { why: 'a rule without a place', rules: [forbid], to: organization('world/x/y'), allowed: false },
+    { why: 'parent', rules: [{ ...forbid, to: 'parent' }], to: federation('world/english'), allowed: false },
+    { why: 'parent is not its parent', rules: [{ ...forbid, to: 'parent' }], to: federation('world'), allowed: true },
+    { why: 'members', rules: [{ ...forbid, to: 'members' }], to: organization(`${home}/drugs`), allowed: false },
+    {
+      why: 'members are not what lies below them',
+      rules: [{ ...forbid, to: 'members' }],
+      to: organization(`${home}/a/b`),
+      allowed: true
+    },
+    {
+      why: 'children are federations',
+      rules: [{ ...forbid, to: 'children' }],
+      to: organization(`${home}/drugs`),
+      allowed: true
+    },
+    { why: 'children', rules: [{ ...forbid, to: 'children' }], to: federation(`${home}/drugs`), allowed: false },
+    {
+      why: 'a jurisdiction that is forbidden',
+      rules: [{ ...forbid, toJurisdiction: ['US'] }],
+      to: { ...organization('world/x/y'), jurisdiction: 'US' },
+      allowed: false
+    },
+    {
+      why: 'a jurisdiction that is not named',
+      rules: [{ ...forbid, toJurisdiction: ['US'] }],
+      to: { ...organization('world/x/y'), jurisdiction: 'DE' },
+      allowed: true
+    },
+    {
+      why: 'an unknown jurisdiction could be the forbidden one',
+      rules: [{ ...forbid, toJurisdiction: ['US'] }],
+      to: organization('world/x/y'),
+      allowed: false
+    },
+    {
+      why: 'an unknown jurisdiction is none that is allowed',
+      rules: [{ tensor: 'residual', toJurisdiction: ['DE'], allow: true }, forbid],
+      to: organization('world/x/y'),
+      allowed: false
+    }
+  ]
+  for (const { why, rules, to, allowed } of rows)
+    it(`${allowed ? 'lets a residual out' : 'keeps it back'}: ${why}`, () =>
+      assert.equal(mayLeave(line(...rules), 'residual', to).allowed, allowed))
+
+  it('asks every charter up to the root, and names the one that forbids with its reason', () => {
+    const line = [
+      { path: 'world/a/b', egress: [{ tensor: '*', to: '**', allow: true } as const] },
+      { path: 'world/a', egress: [{ ...forbid, to: 'world/c/**', reason: 'contract 17' }] },
+      { path: 'world', egress: [] }
+    ]
+    const refused = { allowed: false, by: 'world/a', reason: 'contract 17' }
+    assert.deepEqual(mayLeave(line, 'residual', organization('world/c/d')), refused)
+    assert.deepEqual(mayLeave(line, 'residual', organization('world/e/d')), { allowed: true })
+  })
+
+  it('reads ingress alike, and leaves egress out of it', () => {
+    const line = [
+      { path: home, egress: [forbid], ingress: [{ tensor: 'residual', from: 'world/code/**', allow: false } as const] }
+    ]
+    assert.equal(mayEnter(line, 'residual', organization('world/code/c')).allowed, false)
+    assert.equal(mayEnter(line, 'residual', organization('world/prose/p')).allowed, true)
+  })
+
+  it('agrees with a pattern turned into a regular expression', () => {
+    const step = fc.constantFrom('a', 'b', '*', '**')
+    const path = fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 5 })
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 5 }), path, (pattern, steps) => {
+        const parts = pattern.map(one => (one === '**' ? '(?:[^/]+/)*' : one === '*' ? '[^/]+/' : `${one}/`))
+        const expected = new RegExp(`^${parts.join('')}$`).test(`${steps.join('/')}/`)
+        assert.equal(matchesPath(pattern.join('/'), steps.join('/')), expected)
+      }),
+      { numRuns: 2000 }
+    )
+  })
+})
