@@ -188,6 +188,7 @@ async function compareAlone(
   events.line('training each organization alone, for comparison: the same text, steps and seed')
   try {
     return await trainAlone({
+      tokenizer: null,
       charter,
       texts: plan.nodes.map(({ text }) => text),
       seed: options.seed,

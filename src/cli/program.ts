@@ -1,5 +1,5 @@
 /** All commands with their flags and examples. What they do stands in a file each. */
-import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { WorldlmError } from '../errors.ts'
 import { exitCodes, type Output, output } from './output.ts'
 
@@ -47,6 +47,7 @@ function build(): Command {
   testnet(program)
   node(program)
   federation(program)
+  model(program)
   audit(program)
   bench(program)
   return program
@@ -145,6 +146,38 @@ function federation(program: Command): void {
   ])
     .requiredOption('--dir <dir>', 'the node’s folder')
     .action(async (id, options) => (await import('./federation.ts')).showFederation(id, options, outputOf(options)))
+}
+
+function model(program: Command): void {
+  const group = program.command('model').description('Models and tokenizers as files, in and out.').exitOverride()
+  const dtype = (command: Command) =>
+    command.addOption(new Option('--dtype <type>', 'how numbers are stored').choices(['f32', 'bf16']).default('f32'))
+  dtype(
+    add(group, 'import <dir>', 'Reads a Llama-family folder: config.json, safetensors, tokenizer.json.', [
+      'worldlm model import ./SmolLM2-135M --out smol.safetensors --context 512'
+    ])
+  )
+    .requiredOption('--out <path>', 'FILE.safetensors, or a folder')
+    .option('--context <n>', 'tokens of a window, instead of all that the model allows', whole(1))
+    .action(async (source, options) => (await import('./model.ts')).importModel(source, options, outputOf(options)))
+  dtype(
+    add(group, 'export <model>', 'Writes a model as `transformers` loads it: config.json, safetensors, tokenizer.json.', [
+      'worldlm model export ./node --out ./exported',
+      'worldlm model export smol.safetensors --out ./exported --dtype bf16'
+    ])
+  )
+    .requiredOption('--out <path>', 'a folder, or FILE.safetensors')
+    .addOption(
+      new Option('--which <name>', 'of a node’s models (default: the newest)').choices(['personal', 'start', 'initial'])
+    )
+    .action(async (source, options) => (await import('./model.ts')).exportModel(source, options, outputOf(options)))
+  add(group, 'tokenizer', 'Makes a byte-level BPE tokenizer from text.', [
+    'worldlm model tokenizer --train ./texts --vocabulary 4096 --out tokenizer.json'
+  ])
+    .requiredOption('--train <dir>', 'tree of text, or a folder of text files')
+    .requiredOption('--vocabulary <n>', 'tokens in all, the 256 bytes among them', whole(256))
+    .requiredOption('--out <file>', 'tokenizer.json')
+    .action(async options => (await import('./model.ts')).trainTokenizer(options, outputOf(options)))
 }
 
 function audit(program: Command): void {

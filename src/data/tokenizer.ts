@@ -1,11 +1,172 @@
-/** Text as tokens. The default is bytes: any language, nothing to agree on, and perplexity per byte as it is. */
+/**
+ * Text as tokens. The default is bytes: any language, nothing to agree on, and perplexity per byte as it is. Otherwise a tokenizer.json
+ * (https://huggingface.co/docs/tokenizers), run by @huggingface/tokenizers.
+ *
+ * Is not: a place for tokens that begin or end a text. Ours is one stream, so none are added.
+ */
+import { Tokenizer as Library } from '@huggingface/tokenizers'
+import { WorldlmError } from '../errors.ts'
+import { byteTokenizerJson, bytesOfCharacters } from './byte-level.ts'
+
 export interface Tokenizer {
   readonly name: string
+  /** Ids are 0 ≤ id < vocabulary. */
   readonly vocabulary: number
   /** @param text - UTF-8. */
-  encode(text: Uint8Array): Uint8Array | Uint16Array
-  /** Bytes of text that a run of tokens stands for. */
-  bytesOf(tokens: number): number
+  encode(text: Uint8Array): TokenArray
+  /** Bytes of text that a token stands for: exact for bytes and byte-level BPE, else those of the text as it was normalized. */
+  bytesOf(token: number): number
+  /** Text as it comes: `push` gives what a further token makes certain, `end` what is left. */
+  decoder(): TokenDecoder
 }
 
-export const byteTokenizer: Tokenizer = { name: 'bytes', vocabulary: 256, encode: text => text, bytesOf: tokens => tokens }
+export type TokenArray = Uint8Array | Uint16Array | Uint32Array
+
+export interface TokenDecoder {
+  push(token: number): string
+  end(): string
+}
+
+const byteDecoder = (bytesOf: (token: number) => Uint8Array): TokenDecoder => {
+  const utf8 = new TextDecoder('utf-8')
+  return { push: token => utf8.decode(bytesOf(token), { stream: true }), end: () => utf8.decode() }
+}
+
+export const byteTokenizer: Tokenizer = {
+  name: 'bytes',
+  vocabulary: 256,
+  encode: text => text,
+  bytesOf: () => 1,
+  // A model may know more tokens than there are bytes; what it was never shown is no text.
+  decoder: () => byteDecoder(token => (token < 256 ? Uint8Array.of(token) : new Uint8Array(0)))
+}
+
+/** Bytes encoded at a time: the library's work grows faster than the text. Cut behind a line's end. */
+const pieceBytes = 1 << 16
+
+/** @param json - of tokenizer.json; null: bytes. @throws {WorldlmError} TOKENIZER_INVALID */
+export function openTokenizer(json: string | null, where: string): Tokenizer {
+  // What an export of a byte model holds is read back as what it was: the library would take each piece of text for one word.
+  return json === null || json.trim() === byteTokenizerJson() ? byteTokenizer : new JsonTokenizer(json, where)
+}
+
+class JsonTokenizer implements Tokenizer {
+  readonly name: string
+  readonly vocabulary: number
+  readonly #library: Library
+  /** Bytes of each token by id, where they are exact. */
+  readonly #bytes: (Uint8Array | null)[]
+  readonly #lengths: Uint16Array
+
+  constructor(text: string, where: string) {
+    try {
+      const json = JSON.parse(text) as TokenizerJson
+      this.#library = new Library(json, {})
+      const vocabulary = this.#library.get_vocab(true)
+      this.vocabulary = Math.max(-1, ...vocabularyIds(vocabulary)) + 1
+      this.name = `${json.model?.type ?? 'tokenizer'}-${this.vocabulary}`
+      const literal = new Set((json.added_tokens ?? []).map(({ content }) => content))
+      const isByteLevel = usesByteLevel(json.decoder) || usesByteLevel(json.pre_tokenizer)
+      this.#bytes = new Array<Uint8Array | null>(this.vocabulary).fill(null)
+      this.#lengths = new Uint16Array(this.vocabulary)
+      for (const [token, id] of vocabulary) {
+        this.#bytes[id] = isByteLevel && !literal.has(token) ? bytesOfCharacters(token) : null
+        this.#lengths[id] = this.#bytes[id]?.length ?? plainBytes(token, json.decoder?.type === 'WordPiece')
+      }
+    } catch (cause) {
+      throw new WorldlmError(
+        'TOKENIZER_INVALID',
+        `${where} is no tokenizer.json that can be used: ${(cause as Error).message}`,
+        'Export it with the tokenizers library, or make one: worldlm model tokenizer --train DIR --vocabulary N --out FILE.',
+        { cause }
+      )
+    }
+    if (this.vocabulary === 0)
+      throw new WorldlmError('TOKENIZER_INVALID', `${where} has no vocabulary`, 'Give the whole tokenizer.json.')
+  }
+
+  encode(text: Uint8Array): Uint16Array | Uint32Array {
+    const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
+    const pieces: number[][] = []
+    for (let from = 0; from < text.length; ) {
+      const to = endOfPiece(text, from)
+      pieces.push(this.#library.encode(utf8.decode(text.subarray(from, to)), { add_special_tokens: false }).ids)
+      from = to
+    }
+    const count = pieces.reduce((sum, piece) => sum + piece.length, 0)
+    const tokens = this.vocabulary > 65_536 ? new Uint32Array(count) : new Uint16Array(count)
+    let at = 0
+    for (const piece of pieces) {
+      tokens.set(piece, at)
+      at += piece.length
+    }
+    return tokens
+  }
+
+  bytesOf(token: number): number {
+    return this.#lengths[token] ?? 0
+  }
+
+  decoder(): TokenDecoder {
+    if (this.#bytes.every((bytes, id) => bytes !== null || this.#lengths[id] === 0))
+      return byteDecoder(token => this.#bytes[token] ?? new Uint8Array(0))
+    return this.#wholeDecoder()
+  }
+
+  /** Tokens whose text depends on their neighbours: everything is decoded again, and what is certain by now is given. */
+  #wholeDecoder(): TokenDecoder {
+    const tokens: number[] = []
+    let given = ''
+    const decode = () => this.#library.decode(tokens, { skip_special_tokens: true, clean_up_tokenization_spaces: false })
+    const rest = (text: string) => {
+      const fresh = text.slice(given.length)
+      given = text
+      return fresh
+    }
+    return {
+      push: token => {
+        tokens.push(token)
+        const text = decode()
+        // A character that is not whole yet is shown as this one.
+        return text.endsWith('\ufffd') ? '' : rest(text)
+      },
+      end: () => (tokens.length === 0 ? '' : rest(decode()))
+    }
+  }
+}
+
+interface TokenizerJson {
+  model?: { type?: string }
+  decoder?: Component | null
+  pre_tokenizer?: Component | null
+  added_tokens?: { content: string }[]
+}
+interface Component {
+  type?: string
+  decoders?: Component[]
+  pretokenizers?: Component[]
+}
+
+const usesByteLevel = (component: Component | null | undefined): boolean =>
+  component?.type === 'ByteLevel' || [...(component?.decoders ?? []), ...(component?.pretokenizers ?? [])].some(usesByteLevel)
+
+function* vocabularyIds(vocabulary: Map<string, number>): Generator<number> {
+  for (const id of vocabulary.values()) yield id
+}
+
+/** Bytes of a token that is not of the byte-level alphabet: `▁` is a space, `<0xNN>` a byte; with word pieces `##` joins. */
+function plainBytes(token: string, wordPieces: boolean): number {
+  if (/^<0x[0-9A-F]{2}>$/.test(token)) return 1
+  const text = wordPieces ? token.replace(/^##/, '') : token
+  return Buffer.byteLength(text.replaceAll('▁', ' '))
+}
+
+/** Behind the last line's end within the piece, or else between two characters. */
+function endOfPiece(text: Uint8Array, from: number): number {
+  if (text.length - from <= pieceBytes) return text.length
+  const line = text.lastIndexOf(0x0a, from + pieceBytes - 1)
+  if (line > from) return line + 1
+  let end = from + pieceBytes
+  while (end > from && (text[end]! & 0xc0) === 0x80) end--
+  return end
+}

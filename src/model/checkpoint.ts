@@ -49,7 +49,7 @@ export function encodeHeader(
 }
 
 /** Length and JSON, padded with spaces so that data begins at a multiple of 64 bytes: any typed array can be laid over it. */
-function frameHeader(header: Record<string, unknown>): Uint8Array<ArrayBuffer> {
+export function frameHeader(header: Record<string, unknown>): Uint8Array<ArrayBuffer> {
   const json = new TextEncoder().encode(JSON.stringify(header))
   const whole = new Uint8Array(Math.ceil((8 + json.length) / 64) * 64).fill(0x20)
   whole.set(json, 8)
@@ -57,7 +57,7 @@ function frameHeader(header: Record<string, unknown>): Uint8Array<ArrayBuffer> {
   return whole
 }
 
-const damaged = (where: string, what: string): WorldlmError =>
+export const damaged = (where: string, what: string): WorldlmError =>
   new WorldlmError(
     'MODEL_DAMAGED',
     `${where} is not a whole model: ${what}`,
@@ -162,4 +162,17 @@ export function toBf16(floats: Float32Array): Uint16Array<ArrayBuffer> {
 export function fromBf16(halves: Uint16Array, out: Float32Array): void {
   const bits = new Uint32Array(out.buffer, out.byteOffset, out.length)
   for (let place = 0; place < halves.length; place++) bits[place] = halves[place]! << 16
+}
+
+/** IEEE half precision, which some checkpoints are stored in. Into `out`, of the same length. */
+export function fromF16(halves: Uint16Array, out: Float32Array): void {
+  for (let place = 0; place < halves.length; place++) {
+    const half = halves[place]!
+    const sign = half & 0x8000 ? -1 : 1
+    const exponent = (half >>> 10) & 0x1f
+    const fraction = half & 0x3ff
+    if (exponent === 0) out[place] = sign * fraction * 2 ** -24
+    else if (exponent === 31) out[place] = fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN
+    else out[place] = sign * (1024 + fraction) * 2 ** (exponent - 25)
+  }
 }

@@ -259,6 +259,7 @@ class Node implements RunningNode {
       {
         layout,
         text: { path, folder: this.#dataFolder() },
+        tokenizer: null,
         engine: this.#config.engine.name,
         threads:
           this.#config.engine.threads === 0 ? (await import('node:os')).availableParallelism() : this.#config.engine.threads,

@@ -16,6 +16,8 @@ import { Trainer } from './trainer.ts'
 export interface AloneOptions {
   charter: Pick<Charter, 'model' | 'algorithm' | 'seed'>
   texts: OrganizationText[]
+  /** tokenizer.json; null: tokens are bytes. */
+  tokenizer: string | null
   /** Of the windows. */
   seed: number
   validationTokens: number
@@ -66,7 +68,7 @@ export async function trainAlone(options: AloneOptions): Promise<Alone[]> {
 async function trainOne(
   text: OrganizationText,
   name: string,
-  { charter, seed, validationTokens, signal }: AloneOptions,
+  { charter, tokenizer, seed, validationTokens, signal }: AloneOptions,
   tell: (steps: number) => void
 ): Promise<Alone[]> {
   const { algorithm, model } = charter
@@ -77,6 +79,7 @@ async function trainOne(
     {
       layout,
       text,
+      tokenizer,
       engine: 'onnx',
       threads: 1,
       batch,

@@ -2,9 +2,11 @@
  * Training of one organization, in the thread that it is called in: its text, its engine, its place in the data. The trainer's worker and
  * `trainAlone` are built on it, so that both take the same steps over the same windows.
  */
+import { readFileSync } from 'node:fs'
 import { Batches, keptBackBytes, keptBackPieces, keptBackStarts, validationStarts, windowsAt } from '../data/batches.ts'
 import { loadText, type OrganizationText } from '../data/text-tree.ts'
-import { byteTokenizer } from '../data/tokenizer.ts'
+import { openTokenizer, type TokenArray, type Tokenizer } from '../data/tokenizer.ts'
+import { WorldlmError } from '../errors.ts'
 import { createEngine } from '../engine/create.ts'
 import type { Engine, OptimizerState } from '../engine/engine.ts'
 import type { Layout } from '../model/layout.ts'
@@ -13,6 +15,8 @@ import { learningRateAt, type Schedule } from './schedule.ts'
 export interface SessionOptions {
   layout: Layout
   text: OrganizationText
+  /** tokenizer.json; null: tokens are bytes. */
+  tokenizer: string | null
   engine: Engine['name']
   threads: number
   /** Windows a step. */
@@ -48,28 +52,31 @@ export class TrainingSession {
   readonly trainBytes: number
   readonly validBytes: number
   readonly #options: SessionOptions
-  readonly #train: Uint8Array | Uint16Array
-  readonly #valid: Uint8Array | Uint16Array
+  readonly #tokenizer: Tokenizer
+  readonly #train: TokenArray
+  readonly #valid: TokenArray
   readonly #keptBack: number[]
   #batches: Batches
 
-  private constructor(options: SessionOptions, engine: Engine, train: Uint8Array, valid: Uint8Array) {
+  private constructor(options: SessionOptions, engine: Engine, tokenizer: Tokenizer, texts: Texts) {
     this.#options = options
     this.engine = engine
-    this.trainBytes = train.length
-    this.validBytes = valid.length
-    this.#train = byteTokenizer.encode(train)
-    this.#valid = byteTokenizer.encode(valid)
+    this.trainBytes = texts.train.length
+    this.validBytes = texts.valid.length
+    this.#tokenizer = tokenizer
+    this.#train = texts.trainTokens
+    this.#valid = texts.validTokens
     this.#keptBack = keptBackPieces(this.#train.length, options.layout.config.context, `${options.seed}/${options.text.path}`)
     this.#batches = this.#batchesFrom()
   }
 
   /** @throws {WorldlmError} of the text, the model, or the engine. */
   static async open(options: SessionOptions): Promise<TrainingSession> {
-    const { layout, text, engine, threads, batch, weightDecay, gradientClip } = options
-    const { train, valid } = loadText(text, { context: layout.config.context, keptBackBytes })
+    const { layout, engine, threads, batch, weightDecay, gradientClip } = options
+    const tokenizer = readTokenizer(options.tokenizer, layout.config.vocabulary)
+    const texts = readTexts(options, tokenizer)
     const made = await createEngine(engine, { layout, batch, threads, weightDecay, gradientClip })
-    return new TrainingSession(options, made, train, valid)
+    return new TrainingSession(options, made, tokenizer, texts)
   }
 
   /** @param state - of the windows, from `state()`. */
@@ -114,15 +121,20 @@ export class TrainingSession {
         : keptBackStarts(this.#keptBack, context)
     const begun = performance.now()
     let nll = 0
+    let bytes = 0
     for (let from = 0; from < starts.length; from += batch) {
       const some = starts.slice(from, from + batch)
       // An engine takes whole batches: the last is filled up with its first window, which is not counted again.
       const filled = [...some, ...Array<number>(batch - some.length).fill(some[0]!)]
-      const losses = await this.engine.evaluate(windowsAt(tokens, filled, context))
-      for (let place = 0; place < some.length * context; place++) nll += losses[place]!
+      const windows = windowsAt(tokens, filled, context)
+      const losses = await this.engine.evaluate(windows)
+      for (let place = 0; place < some.length * context; place++) {
+        nll += losses[place]!
+        bytes += this.#tokenizer.bytesOf(windows.targets[place]!)
+      }
     }
     const count = starts.length * context
-    const nllPerByte = nll / byteTokenizer.bytesOf(count)
+    const nllPerByte = nll / Math.max(1, bytes)
     const seconds = (performance.now() - begun) / 1000
     return {
       perplexity: Math.exp(nll / count),
@@ -143,4 +155,55 @@ export class TrainingSession {
       ...(state ? { state } : {})
     })
   }
+}
+
+interface Texts {
+  train: Uint8Array
+  valid: Uint8Array
+  trainTokens: TokenArray
+  validTokens: TokenArray
+}
+
+/** @throws {WorldlmError} TOKENIZER_MISSING, TOKENIZER_INVALID, TOKENIZER_TOO_LARGE */
+export function readTokenizer(path: string | null, vocabulary: number): Tokenizer {
+  let json: string | null = null
+  try {
+    if (path !== null) json = readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new WorldlmError(
+      'TOKENIZER_MISSING',
+      `${path} cannot be read: ${(cause as Error).message}`,
+      'Give the tokenizer.json that the model was trained with.',
+      { cause }
+    )
+  }
+  const tokenizer = openTokenizer(json, path ?? 'bytes')
+  if (tokenizer.vocabulary > vocabulary) {
+    throw new WorldlmError(
+      'TOKENIZER_TOO_LARGE',
+      `${path ?? 'the byte tokenizer'} has ${tokenizer.vocabulary} tokens, the model knows ${vocabulary}`,
+      'Give the tokenizer that belongs to the model, or raise model.vocabulary.'
+    )
+  }
+  return tokenizer
+}
+
+/** @throws {WorldlmError} DATA_*: also of a text that is long enough in bytes and too short in tokens. */
+function readTexts({ text, layout }: SessionOptions, tokenizer: Tokenizer): Texts {
+  const { context } = layout.config
+  const { train, valid } = loadText(text, { context, keptBackBytes })
+  const texts = { train, valid, trainTokens: tokenizer.encode(train), validTokens: tokenizer.encode(valid) }
+  const checks = [
+    ['for training', texts.trainTokens.length, keptBackBytes + 1 + (context + 1) * 2],
+    ['for validation', texts.validTokens.length, context + 1]
+  ] as const
+  for (const [what, tokens, least] of checks) {
+    if (tokens >= least) continue
+    throw new WorldlmError(
+      'DATA_TOO_SHORT',
+      `organization ${text.path} has ${tokens} tokens ${what}, it needs at least ${least}`,
+      'Add text, or choose a model with a shorter context.'
+    )
+  }
+  return texts
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createEngine } from '../../src/engine/create.ts'
 import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
 import type { ModelConfig } from '../../src/model/layout.ts'
-import { engineOptions, randomBatch, testParameters } from './models.ts'
+import { engineOptions, families, randomBatch, testParameters } from './models.ts'
 
 /** ‖a − b‖ / ‖b‖ */
 function distance(a: Float32Array, b: Float32Array): number {
@@ -33,27 +33,6 @@ const gradientOf = (name: Engine['name'], options: EngineOptions, seed: number) 
     await engine.load(testParameters(options, seed))
     return engine.gradient(randomBatch(options, seed))
   })
-
-/** What Llama-family checkpoints vary, one by one and all at once. */
-const families: { why: string; config: Partial<ModelConfig> }[] = [
-  { why: 'a head of its own', config: { tiedHead: false } },
-  { why: 'two queries a key', config: { width: 16, heads: 4, kvHeads: 2 } },
-  { why: 'one key for all queries, a head of its own', config: { width: 16, heads: 4, kvHeads: 1, tiedHead: false } },
-  { why: 'another RoPE base, linear scaling', config: { ropeBase: 500, ropeScaling: { type: 'linear', factor: 4 } } },
-  {
-    why: 'all of Llama 3',
-    config: {
-      width: 32,
-      heads: 4,
-      kvHeads: 2,
-      tiedHead: false,
-      ropeBase: 500_000,
-      normEpsilon: 1e-6,
-      // A short original context, so that pairs fall below, between and above the two factors.
-      ropeScaling: { type: 'llama3', factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContext: 64 }
-    }
-  }
-]
 
 describe('the reference engine', () => {
   for (const { why, config } of [{ why: 'defaults', config: {} }, ...families]) {

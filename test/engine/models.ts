@@ -32,3 +32,24 @@ export function randomBatch({ layout, batch }: EngineOptions, seed: number): Bat
   const tokens = () => Int32Array.from({ length: batch * layout.config.context }, () => random.below(layout.config.vocabulary))
   return { inputs: tokens(), targets: tokens() }
 }
+
+/** What Llama-family checkpoints vary, one by one and all at once. */
+export const families: { why: string; config: Partial<ModelConfig> }[] = [
+  { why: 'a head of its own', config: { tiedHead: false } },
+  { why: 'two queries a key', config: { width: 16, heads: 4, kvHeads: 2 } },
+  { why: 'one key for all queries, a head of its own', config: { width: 16, heads: 4, kvHeads: 1, tiedHead: false } },
+  { why: 'another RoPE base, linear scaling', config: { ropeBase: 500, ropeScaling: { type: 'linear', factor: 4 } } },
+  {
+    why: 'all of Llama 3',
+    config: {
+      width: 32,
+      heads: 4,
+      kvHeads: 2,
+      tiedHead: false,
+      ropeBase: 500_000,
+      normEpsilon: 1e-6,
+      // A short original context, so that pairs fall below, between and above the two factors.
+      ropeScaling: { type: 'llama3', factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContext: 64 }
+    }
+  }
+]

@@ -8,6 +8,8 @@ import { float, integer, join, nested, string } from './protobuf.ts'
 const dataTypes = { float: 1, int32: 6, int64: 7 } as const
 type DataType = keyof typeof dataTypes
 
+type Shape = (number | string)[]
+
 export type Attribute = number | number[] | { float: number }
 
 const opset = 17
@@ -21,13 +23,14 @@ export class Graph {
   readonly #constants = new Map<string, string>()
   #count = 0
 
-  input(name: string, type: DataType, shape: number[]): string {
+  /** @param shape - a size that a run decides is a name. */
+  input(name: string, type: DataType, shape: Shape): string {
     this.#inputs.push(valueInfo(name, type, shape))
     return name
   }
 
   /** Names `value` as an output of the model. */
-  output(name: string, value: string, shape: number[]): void {
+  output(name: string, value: string, shape: Shape): void {
     this.#emit('Identity', [value], {}, '', [name])
     this.#outputs.push(valueInfo(name, 'float', shape))
   }
@@ -114,8 +117,8 @@ function attribute(name: string, value: Attribute): Uint8Array {
   return join([string(1, name), integer(3, value), integer(20, 2)])
 }
 
-function valueInfo(name: string, type: DataType, shape: number[]): Uint8Array {
-  const dims = join(shape.map(size => nested(1, integer(1, size))))
+function valueInfo(name: string, type: DataType, shape: Shape): Uint8Array {
+  const dims = join(shape.map(size => nested(1, typeof size === 'number' ? integer(1, size) : string(2, size))))
   const tensor = join([integer(1, dataTypes[type]), nested(2, dims)])
   return join([string(1, name), nested(2, nested(1, tensor))])
 }

@@ -53,7 +53,7 @@ export class OnnxEngine implements Engine {
   }
 
   static async create(options: EngineOptions): Promise<OnnxEngine> {
-    return new OnnxEngine(options, await open(buildStepGraph(options.layout.config, options.batch), options.threads))
+    return new OnnxEngine(options, await openSession(buildStepGraph(options.layout.config, options.batch), options.threads))
   }
 
   async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
@@ -110,7 +110,7 @@ export class OnnxEngine implements Engine {
 
   async evaluate(batch: Batch): Promise<Float32Array> {
     const { layout, batch: windows, threads } = this.options
-    this.#evaluation ??= await open(buildEvaluationGraph(layout.config, windows), threads)
+    this.#evaluation ??= await openSession(buildEvaluationGraph(layout.config, windows), threads)
     this.#place(batch)
     const { nll } = await this.#evaluation.run(this.#feeds, ['nll'])
     return this.#windowMajor(nll?.data as Float32Array)
@@ -167,7 +167,8 @@ export class OnnxEngine implements Engine {
   }
 }
 
-function open(model: Uint8Array, threads: number): Promise<InferenceSession> {
+/** A session with the settings that were measured; it belongs to one thread. */
+export function openSession(model: Uint8Array, threads: number): Promise<InferenceSession> {
   return InferenceSession.create(model, {
     executionProviders: ['cpu'],
     intraOpNumThreads: threads,

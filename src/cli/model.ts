@@ -1,0 +1,82 @@
+/** `worldlm model import | export | tokenizer`: models and tokenizers as files. */
+import { writeFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
+import { trainBpe } from '../data/bpe.ts'
+import { loadText, type OrganizationText, readTree } from '../data/text-tree.ts'
+import { openTokenizer } from '../data/tokenizer.ts'
+import { WorldlmError } from '../errors.ts'
+import type { Encoding } from '../model/checkpoint.ts'
+import { isNodeFolder, type NodeModelName, readNodeModel } from '../node/node-model.ts'
+import { readModel, type StandaloneModel, writeModel } from '../train/model-source.ts'
+import type { Output } from './output.ts'
+
+/** A model file, a folder of transformers', or a node's folder. */
+export async function openModel(
+  path: string,
+  { which, context }: { which?: NodeModelName; context?: number } = {}
+): Promise<StandaloneModel> {
+  if (isNodeFolder(path)) return readNodeModel(path, which)
+  if (which !== undefined)
+    throw new WorldlmError('USAGE', `--which ${which} is for a node’s folder, ${path} is none`, 'Leave it out.')
+  return readModel(path, context)
+}
+
+export async function importModel(
+  source: string,
+  options: { out: string; context?: number; dtype?: Encoding },
+  output: Output
+): Promise<void> {
+  const model = readModel(source, options.context)
+  writeModel(options.out, model, options.dtype ?? 'f32')
+  report(`${source} → ${options.out}`, model, output, { source, out: options.out })
+}
+
+export async function exportModel(
+  source: string,
+  options: { out: string; which?: NodeModelName; dtype?: Encoding },
+  output: Output
+): Promise<void> {
+  const model = await openModel(source, options.which === undefined ? {} : { which: options.which })
+  writeModel(options.out, model, options.dtype ?? 'f32')
+  report(`${source} → ${options.out}`, model, output, { source, out: options.out })
+}
+
+function report(what: string, { config, parameters, tokenizer }: StandaloneModel, output: Output, facts: object): void {
+  const { name, vocabulary } = openTokenizer(tokenizer, 'tokenizer.json')
+  output.line(`${what}: ${(parameters.length / 1e6).toFixed(2)} M parameters, ${config.layers} blocks, width ${config.width}`)
+  output.line(`tokens: ${name} (${vocabulary} of ${config.vocabulary} that the model knows), windows of ${config.context}`)
+  output.document({ ...facts, model: config, parameters: parameters.length, tokenizer: { name, vocabulary } })
+}
+
+/** Trains a BPE over the training text of a tree, or of one organization's folder. */
+export async function trainTokenizer(
+  options: { train: string; vocabulary: number; out: string },
+  output: Output
+): Promise<void> {
+  const utf8 = new TextDecoder()
+  const needs = { context: 1, keptBackBytes: 0 }
+  let bytes = 0
+  const texts = organizations(options.train).map(organization => {
+    const { train } = loadText(organization, needs)
+    bytes += train.length
+    return utf8.decode(train)
+  })
+  const tell = (merges: number) => {
+    if (process.stderr.isTTY) process.stderr.write(`\r${256 + merges} of ${options.vocabulary} tokens`)
+  }
+  const { tokenizer, vocabulary } = trainBpe(texts, options.vocabulary, tell)
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
+  writeFileSync(options.out, `${JSON.stringify(tokenizer)}\n`)
+  output.line(`${options.out}: ${vocabulary} tokens from ${bytes} bytes of text`)
+  if (vocabulary < options.vocabulary)
+    output.line(`fewer than the ${options.vocabulary} asked for: no further pair is seen twice in this text`)
+  output.document({ out: options.out, vocabulary, bytes })
+}
+
+/** A tree, or a folder that holds text itself. */
+function organizations(folder: string): OrganizationText[] {
+  const entries = readdirSync(folder, { withFileTypes: true })
+  return entries.some(entry => entry.isDirectory() && !entry.name.startsWith('.'))
+    ? readTree(folder)
+    : [{ path: folder, folder }]
+}

@@ -1,0 +1,170 @@
+/**
+ * Folders of Llama-family checkpoints (config.json, safetensors in one file or in shards, tokenizer.json) in and out, one tensor in
+ * memory at a time besides the model itself.
+ */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { WorldlmError } from '../errors.ts'
+import type { Encoding } from '../model/checkpoint.ts'
+import { configFromForeign, configToForeign, foreignTensor, isNeedless, transpose } from '../model/hugging-face.ts'
+import { createLayout, type Layout, type ModelConfig } from '../model/layout.ts'
+import { TensorFile, writeTensorFile } from './tensor-file.ts'
+
+export interface ImportedModel {
+  config: ModelConfig
+  /** Shape [layout.floats]; order and offsets do not depend on which layers are key layers. */
+  parameters: Float32Array<ArrayBuffer>
+  /** Text of tokenizer.json; null where the folder has none. */
+  tokenizer: string | null
+}
+
+/** Any division into backbone and keys: offsets are the same for all. */
+export const plainLayout = (config: ModelConfig): Layout => createLayout(config, { keyFraction: 1, embeddingIsKey: true })
+
+/**
+ * Reads config.json, the weights, and tokenizer.json where there is one.
+ * @param context - tokens of a window, if not all that the checkpoint allows.
+ * @throws {WorldlmError} MODEL_ARCHITECTURE, MODEL_CONFIG, MODEL_ROPE, BAD_MODEL, MODEL_MISSING (a shard), MODEL_DAMAGED, MODEL_SHAPE,
+ * MODEL_DTYPE, MODEL_NOT_FINITE
+ */
+export function readForeignFolder(folder: string, context?: number): ImportedModel {
+  const config = configFromForeign(readJson(join(folder, 'config.json')), join(folder, 'config.json'), context)
+  const layout = plainLayout(config)
+  const shards = openShards(folder)
+  try {
+    refuseStrangers(layout, shards, folder)
+    const parameters = readTensors(layout, shards, folder)
+    const tokenizer = join(folder, 'tokenizer.json')
+    return { config, parameters, tokenizer: existsSync(tokenizer) ? readFileSync(tokenizer, 'utf8') : null }
+  } finally {
+    for (const shard of new Set(shards.values())) shard.close()
+  }
+}
+
+/** Whether a folder looks like one of theirs. */
+export const isForeignFolder = (folder: string): boolean => existsSync(join(folder, 'config.json'))
+
+function readJson(path: string): unknown {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new WorldlmError(
+      'MODEL_MISSING',
+      `${path} cannot be read: ${(cause as Error).message}`,
+      'The folder must hold config.json and model.safetensors, or model.safetensors.index.json and its shards.',
+      { cause }
+    )
+  }
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new WorldlmError('MODEL_CONFIG', `${path} is not JSON: ${(cause as Error).message}`, 'Fetch it again.', { cause })
+  }
+}
+
+/** Which file holds which tensor. @throws {WorldlmError} MODEL_MISSING: no weights, or a shard that the index names. */
+function openShards(folder: string): Map<string, TensorFile> {
+  const indexPath = join(folder, 'model.safetensors.index.json')
+  const found = new Map<string, TensorFile>()
+  if (!existsSync(indexPath)) {
+    const file = new TensorFile(join(folder, 'model.safetensors'))
+    for (const name of Object.keys(file.header.tensors)) found.set(name, file)
+    return found
+  }
+  const index = readJson(indexPath) as { weight_map?: Record<string, unknown> } | null
+  const map = index?.weight_map
+  if (typeof map !== 'object' || map === null)
+    throw new WorldlmError('MODEL_CONFIG', `${indexPath} has no weight_map`, 'Fetch it again.')
+  const open = new Map<string, TensorFile>()
+  try {
+    for (const [name, shard] of Object.entries(map)) {
+      // A name, not a path: an index must not reach out of its folder.
+      if (typeof shard !== 'string' || /[/\\]/.test(shard) || shard.startsWith('.'))
+        throw new WorldlmError('MODEL_CONFIG', `${indexPath} names ${JSON.stringify(shard)} as a shard`, 'Fetch it again.')
+      const file = open.get(shard) ?? new TensorFile(join(folder, shard))
+      open.set(shard, file)
+      found.set(name, file)
+    }
+    return found
+  } catch (error) {
+    for (const file of open.values()) file.close()
+    throw error
+  }
+}
+
+/** Weights that ours would not compute with: biases, norms of heads, experts. */
+function refuseStrangers(layout: Layout, shards: Map<string, TensorFile>, folder: string): void {
+  const known = new Set(layout.tensors.map(tensor => foreignTensor(tensor).name))
+  const stranger = [...shards.keys()].find(name => !known.has(name) && !isNeedless(name, layout.config))
+  if (stranger === undefined) return
+  throw new WorldlmError(
+    'MODEL_ARCHITECTURE',
+    `${folder} holds a tensor that a plain Llama does not have: ${stranger}`,
+    'Choose a checkpoint without biases, norms of heads, adapters or experts.'
+  )
+}
+
+function readTensors(layout: Layout, shards: Map<string, TensorFile>, folder: string): Float32Array<ArrayBuffer> {
+  const parameters = new Float32Array(layout.floats)
+  const scratch = new Float32Array(Math.max(...layout.tensors.map(({ floats }) => floats)))
+  for (const tensor of layout.tensors) {
+    const { name, shape, transposed } = foreignTensor(tensor)
+    const target = parameters.subarray(tensor.offset, tensor.offset + tensor.floats)
+    const shard = shards.get(name)
+    if (shard === undefined)
+      throw new WorldlmError(
+        'MODEL_DAMAGED',
+        `${folder} is not a whole model: tensor ${name} is missing`,
+        'config.json and the weights are of different models, or a file is missing: fetch them again.'
+      )
+    const raw = transposed ? scratch.subarray(0, tensor.floats) : target
+    shard.read(name, shape, raw)
+    const wrong = raw.findIndex(value => !Number.isFinite(value))
+    if (wrong >= 0)
+      throw new WorldlmError(
+        'MODEL_NOT_FINITE',
+        `${shard.path}: tensor ${name} holds ${raw[wrong]} at place ${wrong}`,
+        'Such a model computes nothing: fetch it again, or choose an earlier checkpoint.'
+      )
+    if (transposed) transpose(raw, shape[0]!, shape[1]!, target)
+  }
+  return parameters
+}
+
+/**
+ * Writes a folder that `transformers` loads: config.json, model.safetensors, tokenizer.json and its settings.
+ * @param tokenizer - text of tokenizer.json.
+ */
+export function writeForeignFolder(
+  folder: string,
+  { config, parameters }: { config: ModelConfig; parameters: Float32Array },
+  tokenizer: string,
+  encoding: Encoding
+): void {
+  mkdirSync(folder, { recursive: true })
+  const layout = plainLayout(config)
+  const scratch = new Float32Array(Math.max(...layout.tensors.map(({ floats }) => floats)))
+  const tensors = layout.tensors.map(tensor => {
+    const { name, shape, transposed } = foreignTensor(tensor)
+    const own = parameters.subarray(tensor.offset, tensor.offset + tensor.floats)
+    const floats = () => {
+      if (!transposed) return own
+      const turned = scratch.subarray(0, tensor.floats)
+      transpose(own, tensor.shape[0]!, tensor.shape[1]!, turned)
+      return turned
+    }
+    return { name, shape, floats }
+  })
+  writeTensorFile(join(folder, 'model.safetensors'), tensors, encoding, { format: 'pt' })
+  const write = (name: string, value: unknown) =>
+    writeFileSync(join(folder, name), `${typeof value === 'string' ? value : JSON.stringify(value, null, 2)}\n`)
+  write('config.json', configToForeign(config, encoding === 'f32' ? 'float32' : 'bfloat16'))
+  write('generation_config.json', { do_sample: true, max_length: config.context })
+  write('tokenizer.json', tokenizer)
+  write('tokenizer_config.json', {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    model_max_length: config.context,
+    clean_up_tokenization_spaces: false
+  })
+}

@@ -1,0 +1,166 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { trainBpe } from '../../src/data/bpe.ts'
+import { byteTokenizerJson } from '../../src/data/byte-level.ts'
+import { byteTokenizer, openTokenizer, type Tokenizer } from '../../src/data/tokenizer.ts'
+import { pythonMissing, runPython } from '../python.ts'
+
+const sample = readFileSync(new URL('../../src/data/text-tree.ts', import.meta.url), 'utf8')
+const mixed = `${sample}\nGrüße, 世界! 👩‍🚀 don't  stop\t\r\n\n x = 12345;\n`
+const utf8 = new TextEncoder()
+
+const bpe = (vocabulary = 400): Tokenizer => openTokenizer(JSON.stringify(trainBpe([sample], vocabulary).tokenizer), 'bpe')
+const decoded = (tokenizer: Tokenizer, tokens: Iterable<number>): string => {
+  const decoder = tokenizer.decoder()
+  return [...tokens].map(token => decoder.push(token)).join('') + decoder.end()
+}
+
+for (const [name, make] of [
+  ['bytes', () => byteTokenizer],
+  ['a BPE', bpe]
+] as const) {
+  describe(`a tokenizer: ${name}`, () => {
+    const tokenizer = make()
+
+    it('loses nothing: tokens give the text back, and its bytes are counted', () => {
+      fc.assert(
+        fc.property(fc.oneof(fc.string({ unit: 'grapheme' }), fc.string(), fc.constant(mixed)), text => {
+          const tokens = tokenizer.encode(utf8.encode(text))
+          assert.ok(tokens.every(token => token < tokenizer.vocabulary))
+          assert.equal(decoded(tokenizer, tokens), text)
+          assert.equal(
+            [...tokens].reduce((sum, token) => sum + tokenizer.bytesOf(token), 0),
+            utf8.encode(text).length
+          )
+        })
+      )
+    })
+
+    it('gives a character when its last byte is there, not before', () => {
+      const decoder = tokenizer.decoder()
+      const given = [...tokenizer.encode(utf8.encode('a世'))].map(token => decoder.push(token))
+      assert.equal(given.join(''), 'a世')
+      assert.ok(given.every(part => !part.includes('\ufffd')))
+    })
+  })
+}
+
+describe('BPE from text', () => {
+  it('merges what is seen most, ties by the smaller ids, as the plain way does', () => {
+    fc.assert(
+      fc.property(fc.array(fc.string({ unit: fc.constantFrom(...'abc ') }), { maxLength: 8 }), texts => {
+        const { tokenizer, vocabulary } = trainBpe(texts, 270)
+        const { merges } = (tokenizer as { model: { merges: [string, string][] } }).model
+        assert.deepEqual(merges, plainBpe(texts, 270))
+        assert.equal(vocabulary, 256 + merges.length)
+      })
+    )
+  })
+
+  it('is shorter than bytes, and no token is longer than a word', () => {
+    const tokenizer = bpe(700)
+    const bytes = utf8.encode(sample)
+    assert.ok(tokenizer.encode(bytes).length < bytes.length / 2)
+    assert.equal(tokenizer.vocabulary, 700)
+  })
+
+  it('ends early where no pair is seen twice', () => {
+    assert.equal(trainBpe(['abc'], 1000).vocabulary, 256)
+  })
+
+  it('encodes a long text in pieces: every piece gives its text back', () => {
+    const tokenizer = bpe()
+    const long = mixed.repeat(20)
+    assert.ok(long.length > 100_000)
+    assert.equal(decoded(tokenizer, tokenizer.encode(utf8.encode(long))), long)
+    const unbroken = '世'.repeat(50_000)
+    assert.equal(decoded(tokenizer, tokenizer.encode(utf8.encode(unbroken))), unbroken)
+  })
+
+  /** Counts everything again after each merge. */
+  function plainBpe(texts: string[], vocabulary: number): [string, string][] {
+    let words = texts.flatMap(text => [...text.matchAll(/ ?[a-c]+|\s+(?!\S)|\s+/g)].map(([word]) => [...Buffer.from(word)]))
+    const names = new Map<number, string>()
+    const nameOf = (id: number) => names.get(id) ?? (id === 32 ? 'Ġ' : String.fromCharCode(id))
+    const merges: [string, string][] = []
+    for (let next = 256; next < vocabulary; next++) {
+      const counts = new Map<string, number>()
+      for (const word of words)
+        for (let at = 0; at + 1 < word.length; at++) {
+          const key = `${word[at]},${word[at + 1]}`
+          counts.set(key, (counts.get(key) ?? 0) + 1)
+        }
+      const pairs = [...counts].map(([key, count]) => ({ count, pair: key.split(',').map(Number) as [number, number] }))
+      pairs.sort((a, b) => b.count - a.count || a.pair[0] - b.pair[0] || a.pair[1] - b.pair[1])
+      const best = pairs[0]
+      if (best === undefined || best.count < 2) break
+      const [left, right] = best.pair
+      merges.push([nameOf(left), nameOf(right)])
+      names.set(next, nameOf(left) + nameOf(right))
+      words = words.map(word => {
+        const after: number[] = []
+        for (let at = 0; at < word.length; at++) {
+          const here = word[at] === left && word[at + 1] === right
+          after.push(here ? next : word[at]!)
+          if (here) at++
+        }
+        return after
+      })
+    }
+    return merges
+  }
+})
+
+describe('tokenizer.json', () => {
+  it('of the byte tokenizer is bytes again, with the ids in place', () => {
+    assert.equal(openTokenizer(byteTokenizerJson(), 'x'), byteTokenizer)
+    assert.equal(openTokenizer(`${byteTokenizerJson()}\n`, 'x'), byteTokenizer)
+    assert.equal(openTokenizer(null, 'x'), byteTokenizer)
+  })
+
+  for (const [why, text] of [
+    ['is not JSON', '{'],
+    ['has no model', '{"added_tokens":[]}'],
+    ['has no vocabulary', '{"model":{"type":"BPE","vocab":{},"merges":[]},"added_tokens":[]}']
+  ] as const) {
+    it(`that ${why} is refused, naming the file`, () => {
+      assert.throws(() => openTokenizer(text, 'some/tokenizer.json'), {
+        code: 'TOKENIZER_INVALID',
+        message: /some\/tokenizer\.json/
+      })
+    })
+  }
+
+  it('has the ids that the tokenizers library gives', function () {
+    if (pythonMissing !== null) {
+      console.log(`      skipped: ${pythonMissing}`)
+      this.skip()
+    }
+    const folder = mkdtempSync(join(tmpdir(), 'worldlm-tokenizer-'))
+    try {
+      const script = new URL('./tokenizer_json.py', import.meta.url)
+      const input = (value: unknown) => {
+        writeFileSync(join(folder, 'value.input.json'), JSON.stringify(value))
+        return join(folder, 'value.input.json')
+      }
+      const ours = join(folder, 'bpe.json')
+      writeFileSync(ours, JSON.stringify(trainBpe([sample], 600).tokenizer))
+      const llama = join(folder, 'llama.json')
+      runPython(script, ['make', llama, input([sample, 'Grüße an alle'])])
+      for (const file of [ours, llama]) {
+        const want = runPython<{ ids: number[]; text: string }>(script, ['encode', input({ file, text: mixed })])
+        const tokenizer = openTokenizer(readFileSync(file, 'utf8'), file)
+        const tokens = [...tokenizer.encode(utf8.encode(mixed))]
+        assert.deepEqual(tokens, want.ids, file)
+        assert.equal(decoded(tokenizer, tokens), want.text, file)
+        const bytes = tokens.reduce((sum, token) => sum + tokenizer.bytesOf(token), 0)
+        assert.equal(bytes, Buffer.byteLength(mixed), file)
+      }
+    } finally {
+      rmSync(folder, { recursive: true, force: true })
+    }
+  })
+})
