@@ -42,6 +42,13 @@ export function readSketch(bytes: Uint8Array): Float32Array {
   return floats
 }
 
+/** Whether every number of an announced sketch is finite: bf16 has its exponent in bits 7 to 14, all ones for those that are not. */
+export function areFinite(bytes: Uint8Array): boolean {
+  for (let high = 1; high < bytes.length; high += 2)
+    if ((bytes[high]! & 0x7f) === 0x7f && (bytes[high - 1]! & 0x80) !== 0) return false
+  return true
+}
+
 /** A charter's choice of attention on the way up; τ > 0. */
 export interface UpOptions {
   up: 'update' | 'mean' | 'uniform' | WeightScore

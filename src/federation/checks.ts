@@ -2,12 +2,14 @@
  * What a peer decides about an update or a proposed round from its own state alone (docs/protocol.md, "A round").
  * Is: pure. Is not: the judge of bytes; signatures, proofs and blobs are checked by who performs the effects.
  */
+import { areFinite } from '../aggregate/sketch.ts'
 import { assert } from '../errors.ts'
 import type { Link, MemberId } from '../ids.ts'
 import type { RoundEntry, Update } from './entry.ts'
-import type { EntryFault, UpdateFault } from './fault.ts'
+import { describeUpdateFault, type EntryFault, type UpdateFault } from './fault.ts'
 import type { Environment, FederationState } from './federation-state.ts'
 import { staleRoundsMax } from './participation.ts'
+import { discounted, totals } from './round.ts'
 
 /** How many rounds ago `base` was the newest; null if that is longer ago than late updates are counted. */
 export function staleness(state: FederationState, base: Link): number | null {
@@ -36,6 +38,10 @@ export function checkUpdate(state: FederationState, update: Update, env: Environ
   if (update.sketches.length !== env.sketchBytes) {
     return { code: 'WRONG_SKETCHES', verdict: 'reject', gotBytes: update.sketches.length, wantBytes: env.sketchBytes }
   }
+  // [REJECT] One number that is none would make the whole round's attention, and so its model, none.
+  if (!areFinite(update.sketches)) return { code: 'SKETCHES_NOT_FINITE', verdict: 'reject', member: update.member }
+  // [REJECT] Who counts for nothing sends nothing: a round of only such updates has no mean.
+  if (!(update.weight > 0)) return { code: 'NO_WEIGHT', verdict: 'reject', weight: update.weight }
   // [REJECT] Nobody trains on more tokens than the charter's steps hold.
   const limit = env.roundTokens * (member.kind === 'organization' ? 1 : update.organizations)
   if (update.weight > limit) return { code: 'TOO_HEAVY', verdict: 'reject', weight: update.weight, limit }
@@ -65,6 +71,30 @@ export function checkRound(state: FederationState, entry: RoundEntry): EntryFaul
     if (!mine && !entry.excluded.some(({ member }) => member === state.self))
       return { code: 'OWN_UPDATE_MISSING', member: state.self }
   }
+  return null
+}
+
+/**
+ * What a voter checks of a round's inputs against the updates that they name: each is one that the aggregator may take, counts with the
+ * tokens that it claims, less the discount, and the round's sums are theirs. @param updates - in the order of the inputs.
+ */
+export function checkInputs(
+  state: FederationState,
+  entry: RoundEntry,
+  updates: readonly Update[],
+  env: Environment
+): EntryFault | null {
+  const inputs = entry.inputs.map((input, place) => ({ ...input, update: updates[place]!, link: input.update }))
+  for (const { member, round, weight, update, link } of inputs) {
+    if (update.member !== member || update.round !== round)
+      return { code: 'BAD_INPUT', update: link, detail: 'of another member or round' }
+    const fault = checkUpdate(state, update, env)
+    if (fault !== null) return { code: 'BAD_INPUT', update: link, detail: describeUpdateFault(fault) }
+    const want = discounted(update.weight, staleness(state, update.base) ?? 0)
+    if (weight !== want) return { code: 'WRONG_SUM', name: `weight of ${member}`, got: weight, want }
+  }
+  for (const [name, want] of Object.entries(totals(inputs)) as [keyof ReturnType<typeof totals>, number][])
+    if (entry[name] !== want) return { code: 'WRONG_SUM', name, got: entry[name], want }
   return null
 }
 

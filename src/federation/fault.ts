@@ -12,6 +12,8 @@ export type UpdateFault =
   | { code: 'SETTLED'; verdict: 'ignore'; round: number; counted: number }
   | { code: 'STALE'; verdict: 'ignore'; staleness: number }
   | { code: 'WRONG_SKETCHES'; verdict: 'reject'; gotBytes: number; wantBytes: number }
+  | { code: 'SKETCHES_NOT_FINITE'; verdict: 'reject'; member: MemberId }
+  | { code: 'NO_WEIGHT'; verdict: 'reject'; weight: number }
   | { code: 'TOO_HEAVY'; verdict: 'reject'; weight: number; limit: number }
   | { code: 'NOT_FOUND'; verdict: 'ignore'; detail: string }
   | { code: 'DAMAGED'; verdict: 'reject'; detail: string }
@@ -26,6 +28,8 @@ export type EntryFault =
   | { code: 'OWN_UPDATE_MISSING'; member: MemberId }
   | { code: 'TOO_FEW_MEMBERS'; got: number; want: number }
   | { code: 'UPDATE_UNKNOWN'; update: Link }
+  | { code: 'BAD_INPUT'; update: Link; detail: string }
+  | { code: 'WRONG_SUM'; name: string; got: number; want: number }
   | { code: 'WRONG_ATTENTION'; member: MemberId; got: number; want: number }
   | { code: 'WRONG_VOTERS'; detail: string }
   | { code: 'NOT_ADMITTED'; member: MemberId; detail: string }
@@ -45,6 +49,10 @@ export function describeUpdateFault(fault: UpdateFault): string {
       return `${fault.staleness} rounds late`
     case 'WRONG_SKETCHES':
       return `sketches of ${fault.gotBytes} bytes, the model's groups need ${fault.wantBytes}`
+    case 'SKETCHES_NOT_FINITE':
+      return `the sketches of ${fault.member} hold numbers that are not finite`
+    case 'NO_WEIGHT':
+      return `claims ${fault.weight} tokens, which count for nothing`
     case 'TOO_HEAVY':
       return `claims ${fault.weight} tokens, a round has at most ${fault.limit}`
     case 'NOT_FOUND':

@@ -187,7 +187,7 @@ function take(state: Collecting, link: Link, update: Update, staleness: number):
   // An accepted update is settled: its receipt is out (I4). Of one that is still being pulled, a higher term is newer.
   if (known !== undefined && (known.link === link || known.state === 'accepted' || known.update.term >= update.term))
     return [state, []]
-  const entry: Received = { link, update, weight: update.weight * 0.5 ** staleness, state: 'pulling', keysDistance: 0 }
+  const entry: Received = { link, update, weight: discounted(update.weight, staleness), state: 'pulling', keysDistance: 0 }
   return [{ ...state, received: new Map(state.received).set(update.member, entry) }, [{ do: 'pull', link, update }]]
 }
 
@@ -332,8 +332,15 @@ const ancestor = ({ federation, path, entry, model, textBytes }: ParentHead): An
   textBytes
 })
 
-/** Sums over what was put in; `textBytes` is the mean over the organizations below. */
-function totals(inputs: Received[]): { weight: number; organizations: number; textBytes: number } {
+/** An update counts half for each round that it is late. */
+export const discounted = (weight: number, staleness: number): number => weight * 0.5 ** staleness
+
+/** Sums over what was put in, in its order; `textBytes` is the mean over the organizations below. */
+export function totals(inputs: readonly Pick<Received, 'weight' | 'update'>[]): {
+  weight: number
+  organizations: number
+  textBytes: number
+} {
   const organizations = inputs.reduce((sum, input) => sum + input.update.organizations, 0)
   const text = inputs.reduce((sum, input) => sum + input.update.textBytes * input.update.organizations, 0)
   return {

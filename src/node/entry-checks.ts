@@ -1,6 +1,7 @@
 /** What a voter checks of a proposed entry that only bytes can tell: proofs, signed updates, the attention, that the model is held here. */
 import { softmax } from '../aggregate/attend.ts'
 import { isSketched, sketchLogits } from '../aggregate/sketch.ts'
+import { checkInputs } from '../federation/checks.ts'
 import type { Entry, RoundEntry, Update } from '../federation/entry.ts'
 import type { EntryFault } from '../federation/fault.ts'
 import type { Question } from '../federation/federation.ts'
@@ -38,22 +39,18 @@ function checkJoined(node: FederationCore, entry: Extract<Entry, { kind: 'member
 
 /** The updates that are counted, the attention that follows from them, and the model: a voter holds it before it signs. */
 async function checkRound(node: FederationCore, from: PeerName, entry: RoundEntry): Promise<EntryFault | null> {
+  // As it is now, when the round is asked about: what comes while its updates are fetched changes nothing.
+  const { state } = node
   const missing = entry.inputs.map(({ update }) => update).filter(link => !node.signedUpdates.has(link))
   if (missing.length > 0) await fetchUpdates(node, from, missing)
   const updates: Update[] = []
-  for (const { update: link, member, round } of entry.inputs) {
+  for (const { update: link } of entry.inputs) {
     const bytes = node.signedUpdates.get(link)
     const read = bytes === undefined ? null : readUpdate(bytes)
     if (read === null) return { code: 'UPDATE_UNKNOWN', update: link }
-    if (
-      read.update.member !== member ||
-      read.update.round !== round ||
-      !(node.state.roster.members.get(member)?.peers.includes(read.update.by) ?? false)
-    )
-      return { code: 'NOT_A_MEMBER', member }
     updates.push(read.update)
   }
-  const wrong = checkAttention(node, entry, updates)
+  const wrong = checkInputs(state, entry, updates, node.environment) ?? checkAttention(node, entry, updates)
   if (wrong !== null) return wrong
   try {
     const { exchange } = node.options.services

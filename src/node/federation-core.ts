@@ -1,6 +1,6 @@
 /** One federation on this node, as its parts (hand-in, joining, log-sync, presence) and its effects see it; federation-node.ts is it. */
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
-import type { FederationState } from '../federation/federation-state.ts'
+import type { Environment, FederationState } from '../federation/federation-state.ts'
 import type { HandIn } from '../federation/hand-in.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
@@ -39,6 +39,7 @@ export interface FederationCore {
   readonly self: PeerName
   readonly topic: string
   readonly layout: Layout
+  readonly environment: Environment
   readonly state: FederationState
   readonly organization: Organization | null
   /** In order of index, from 1. */

@@ -7,7 +7,7 @@
 import { Random } from '../math/random.ts'
 import type { Update } from '../federation/entry.ts'
 import { type FederationEffect, type FederationEvent, initialFederation, stepFederation } from '../federation/federation.ts'
-import type { FederationState } from '../federation/federation-state.ts'
+import type { Environment, FederationState } from '../federation/federation-state.ts'
 import { HandIn, type HandInHost, handInMs } from '../federation/hand-in.ts'
 import { holdersOf, parentHeadOf } from '../federation/levels.ts'
 import { rosterPeers } from '../federation/membership.ts'
@@ -51,6 +51,7 @@ const catchUpGraceMs = 2_500
 export class FederationNode implements FederationCore {
   readonly options: FederationNodeOptions
   readonly layout: Layout
+  readonly environment: Environment
   readonly timers: Timers
   state: FederationState
   organization: Organization | null = null
@@ -78,6 +79,12 @@ export class FederationNode implements FederationCore {
     const { services, charter, id, entries } = options
     this.options = options
     this.layout = createLayout(charter.model, charter.algorithm)
+    const { steps, batch } = charter.algorithm
+    this.environment = {
+      linkOf: entry => linkOf(entryCodec.encode(entry)),
+      sketchBytes: this.layout.groups.length * sketchGroupBytes,
+      roundTokens: steps * batch * charter.model.context
+    }
     this.log = [...entries]
     const self = services.host.peer
     this.#random = new Random(`${self}/${id}`)
@@ -147,15 +154,9 @@ export class FederationNode implements FederationCore {
 
   async #run(): Promise<void> {
     this.#running = true
-    const env = {
-      linkOf: (entry: Parameters<typeof entryCodec.encode>[0]) => linkOf(entryCodec.encode(entry)),
-      sketchBytes: this.layout.groups.length * sketchGroupBytes,
-      roundTokens:
-        this.options.charter.algorithm.steps * this.options.charter.algorithm.batch * this.options.charter.model.context
-    }
     try {
       for (let event = this.#events.shift(); event !== undefined; event = this.#events.shift()) {
-        const [state, effects] = stepFederation(env, this.state, event)
+        const [state, effects] = stepFederation(this.environment, this.state, event)
         this.state = state
         for (const effect of effects) await this.#perform(effect)
       }

@@ -1,7 +1,7 @@
 /** Sketches of updates: linear, and good enough to estimate a cosine by; the logits that come from them. */
 import assert from 'node:assert/strict'
 import { softmax } from '../../src/aggregate/attend.ts'
-import { isSketched, readSketch, sketchGroupBytes, sketchLogits, sketchUpdate } from '../../src/aggregate/sketch.ts'
+import { areFinite, isSketched, readSketch, sketchGroupBytes, sketchLogits, sketchUpdate } from '../../src/aggregate/sketch.ts'
 import { Random } from '../../src/math/random.ts'
 import { sketchBuckets, sketchPlain, Vectors } from '../../src/math/vector.ts'
 import { toBf16 } from '../../src/model/checkpoint.ts'
@@ -75,6 +75,15 @@ describe('a sketch', () => {
         assert.ok(Math.abs(got[bucket]! - value) <= Math.abs(value) / 256 + 1e-9, `group ${group}, bucket ${bucket}`)
     }
     assert.deepEqual(sketchUpdate(vectors, ranges, before, before, 9, vectors.allocateSketch()), new Uint8Array(bytes.length))
+  })
+})
+
+describe('whether sketches are finite', () => {
+  it('is what reading them shows, for every bf16 number there is', () => {
+    for (let bits = 0; bits < 65_536; bits++) {
+      const bytes = Uint8Array.of(0, 0, bits & 0xff, bits >> 8)
+      assert.equal(areFinite(bytes), Number.isFinite(readSketch(bytes)[1]), bits.toString(16))
+    }
   })
 })
 

@@ -1,6 +1,6 @@
 /** Why an update or a proposed round is refused: a row a fault, the whole fault compared; and its sentence. */
 import assert from 'node:assert/strict'
-import { assertRound, checkRound, checkUpdate } from '../../src/federation/checks.ts'
+import { assertRound, checkInputs, checkRound, checkUpdate } from '../../src/federation/checks.ts'
 import type { RoundEntry, Update } from '../../src/federation/entry.ts'
 import { describeEntryFault, describeUpdateFault, type EntryFault, type UpdateFault } from '../../src/federation/fault.ts'
 import type { FederationState } from '../../src/federation/federation-state.ts'
@@ -73,6 +73,25 @@ describe('an update is refused', () => {
       update: updateOf('b', { ...fresh, sketches: new Uint8Array(3) }),
       fault: { code: 'WRONG_SKETCHES', verdict: 'reject', gotBytes: 3, wantBytes: 4 }
     },
+    ...[
+      { why: 'infinite', bits: [0x80, 0x7f] },
+      { why: 'minus infinite', bits: [0x80, 0xff] },
+      { why: 'not a number', bits: [0xc0, 0x7f] }
+    ].map(({ why, bits }) => ({
+      why: `with a number in its sketches that is ${why}`,
+      update: updateOf('b', { ...fresh, sketches: Uint8Array.of(0, 0, ...bits) }),
+      fault: { code: 'SKETCHES_NOT_FINITE', verdict: 'reject', member: 'b' } as const
+    })),
+    {
+      why: 'never for large finite numbers in its sketches',
+      update: updateOf('b', { ...fresh, sketches: Uint8Array.of(0x7f, 0x7f, 0x7f, 0xff) }),
+      fault: null
+    },
+    ...[0, Number.NaN].map(weight => ({
+      why: `with ${weight} tokens`,
+      update: updateOf('b', { ...fresh, weight }),
+      fault: { code: 'NO_WEIGHT', verdict: 'reject', weight } as const
+    })),
     {
       why: 'with more tokens than a round holds',
       update: updateOf('b', { ...fresh, weight: 1001 }),
@@ -188,6 +207,68 @@ describe('a proposed round is refused', () => {
   })
 })
 
+describe('a proposed round is refused for its inputs', () => {
+  const state = stateAfterTwoRounds()
+  const { entry: last, link } = state.head
+  const late = state.bases[1]!.link
+  const updates = [
+    updateOf('a', { round: 3, base: link, weight: 300, textBytes: 1000 }),
+    updateOf('b', { round: 2, base: late, weight: 100, textBytes: 2000 }),
+    updateOf('x', { round: 3, base: link, by: 'p', weight: 900, organizations: 3, textBytes: 5000 })
+  ]
+  const input = (place: number, weight: number) => {
+    const { member, round } = updates[place]!
+    return { member, round, update: `u${place}`, weight, attention: [1] }
+  }
+  const right = {
+    ...last!,
+    round: 3,
+    base: link,
+    inputs: [input(0, 300), input(1, 50), input(2, 900)],
+    weight: 1250,
+    organizations: 5,
+    textBytes: 3600
+  }
+  const check = (facts: Partial<RoundEntry> = {}, given = updates) =>
+    checkInputs(state, { ...right, ...facts }, given, environment)
+
+  it('never, if each counts as it claims, the late one half, and the sums are theirs', () => assert.equal(check(), null))
+
+  const rows: { why: string; fault: EntryFault | null; got: EntryFault | null }[] = [
+    {
+      why: 'if a late update counts in full',
+      got: check({ inputs: [input(0, 300), input(1, 100), input(2, 900)] }),
+      fault: { code: 'WRONG_SUM', name: 'weight of b', got: 100, want: 50 }
+    },
+    {
+      why: 'if one counts for less than it claims',
+      got: check({ inputs: [input(0, 1), input(1, 50), input(2, 900)] }),
+      fault: { code: 'WRONG_SUM', name: 'weight of a', got: 1, want: 300 }
+    },
+    ...(['weight', 'organizations', 'textBytes'] as const).map(name => ({
+      why: `if its ${name} is not the sum of theirs: the federation would count for more above`,
+      got: check({ [name]: 1e6 }),
+      fault: { code: 'WRONG_SUM', name, got: 1e6, want: right[name] } as const
+    })),
+    {
+      why: 'if one names another member’s update',
+      got: check({}, [updates[0]!, { ...updates[1]!, member: 'a' }, updates[2]!]),
+      fault: { code: 'BAD_INPUT', update: 'u1', detail: 'of another member or round' }
+    },
+    {
+      why: 'if one was trained from another base than that of its round',
+      got: check({}, [{ ...updates[0]!, base: 'bafyQ' }, updates[1]!, updates[2]!]),
+      fault: { code: 'BAD_INPUT', update: 'u0', detail: `trained from bafyQ, the round is based on ${link}` }
+    },
+    {
+      why: 'if one is what no aggregator may take',
+      got: check({}, [updates[0]!, updates[1]!, { ...updates[2]!, by: 'a' }]),
+      fault: { code: 'BAD_INPUT', update: 'u2', detail: 'a does not speak for x' }
+    }
+  ]
+  for (const { why, got, fault } of rows) it(why, () => assert.deepEqual(got, fault))
+})
+
 describe('sentences of faults', () => {
   it('name what was found', () => {
     const update: [UpdateFault, RegExp][] = [
@@ -197,6 +278,8 @@ describe('sentences of faults', () => {
       [{ code: 'SETTLED', verdict: 'ignore', round: 2, counted: 3 }, /round 2.*round 3/],
       [{ code: 'STALE', verdict: 'ignore', staleness: 4 }, /4 rounds/],
       [{ code: 'WRONG_SKETCHES', verdict: 'reject', gotBytes: 3, wantBytes: 4 }, /3 bytes.*4/],
+      [{ code: 'SKETCHES_NOT_FINITE', verdict: 'reject', member: 'b' }, /sketches of b.*not finite/],
+      [{ code: 'NO_WEIGHT', verdict: 'reject', weight: 0 }, /0 tokens/],
       [{ code: 'TOO_HEAVY', verdict: 'reject', weight: 9, limit: 8 }, /9 tokens.*8/],
       [{ code: 'NOT_FOUND', verdict: 'ignore', detail: 'gone' }, /gone/],
       [{ code: 'DAMAGED', verdict: 'reject', detail: 'not finite' }, /not finite/]
