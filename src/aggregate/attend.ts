@@ -89,6 +89,9 @@ export interface LikelihoodCandidate {
   textBytes: number
 }
 
+/** Bytes of training text as they are declared to others: rounded to a power of two. */
+export const declaredTextBytes = (bytes: number): number => 2 ** Math.round(Math.log2(Math.max(1, bytes)))
+
 /**
  * Score `likelihood` (docs/algorithm.md): −L/τ + β·ln t, the tempered posterior of the candidate; t counts as at most 100 of one's own,
  * and rounded to a power of two. @param candidates - oneself first. @returns a logit each, for all groups.
@@ -96,7 +99,7 @@ export interface LikelihoodCandidate {
 export function likelihoodLogits(candidates: LikelihoodCandidate[], temperature: number, textPrior: number): number[] {
   const own = Math.max(1, candidates[0]?.textBytes ?? 1)
   return candidates.map(({ nllPerByte, textBytes }) => {
-    const text = Math.min(2 ** Math.round(Math.log2(Math.max(1, textBytes))), 100 * own)
+    const text = Math.min(declaredTextBytes(textBytes), 100 * own)
     return -nllPerByte / temperature + textPrior * Math.log(text)
   })
 }

@@ -1,6 +1,7 @@
 /** All commands with their flags and examples. What they do stands in a file each. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { WorldlmError } from '../errors.ts'
+import { experimentHelp } from '../experiment/help.ts'
 import { exitCodes, type Output, output } from './output.ts'
 
 const version = '0.1.0'
@@ -28,7 +29,15 @@ export async function run(argv: string[]): Promise<void> {
 }
 
 /** What was given is wrong, not what happened. */
-const usageCodes = new Set(['USAGE', 'NOT_YET', 'CONFIG_INVALID', 'CHARTER_INVALID', 'CHARTER_CONTRADICTION'])
+const usageCodes = new Set([
+  'USAGE',
+  'METHOD_UNKNOWN',
+  'NEWCOMER_UNKNOWN',
+  'NOT_YET',
+  'CONFIG_INVALID',
+  'CHARTER_INVALID',
+  'CHARTER_CONTRADICTION'
+])
 
 const whole = (least: number) => (text: string) => {
   const value = Number(text)
@@ -45,6 +54,7 @@ function build(): Command {
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })
   testnet(program)
+  experiment(program)
   node(program)
   federation(program)
   model(program)
@@ -83,6 +93,37 @@ function testnet(program: Command): void {
     .option('--no-alone', 'leave out what training alone would give')
     .action(async options => (await import('./testnet.ts')).runTestnetCommand(options, outputOf(options)))
 }
+
+function experiment(program: Command): void {
+  add(program, 'experiment', 'Methods side by side on the same text: the same windows, seed, steps and validation for each.', [
+    'worldlm experiment --data ./texts --methods local,fedavg,worldlm --rounds 20 --steps 50',
+    'worldlm experiment --methods all --seeds 0,1,2 --out runs/all',
+    'worldlm experiment --data ./texts --methods worldlm --sweep keyFraction=0,0.3,1 --sweep downTemperature=0.1,0.25',
+    'worldlm experiment --data ./texts --methods local,worldlm --sweep poor=0,50kB'
+  ])
+    .option('--data <dir>', 'tree of text, federation/…/organization (default: text that npm brought along)')
+    .option('--methods <a,b,c>', 'methods, or `all`; the list stands below', 'local,fedavg,worldlm')
+    .option('--rounds <n>', 'rounds in all', whole(1), 8)
+    .option('--steps <h>', 'local steps a round', whole(1), 40)
+    .option(
+      '--sweep <key=v1,v2…>',
+      'an option of the algorithm or of the setting, with its values; several: all combinations',
+      collect
+    )
+    .option('--model <name|file>', 'tiny, small, medium, or a YAML file with `model:` and `algorithm:`', 'tiny')
+    .option('--seed <n>', 'of the initial model and the order of the text', whole(0), 0)
+    .option('--seeds <a,b,c>', 'several; the report gives means and spreads')
+    .option('--out <dir>', 'folder of the report (default: runs/experiment-<time>)')
+    .option('--cache <dir>', 'folder of finished and begun cells, which are not computed again', 'runs/cells')
+    .option('--threads <n>', 'threads that train (default: all cores)', whole(1))
+    .option('--evaluate-every <n>', 'rounds between evaluations (default: about ten in all)', whole(1))
+    .option('--save-seconds <n>', 'a begun cell is saved this often, to go on from after a kill', whole(0), 15)
+    .addOption(new Option('--engine <name>', 'what trains').choices(['onnx', 'reference']).default('onnx'))
+    .addHelpText('after', () => experimentHelp())
+    .action(async options => (await import('./experiment.ts')).runExperimentCommand(options, outputOf(options), version))
+}
+
+const collect = (value: string, before: string[] = []): string[] => [...before, value]
 
 function node(program: Command): void {
   const group = program.command('node').description('The daemon of one organization.').exitOverride()

@@ -1,16 +1,14 @@
 /** `worldlm testnet`: its flags, what is shown while it runs, what is said at the end. */
-import { existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { parse } from 'yaml'
 import type { Observation } from '../../testnet/observation.ts'
 import { writeReport } from '../../testnet/report.ts'
 import { runTestnet, type TestnetOptions } from '../../testnet/run.ts'
 import { WorldlmError } from '../errors.ts'
-import { presets } from '../model/presets.ts'
 import { verdict } from '../report/html.ts'
 import { short } from '../report/plots.ts'
 import { meanPerplexity, summarizeOrganizations, type TestnetReport } from '../report/schema.ts'
 import { LiveTable, progressBar } from './live-table.ts'
+import { charterOf } from './model-choice.ts'
 import { exitCodes, type Output } from './output.ts'
 import { table } from './table.ts'
 
@@ -81,29 +79,6 @@ function optionsOf({ data, rounds, steps, model, scenario, out, seed, dashboard,
     seed,
     alone
   }
-}
-
-/** A preset's name, or a YAML file with `model:` and `algorithm:`. */
-function charterOf(model: string): Record<string, unknown> {
-  if (model in presets) return { model }
-  if (!existsSync(model))
-    throw new WorldlmError(
-      'USAGE',
-      `--model ${model} is neither a preset (${Object.keys(presets).join(', ')}) nor a file`,
-      'Name one of them, or a YAML file with `model:` and `algorithm:`.'
-    )
-  const parsed = parse(readFileSync(model, 'utf8')) as Record<string, unknown> | null
-  const unknown = Object.keys(parsed ?? {}).filter(
-    key => !['model', 'algorithm', 'voters', 'delegates', 'minMembers'].includes(key)
-  )
-  if (parsed === null || typeof parsed !== 'object' || unknown.length > 0) {
-    throw new WorldlmError(
-      'CHARTER_INVALID',
-      `${model}: ${unknown.length > 0 ? `unknown key ${unknown[0]}` : 'it holds no options'}`,
-      'It may have `model:`, `algorithm:`, `voters:`, `delegates:`, `minMembers:`.'
-    )
-  }
-  return parsed
 }
 
 function liveTable(observation: Observation, { rounds, steps }: TestnetOptions, seconds: number): string {

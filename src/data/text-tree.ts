@@ -12,6 +12,8 @@ export interface OrganizationText {
   /** From the root of the tree, with `/`. */
   path: string
   folder: string
+  /** Only so many bytes of its training text are taken, from the beginning; left out: all. */
+  trainBytesMax?: number
 }
 
 export interface TextNeeds {
@@ -100,7 +102,7 @@ function checkName(path: string): void {
 }
 
 /** Reads one organization's text. @throws {WorldlmError} DATA_EMPTY, DATA_NOT_UTF8, DATA_TOO_SHORT, DATA_UNREADABLE */
-export function loadText({ path, folder }: OrganizationText, needs: TextNeeds): LoadedText {
+export function loadText({ path, folder, trainBytesMax }: OrganizationText, needs: TextNeeds): LoadedText {
   const names = readdirSync(folder)
     .filter(name => extensions.has(extname(name)) && !name.startsWith('.'))
     .sort()
@@ -115,6 +117,7 @@ export function loadText({ path, folder }: OrganizationText, needs: TextNeeds): 
   const validNames = names.filter(name => basename(name, extname(name)) === 'valid')
   const text = read(trainNames.length > 0 ? trainNames : names.filter(name => !validNames.includes(name)))
   const loaded = validNames.length > 0 ? { train: text, valid: read(validNames) } : split(text)
+  if (trainBytesMax !== undefined) loaded.train = loaded.train.subarray(0, cutBefore(loaded.train, trainBytesMax))
   const least = needs.keptBackBytes + 1 + (needs.context + 1) * 2
   refuseShort(path, 'for training', loaded.train.length, least)
   refuseShort(path, 'for validation', loaded.valid.length, needs.context + 1)
@@ -197,6 +200,7 @@ function split(text: Uint8Array): LoadedText {
 
 /** The start of the character that holds byte `at`. */
 function cutBefore(text: Uint8Array, at: number): number {
+  if (at >= text.length) return text.length
   let cut = at
   while (cut > 0 && cut > at - 4 && (text[cut]! & 0xc0) === 0x80) cut--
   return cut

@@ -27,13 +27,26 @@ export interface EngineOptions {
   gradientClip: number
 }
 
+/** A proximal term, λ/2·‖θ − towards‖² added to the loss (Li et al. 2021, Ditto; Li et al. 2020, FedProx). */
+export interface Pull {
+  /** Shape [layout.floats]. */
+  towards: Float32Array
+  /** λ ≥ 0. */
+  strength: number
+}
+
+/** gradient ← gradient + λ·(θ − towards), in place. */
+export function addPull(gradient: Float32Array | Float64Array, parameters: Float32Array, { towards, strength }: Pull): void {
+  for (let place = 0; place < gradient.length; place++) gradient[place]! += strength * (parameters[place]! - towards[place]!)
+}
+
 export interface Engine {
   readonly name: 'onnx' | 'reference'
   readonly options: EngineOptions
   /** Parameters of shape [layout.floats], copied. Without `optimizer` the moments start at 0. */
   load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void>
-  /** One AdamW step. @returns the mean loss before it, nats a token. */
-  step(batch: Batch, learningRate: number): Promise<number>
+  /** One AdamW step. @returns the mean loss before it, nats a token, without the proximal term. */
+  step(batch: Batch, learningRate: number, pull?: Pull): Promise<number>
   /** Gradient of the mean loss, shape [layout.floats], unclipped; changes nothing. For tests. */
   gradient(batch: Batch): Promise<{ loss: number; gradient: Float32Array }>
   /** @returns −ln p(target) of every token, shape [windows × context]. */

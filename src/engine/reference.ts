@@ -5,7 +5,16 @@
 import { WorldlmError } from '../errors.ts'
 import type { Batch } from '../model/batch.ts'
 import { headNameOf } from '../model/layout.ts'
-import { adamw, assertBatch, assertState, type Engine, type EngineOptions, type OptimizerState } from './engine.ts'
+import {
+  adamw,
+  addPull,
+  assertBatch,
+  assertState,
+  type Engine,
+  type EngineOptions,
+  type OptimizerState,
+  type Pull
+} from './engine.ts'
 import {
   type Block,
   blockBackward,
@@ -40,8 +49,9 @@ export class ReferenceEngine implements Engine {
     this.#steps = optimizer?.step ?? 0
   }
 
-  async step(batch: Batch, learningRate: number): Promise<number> {
+  async step(batch: Batch, learningRate: number, pull?: Pull): Promise<number> {
     const { loss, gradient } = this.#backward(batch)
+    if (pull !== undefined) addPull(gradient, this.#parameters, pull)
     const { layout, gradientClip, weightDecay } = this.options
     const norm = Math.sqrt(gradient.reduce((sum, value) => sum + value * value, 0))
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {

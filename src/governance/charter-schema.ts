@@ -135,7 +135,7 @@ export const charterSchema = z.strictObject({
   seed: z.int().min(0).default(0)
 })
 
-const algorithmDefaults: Algorithm = {
+export const algorithmDefaults: Algorithm = {
   keyFraction: 1,
   embeddingIsKey: true,
   rounds: 0,

@@ -11,6 +11,7 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { declaredTextBytes } from '../aggregate/attend.ts'
 import { type MemberOperations, memberDown } from '../aggregate/down.ts'
 import type { RoundEntry, Update } from '../federation/entry.ts'
 import type { RoundHead } from '../federation/participation.ts'
@@ -127,10 +128,12 @@ export class Organization {
     if (entry === null) return
     const { services, federation, holders } = this.#options
     const { folder, blobs, exchange, records } = services
+    const { down } = this.#options.charter.algorithm
     const pullBegan = performance.now()
     const models = [
       { name: 'federation', federation, model: entry.model, textBytes: entry.textBytes },
-      ...entry.ancestors.map(one => ({ name: one.path, ...one }))
+      // Only likelihood asks for more than one's own federation.
+      ...(down === 'likelihood' ? entry.ancestors : []).map(one => ({ name: one.path, ...one }))
     ]
     await exchange.pull(entry.model, [entry.proposer, ...holders(federation)])
     const reached: typeof models = []
@@ -184,7 +187,7 @@ export class Organization {
 
   /** Bytes of training text, rounded to a power of two: what is declared to others. */
   get textBytes(): number {
-    return 2 ** Math.round(Math.log2(Math.max(1, this.#options.trainer.data.trainBytes)))
+    return declaredTextBytes(this.#options.trainer.data.trainBytes)
   }
 
   async #evaluate(model: ModelKind, path: string, round: number): Promise<void> {

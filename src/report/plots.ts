@@ -5,7 +5,7 @@ export const escapeHtml = (text: string): string =>
 
 export interface Series {
   name: string
-  /** 1 to 8: a colour of the page. */
+  /** 1 to 12: a colour of the page. */
   color: number
   dashed?: boolean
   points: { x: number; y: number }[]
@@ -14,31 +14,33 @@ export interface Series {
 const [width, height] = [360, 220]
 const margin = { left: 44, right: 10, top: 12, bottom: 30 }
 
-/** Lines over rounds; y is logarithmic, as perplexities are compared by ratio. */
-export function linePlot(title: string, series: Series[]): string {
+/** Lines over rounds, or whatever x is; y is logarithmic, as perplexities are compared by ratio. */
+export function linePlot(title: string, series: Series[], x = 'round'): string {
   const points = series.flatMap(one => one.points).filter(({ y }) => y > 0 && Number.isFinite(y))
   if (points.length === 0) return ''
   const [xLeast, xMost] = [Math.min(...points.map(({ x }) => x)), Math.max(...points.map(({ x }) => x))]
   const [yLeast, yMost] = [Math.min(...points.map(({ y }) => y)), Math.max(...points.map(({ y }) => y)) * 1.02]
-  const atX = (x: number) => margin.left + ((x - xLeast) / Math.max(1, xMost - xLeast)) * (width - margin.left - margin.right)
+  const atX = (x: number) => margin.left + ((x - xLeast) / (xMost - xLeast || 1)) * (width - margin.left - margin.right)
   const span = Math.log(yMost / yLeast) || 1
   const atY = (y: number) => height - margin.bottom - (Math.log(y / yLeast) / span) * (height - margin.top - margin.bottom)
   const ticks = [yLeast, Math.sqrt(yLeast * yMost), yMost].map(
     y =>
       `<line class="grid" x1="${margin.left}" x2="${width - margin.right}" y1="${atY(y).toFixed(1)}" y2="${atY(y).toFixed(1)}"/><text x="${margin.left - 5}" y="${(atY(y) + 4).toFixed(1)}" text-anchor="end">${short(y)}</text>`
   )
-  const rounds = [...new Set([xLeast, Math.round((xLeast + xMost) / 2), xMost])].map(
-    x => `<text x="${atX(x).toFixed(1)}" y="${height - 12}" text-anchor="middle">${x}</text>`
+  const middle = (xLeast + xMost) / 2
+  const marks = [xLeast, points.every(point => Number.isInteger(point.x)) ? Math.round(middle) : middle, xMost]
+  const rounds = [...new Set(marks)].map(
+    mark => `<text x="${atX(mark).toFixed(1)}" y="${height - 14}" text-anchor="middle">${Number(mark.toPrecision(3))}</text>`
   )
   const lines = series.map(({ name, color, dashed, points: own }) => {
-    const path = own.map(({ x, y }) => `${atX(x).toFixed(1)},${atY(y).toFixed(1)}`)
+    const path = own.map(point => `${atX(point.x).toFixed(1)},${atY(point.y).toFixed(1)}`)
     const dots = own.map(
-      ({ x, y }) =>
-        `<circle class="c${color}" cx="${atX(x).toFixed(1)}" cy="${atY(y).toFixed(1)}" r="2.5"><title>${escapeHtml(name)}, round ${x}: ${short(y)}</title></circle>`
+      point =>
+        `<circle class="c${color}" cx="${atX(point.x).toFixed(1)}" cy="${atY(point.y).toFixed(1)}" r="2.5"><title>${escapeHtml(name)}, ${escapeHtml(x)} ${point.x}: ${short(point.y)}</title></circle>`
     )
     return `<polyline class="c${color}${dashed === true ? ' dashed' : ''}" points="${path.join(' ')}"/>${dots.join('')}`
   })
-  return `<figure><figcaption>${escapeHtml(title)}</figcaption><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeHtml(title)}">${ticks.join('')}${rounds.join('')}${lines.join('')}</svg></figure>`
+  return `<figure><figcaption>${escapeHtml(title)}</figcaption><svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeHtml(title)}">${ticks.join('')}${rounds.join('')}${lines.join('')}<text x="${width - margin.right}" y="${height - 2}" text-anchor="end">${escapeHtml(x)}</text></svg></figure>`
 }
 
 export interface Bar {

@@ -8,7 +8,8 @@ import { loadText, type OrganizationText } from '../data/text-tree.ts'
 import { openTokenizer, type TokenArray, type Tokenizer } from '../data/tokenizer.ts'
 import { WorldlmError } from '../errors.ts'
 import { createEngine } from '../engine/create.ts'
-import type { Engine, OptimizerState } from '../engine/engine.ts'
+import type { Engine, OptimizerState, Pull } from '../engine/engine.ts'
+import type { Batch } from '../model/batch.ts'
 import type { Layout } from '../model/layout.ts'
 import { learningRateAt, type Schedule } from './schedule.ts'
 
@@ -56,6 +57,8 @@ export class TrainingSession {
   readonly #train: TokenArray
   readonly #valid: TokenArray
   readonly #keptBack: number[]
+  /** Where the windows stand before any was drawn. */
+  readonly firstState: number[]
   #batches: Batches
 
   private constructor(options: SessionOptions, engine: Engine, tokenizer: Tokenizer, texts: Texts) {
@@ -68,14 +71,18 @@ export class TrainingSession {
     this.#valid = texts.validTokens
     this.#keptBack = keptBackPieces(this.#train.length, options.layout.config.context, `${options.seed}/${options.text.path}`)
     this.#batches = this.#batchesFrom()
+    this.firstState = this.#batches.state()
   }
 
-  /** @throws {WorldlmError} of the text, the model, or the engine. */
-  static async open(options: SessionOptions): Promise<TrainingSession> {
+  /**
+   * @param shared - an engine that sessions take turns with: each loads its parameters before it works.
+   * @throws {WorldlmError} of the text, the model, the tokenizer, or the engine.
+   */
+  static async open(options: SessionOptions, shared?: Engine): Promise<TrainingSession> {
     const { layout, engine, threads, batch, weightDecay, gradientClip } = options
     const tokenizer = readTokenizer(options.tokenizer, layout.config.vocabulary)
     const texts = readTexts(options, tokenizer)
-    const made = await createEngine(engine, { layout, batch, threads, weightDecay, gradientClip })
+    const made = shared ?? (await createEngine(engine, { layout, batch, threads, weightDecay, gradientClip }))
     return new TrainingSession(options, made, tokenizer, texts)
   }
 
@@ -90,12 +97,18 @@ export class TrainingSession {
     return this.#batches.state()
   }
 
-  /** @param startStep - counted over all rounds, for the learning rate. */
+  /** The next random windows. */
+  next(): Batch {
+    return this.#batches.next()
+  }
+
+  /** @param startStep - counted over all rounds, for the learning rate. @param pull - a proximal term. */
   async train(
     steps: number,
     startStep: number,
     onStep: (step: number, loss: number, tokensPerSecond: number) => void,
-    signal?: AbortSignal
+    signal?: AbortSignal,
+    pull?: Pull
   ): Promise<Trained> {
     const { layout, batch, schedule } = this.#options
     const stepTokens = batch * layout.config.context
@@ -103,7 +116,7 @@ export class TrainingSession {
     let total = 0
     for (let step = 0; step < steps; step++) {
       signal?.throwIfAborted()
-      const loss = await this.engine.step(this.#batches.next(), learningRateAt(startStep + step, schedule))
+      const loss = await this.engine.step(this.next(), learningRateAt(startStep + step, schedule), pull)
       total += loss
       onStep(step + 1, loss, ((step + 1) * stepTokens * 1000) / (performance.now() - begun))
     }

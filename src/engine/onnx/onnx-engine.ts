@@ -8,7 +8,16 @@ import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { WorldlmError } from '../../errors.ts'
 import type { Batch } from '../../model/batch.ts'
 import { headNameOf } from '../../model/layout.ts'
-import { adamw, assertBatch, assertState, type Engine, type EngineOptions, type OptimizerState } from '../engine.ts'
+import {
+  adamw,
+  addPull,
+  assertBatch,
+  assertState,
+  type Engine,
+  type EngineOptions,
+  type OptimizerState,
+  type Pull
+} from '../engine.ts'
 import { EngineMemory } from './memory.ts'
 import { buildEvaluationGraph, buildStepGraph } from './step-graph.ts'
 
@@ -69,9 +78,10 @@ export class OnnxEngine implements Engine {
     this.#steps = optimizer?.step ?? 0
   }
 
-  async step(batch: Batch, learningRate: number): Promise<number> {
+  async step(batch: Batch, learningRate: number, pull?: Pull): Promise<number> {
     const loss = await this.#backward(batch)
     const { parameters, gradient, first, second, kernels } = this.#memory
+    if (pull !== undefined) addPull(gradient, parameters, pull)
     const { gradientClip, weightDecay, layout } = this.options
     const norm = Math.sqrt(kernels.sumOfSquares(gradient.byteOffset, gradient.length))
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {

@@ -1,0 +1,152 @@
+/**
+ * One cell of an experiment: a method, its options and a seed, from the first round to the last.
+ *
+ *   round: train (workers) → personal models evaluated → exchange → aggregated and federations' models evaluated → saved
+ *
+ * Is: the order of things, and the figures. Is not: aggregation (federate.ts) or training (experiment-worker.ts). The same plan gives the
+ * same figures, whatever the number of workers, and whether or not it was interrupted.
+ */
+import { WorldlmError } from '../errors.ts'
+import type { Evaluated } from '../train/session.ts'
+import { beginCell, type CellState, type Participant, type Participants } from './cell-state.ts'
+import { exchange, type Exchanged } from './exchange.ts'
+import type { Pool } from './pool.ts'
+import type { CellResult, CurvePoint, Figure, Figures } from './result.ts'
+import type { CellPlan } from './plan.ts'
+
+export interface CellHooks {
+  /** State to go on from. */
+  resume: CellState | null
+  /** Called after each round; the state is whole until this returns. */
+  save: (state: CellState) => void
+  onRound: (round: number, point: CurvePoint | null) => void
+}
+
+export async function runCell(plan: CellPlan, pool: Pool, hooks: CellHooks): Promise<CellResult> {
+  const began = performance.now()
+  const state = hooks.resume ?? (await beginCell(plan, pool))
+  const before = state.result.seconds
+  for (let round = state.round + 1; round <= plan.options.algorithm.rounds; round++) {
+    try {
+      const point = await runRound(plan, pool, state, round)
+      if (point !== null) state.result.curve.push(point)
+      state.round = round
+      state.result.seconds = before + (performance.now() - began) / 1000
+      hooks.save(state)
+      hooks.onRound(round, point)
+    } catch (error) {
+      if (!(error instanceof WorldlmError) || error.code !== 'ENGINE_DIVERGED') throw error
+      state.result.diverged = { round, message: error.message }
+      break
+    }
+  }
+  return state.result
+}
+
+async function runRound(plan: CellPlan, pool: Pool, state: CellState, round: number): Promise<CurvePoint | null> {
+  const evaluating = round === 1 || round % plan.evaluateEvery === 0 || round === plan.options.algorithm.rounds
+  const present = state.participants.filter(({ joinsAfter }) => round > joinsAfter)
+  const personal = await train(plan, pool, state, present, evaluating)
+  const exchanged = await exchange(plan, pool, state, present, round)
+  add(state, exchanged)
+  if (!evaluating) return null
+  for (const [path, candidates] of exchanged.weighed) {
+    const shown = candidates.map(({ name, weight, nllPerByte }) => ({ name, weight, nllPerByte }))
+    state.result.weighed.push({ round, path, candidates: shown })
+  }
+  const organizations: Record<string, Figures> = {}
+  const figures = await Promise.all(present.map(one => evaluate(plan, pool, state, one, personal.get(one.name)!)))
+  for (const [place, { name }] of present.entries()) organizations[name] = figures[place]!
+  const { tokens, levels } = state
+  const sum = (pick: (level: (typeof levels)[0]) => number) => levels.reduce((total, level) => total + pick(level), 0)
+  return {
+    round,
+    tokens,
+    bytesUp: sum(({ bytesUp }) => bytesUp),
+    bytesDown: sum(({ bytesDown }) => bytesDown),
+    levels: levels.map(level => ({ ...level })),
+    organizations
+  }
+}
+
+/** @returns the personal models' figures, if they are asked for. */
+async function train(
+  plan: CellPlan,
+  pool: Pool,
+  state: CellState,
+  present: Participants,
+  evaluate: boolean
+): Promise<Map<string, Evaluated>> {
+  const { steps, keepOptimizer, batch } = plan.options.algorithm
+  const stepTokens = batch * plan.options.model.context
+  if (state.pooled !== null) {
+    const { pooled } = state
+    const startStep = state.round * steps
+    const sessions = present.map(({ session }) => session)
+    await pool.trainPooled({
+      sessions,
+      start: pooled.parameters,
+      learner: pooled,
+      keepOptimizer,
+      steps,
+      startStep,
+      evaluate: false
+    })
+    state.tokens += steps * stepTokens * present.length
+    const all = evaluate
+      ? await Promise.all(sessions.map(session => pool.evaluate(session, [pooled.parameters], 'validation')))
+      : []
+    return new Map(all.map(([evaluated], place) => [present[place]!.name, evaluated!]))
+  }
+  const found = await Promise.all(present.map(one => trainOne(plan, pool, one, evaluate)))
+  state.tokens += steps * stepTokens * present.length * (plan.method.personal === 'ditto' ? 2 : 1)
+  return new Map(found.flatMap((evaluated, place) => (evaluated === null ? [] : [[present[place]!.name, evaluated] as const])))
+}
+
+/** λ of Ditto (Li et al. 2021). */
+const dittoPull = 0.1
+
+async function trainOne(plan: CellPlan, pool: Pool, one: Participant, evaluate: boolean): Promise<Evaluated | null> {
+  const { steps, keepOptimizer } = plan.options.algorithm
+  const { session, start, learner, beside } = one
+  const job = { session, steps, keepOptimizer, startStep: one.trained * steps }
+  const windows = learner.windows
+  const shared = await pool.train({ ...job, start, learner, pull: null, evaluate: evaluate && beside === null })
+  one.trained++
+  if (beside === null) return shared.evaluated
+  beside.windows = windows
+  const pull = { towards: start, strength: dittoPull }
+  return (await pool.train({ ...job, start: beside.parameters, learner: beside, pull, evaluate })).evaluated
+}
+
+function add(state: CellState, { levels, attention }: Exchanged): void {
+  state.result.attention = attention
+  for (const { level, bytesUp, bytesDown } of levels) {
+    const known = state.levels.find(one => one.level === level)
+    if (known === undefined) state.levels.push({ level, bytesUp, bytesDown })
+    else {
+      known.bytesUp += bytesUp
+      known.bytesDown += bytesDown
+    }
+  }
+}
+
+async function evaluate(plan: CellPlan, pool: Pool, state: CellState, one: Participant, after: Evaluated): Promise<Figures> {
+  const personal = figureOf(after)
+  const { shape, pooled = false } = plan.method
+  if (pooled) return { personal, aggregated: personal, federation: personal }
+  if (shape === 'none') return { personal, aggregated: personal, federation: null }
+  const federation = one.federation === null ? null : state.federations.get(one.federation)!.model
+  // Ditto's personal model takes nothing over: its federation's model is only what it is pulled towards.
+  const models = [...(one.beside === null ? [one.start] : []), ...(federation === null ? [] : [federation])]
+  const figures = (await pool.evaluate(one.session, models, 'validation')).map(figureOf)
+  const aggregated = one.beside === null ? figures.shift()! : personal
+  return { personal, aggregated, federation: figures[0] ?? null }
+}
+
+const finite = (value: number): number | null => (Number.isFinite(value) ? value : null)
+
+const figureOf = ({ perplexity, bitsPerByte }: Evaluated): Figure => ({
+  perplexity: finite(perplexity),
+  bitsPerByte: finite(bitsPerByte)
+})

@@ -1,0 +1,258 @@
+/**
+ * One round of a tree of federations in memory: up, root, down (docs/algorithm.md, "A round"). The arithmetic and the rules are
+ * those of the nodes (aggregate/models.ts, aggregate/down.ts); what is missing here is the network between them.
+ */
+import {
+  aggregateModels,
+  combineModels,
+  differenceOfModels,
+  keysDistance,
+  mixModels,
+  type ModelSpace,
+  type ReadModel,
+  scoreModels
+} from '../aggregate/models.ts'
+import { type Candidate, federationDown, memberDown, type ModelOperations, type Weighed } from '../aggregate/down.ts'
+import type { Algorithm } from '../governance/charter.ts'
+import { fromBf16, toBf16 } from '../model/checkpoint.ts'
+import { sketchGroupBytes } from '../aggregate/sketch.ts'
+import { shared } from './jobs.ts'
+import type { Federation } from './tree.ts'
+
+export interface FederationState {
+  model: Float32Array
+  /** Of the outer optimizer, at a root that has one. */
+  outer: Float32Array[] | null
+}
+
+/** What a member hands in: ΔB and K, and what is announced with it. */
+export interface Handed {
+  update: Float32Array
+  sketches: Uint8Array
+  /** w, tokens. */
+  weight: number
+  organizations: number
+  textBytes: number
+  /** Of the update as it is sent, and its sketches. */
+  bytes: number
+}
+
+/** An organization on the way down. */
+export interface Taker {
+  name: string
+  /** Path of its federation. */
+  federation: string
+  personal: Float32Array
+  /** t, declared. */
+  textBytes: number
+  nllPerByte: (model: Float32Array) => Promise<number>
+}
+
+/** Bytes of models. */
+export interface LevelBytes {
+  /** Depth of the federation that was handed an update (up), or whose model was taken (down); 0 is the root. */
+  level: number
+  bytesUp: number
+  bytesDown: number
+}
+
+export interface Round {
+  /** Each taker's next start, by name. */
+  starts: Map<string, Float32Array>
+  /** How candidates were weighed on the way down, by organization. */
+  weighed: Map<string, Weighed[]>
+  /** Attention on the way up: members by name, a weight a group. */
+  attention: { federation: string; members: { name: string; weights: number[] }[] }[]
+  levels: LevelBytes[]
+}
+
+export interface FederateOptions {
+  space: ModelSpace
+  algorithm: Algorithm
+  seed: number
+  genesis: Float32Array
+  /** Parents before children. */
+  tree: Federation[]
+  /** Whether a federation aggregates in this round. */
+  active: (federation: Federation) => boolean
+}
+
+const from =
+  (model: Float32Array): ReadModel =>
+  into =>
+    into.set(model)
+
+/** What an organization hands in after training from `start` in a federation whose model is `base`. */
+export function handIn(
+  { space, algorithm, seed }: Pick<FederateOptions, 'space' | 'algorithm' | 'seed'>,
+  after: Float32Array,
+  start: Float32Array,
+  facts: { weight: number; textBytes: number }
+): Handed {
+  const sketches = space.sketch(space.read(from(after), 0), space.read(from(start), 1), seed)
+  const update = encoded(differenceOfModels(space, from(after), from(start)), algorithm.encoding)
+  return { update, sketches, organizations: 1, bytes: bytesOf(space, algorithm.encoding), ...facts }
+}
+
+const bytesOf = ({ layout, keys }: ModelSpace, encoding: Algorithm['encoding']): number =>
+  layout.floats * (encoding === 'bf16' ? 2 : 4) + keys.length * sketchGroupBytes
+
+/** As it arrives: what the encoding loses is lost. */
+function encoded(model: Float32Array, encoding: Algorithm['encoding']): Float32Array {
+  const copy = model.slice()
+  if (encoding === 'bf16') fromBf16(toBf16(model), copy)
+  return copy
+}
+
+/** Changes `states` in place. @param handed - by organization. */
+export async function federate(
+  options: FederateOptions,
+  states: Map<string, FederationState>,
+  handed: Map<string, Handed>,
+  takers: Taker[]
+): Promise<Round> {
+  const round: Round = { starts: new Map(), weighed: new Map(), attention: [], levels: [] }
+  /** Of federations, by path. */
+  const contributed = new Map<string, Handed>()
+  for (const federation of [...options.tree].reverse()) up(options, states, handed, contributed, federation, round)
+  for (const federation of options.tree) await down(options, states, contributed, federation, round)
+  await Promise.all(takers.map(taker => take(options, states, contributed, taker, round)))
+  round.levels.sort((left, right) => left.level - right.level)
+  return round
+}
+
+/** Aggregates what the federation's members handed in. */
+function up(
+  { space, algorithm, seed, genesis, active }: FederateOptions,
+  states: Map<string, FederationState>,
+  handed: Map<string, Handed>,
+  contributed: Map<string, Handed>,
+  federation: Federation,
+  round: Round
+): void {
+  const state = states.get(federation.path)!
+  const found = (names: string[], among: Map<string, Handed>) =>
+    names.flatMap(name => (among.has(name) ? [{ name, ...among.get(name)! }] : []))
+  const members = [...found(federation.organizations, handed), ...found(federation.children, contributed)]
+  if (!active(federation) || members.length === 0) return
+  const made = aggregateModels(space, {
+    options: algorithm,
+    previous: from(state.model),
+    genesis: from(genesis),
+    inputs: members.map(({ update, sketches, weight }) => ({
+      read: from(update),
+      sketches,
+      weight,
+      // A node refuses a model that is not finite; here the run has diverged, and its figures say so.
+      keysDistance: keysDistance(space, from(update), from(state.model)) ?? Number.POSITIVE_INFINITY
+    })),
+    root: federation.parent === null,
+    outerState: state.outer === null ? null : readInto(state.outer),
+    seed
+  })
+  state.model = shared(made.model)
+  if (made.outerState.length > 0) state.outer = made.outerState.map(vector => vector.slice())
+  const weights = members.map(({ name }, place) => ({ name, weights: made.attention[place]! }))
+  round.attention.push({ federation: federation.path, members: weights })
+  for (const { bytes } of members) count(round, federation, bytes, 0)
+  const parentModel = federation.parent === null ? null : states.get(federation.parent)!.model
+  contributed.set(federation.path, {
+    ...contribution(space, algorithm, state.model, parentModel),
+    ...totals(members),
+    sketches: made.sketches
+  })
+}
+
+/** With a backbone, what goes up is its change against the parent's; without one, the model itself. */
+function contribution(
+  space: ModelSpace,
+  { encoding }: Algorithm,
+  model: Float32Array,
+  parent: Float32Array | null
+): { update: Float32Array; bytes: number } {
+  if (parent === null || space.backbone.length === 0) return { update: model, bytes: bytesOf(space, 'f32') }
+  const update = encoded(differenceOfModels(space, from(model), from(parent)), encoding)
+  return { update, bytes: bytesOf(space, encoding) }
+}
+
+/** `textBytes` is the mean over the organizations below. */
+function totals(members: Handed[]): { weight: number; organizations: number; textBytes: number } {
+  const sum = (pick: (member: Handed) => number) => members.reduce((total, member) => total + pick(member), 0)
+  const organizations = sum(member => member.organizations)
+  const textBytes = Math.round(sum(member => member.textBytes * member.organizations) / organizations)
+  return { weight: sum(({ weight }) => weight), organizations, textBytes }
+}
+
+const readInto =
+  (saved: Float32Array[]) =>
+  (into: Float32Array[]): void => {
+    for (const [place, vector] of into.entries()) vector.set(saved[place]!)
+  }
+
+async function down(
+  options: FederateOptions,
+  states: Map<string, FederationState>,
+  contributed: Map<string, Handed>,
+  federation: Federation,
+  round: Round
+): Promise<void> {
+  const { space, algorithm, tree } = options
+  const parent = tree.find(({ path }) => path === federation.parent)
+  if (parent === undefined || !options.active(parent) || !contributed.has(federation.path)) return
+  const state = states.get(federation.path)!
+  const parts = { groups: space.keys.length, hasBackbone: space.backbone.length > 0 }
+  const made = await federationDown(operations(options), algorithm, parts, state.model, states.get(parent.path)!.model)
+  if (made === null) return
+  state.model = made
+  count(round, parent, 0, space.layout.floats * 4)
+}
+
+async function take(
+  options: FederateOptions,
+  states: Map<string, FederationState>,
+  contributed: Map<string, Handed>,
+  taker: Taker,
+  round: Round
+): Promise<void> {
+  const { space, algorithm, tree } = options
+  const above: Candidate<Float32Array>[] = []
+  const find = (path: string | null) => tree.find(one => one.path === path)
+  for (let one = find(taker.federation); one !== undefined; one = find(one.parent)) {
+    if (above.length > 0 && algorithm.down !== 'likelihood') break
+    const { path } = one
+    count(round, one, 0, space.layout.floats * 4)
+    above.push({ name: path, model: states.get(path)!.model, textBytes: contributed.get(path)?.textBytes ?? 0 })
+  }
+  const own = { name: 'own', model: taker.personal, textBytes: taker.textBytes }
+  const hasBackbone = space.backbone.length > 0
+  const member = {
+    ...operations(options),
+    nllPerByte: (backboneFrom: Float32Array, keysFrom: Float32Array) =>
+      taker.nllPerByte(hasBackbone ? shared(combineModels(space, from(backboneFrom), from(keysFrom))) : keysFrom)
+  }
+  const made = await memberDown(member, algorithm, space.keys.length, own, above as [(typeof above)[0]])
+  round.starts.set(taker.name, made.model)
+  if (made.weighed.length > 0) round.weighed.set(taker.name, made.weighed)
+}
+
+/** Results are copies on shared memory: slots are used again by the next job. */
+function operations({ space, genesis }: FederateOptions): ModelOperations<Float32Array> {
+  return {
+    combine: async (backboneFrom, keysFrom) => shared(combineModels(space, from(backboneFrom), from(keysFrom))),
+    score: async (query, candidates) => scoreModels(space, 'cosine', from(query), candidates.map(from), from(genesis)),
+    mix: async (backboneFrom, candidates) => {
+      const read = candidates.map(({ model, logits }) => ({ read: from(model), logits }))
+      const { model, weights } = mixModels(space, from(backboneFrom), read)
+      return { model: shared(model), weights }
+    }
+  }
+}
+
+function count(round: Round, { depth }: Federation, bytesUp: number, bytesDown: number): void {
+  const known = round.levels.find(one => one.level === depth)
+  if (known === undefined) round.levels.push({ level: depth, bytesUp, bytesDown })
+  else {
+    known.bytesUp += bytesUp
+    known.bytesDown += bytesDown
+  }
+}

@@ -1,0 +1,226 @@
+/** From options to cells: which methods, swept values and seeds, over which organizations; and what names a cell's result. */
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { loadText, type OrganizationText } from '../data/text-tree.ts'
+import { keptBackBytes } from '../data/batches.ts'
+import type { Engine } from '../engine/engine.ts'
+import { WorldlmError } from '../errors.ts'
+import { createLayout, type Layout } from '../model/layout.ts'
+import type { SessionOptions } from '../train/session.ts'
+import { scheduleOf } from '../train/schedule.ts'
+import { type Method, methodOf } from './methods.ts'
+import { type AlgorithmInput, type CellOptions, cellName, cellOptions, type Settings, type Swept } from './options.ts'
+import { misplace } from './tree.ts'
+
+export interface PlannedOrganization {
+  /** Path of its text. */
+  name: string
+  /** Its place in the tree of federations: the same, or another's (`swap`). */
+  place: string
+  session: SessionOptions
+  joinsAfter: number
+}
+
+export interface CellPlan {
+  /** Method and swept options. */
+  name: string
+  methodName: string
+  method: Method
+  swept: Swept
+  seed: number
+  options: CellOptions
+  layout: Layout
+  organizations: PlannedOrganization[]
+  evaluateEvery: number
+  /** Training steps of all organizations in all rounds. */
+  steps: number
+  /** Digest of all that the result depends on, code included. */
+  key: string
+}
+
+export interface PlanOptions {
+  texts: OrganizationText[]
+  methods: string[]
+  combinations: Swept[]
+  seeds: number[]
+  model: unknown
+  /** The command's own, below each method's. */
+  algorithm: AlgorithmInput
+  settings: Partial<Record<keyof Settings, unknown>>
+  evaluateEvery: number
+  validationTokens: number
+  engine: Engine['name']
+}
+
+/** Of an organization's text: who has other text has other results. */
+interface Digested {
+  train: string
+  valid: string
+  trainBytes: number
+  validBytes: number
+}
+
+/** @throws {WorldlmError} of the options, the texts, METHOD_UNKNOWN, NEWCOMER_UNKNOWN */
+export function planCells(options: PlanOptions): CellPlan[] {
+  const digests = new Map<string, Digested>()
+  return options.seeds.flatMap(seed =>
+    options.combinations.flatMap(swept => options.methods.map(name => planCell(options, name, swept, seed, digests)))
+  )
+}
+
+function planCell(
+  options: PlanOptions,
+  methodName: string,
+  swept: Swept,
+  seed: number,
+  digests: Map<string, Digested>
+): CellPlan {
+  const method = methodOf(methodName)
+  const made = cellOptions(options, method.algorithm, swept)
+  const { algorithm, model, settings } = made
+  const layout = createLayout(model, algorithm)
+  const organizations = planOrganizations(options, method, made, seed, layout)
+  const plan = {
+    name: cellName(methodName, swept),
+    methodName,
+    method,
+    swept,
+    seed,
+    options: made,
+    layout,
+    organizations,
+    evaluateEvery: settings.newcomer === '' ? options.evaluateEvery : 1,
+    steps: stepsOf(method, organizations, algorithm.rounds, algorithm.steps)
+  }
+  const texts = organizations.map(({ name, session }) => [name, digestOf(session, digests)] as const)
+  return { ...plan, key: keyOf(plan, texts, options) }
+}
+
+function stepsOf(method: Method, organizations: PlannedOrganization[], rounds: number, steps: number): number {
+  const trained = organizations.reduce((sum, { joinsAfter }) => sum + Math.max(0, rounds - joinsAfter), 0)
+  return trained * steps * (method.personal === 'ditto' ? 2 : 1)
+}
+
+function planOrganizations(
+  { texts, engine, validationTokens }: PlanOptions,
+  method: Method,
+  { algorithm, settings }: CellOptions,
+  seed: number,
+  layout: Layout
+): PlannedOrganization[] {
+  const names = texts.map(({ path }) => path)
+  const { newcomer, newcomerRound, newcomerText, poor, swap } = settings
+  if (newcomer !== '' && !names.includes(newcomer))
+    throw new WorldlmError('NEWCOMER_UNKNOWN', `there is no organization ${newcomer}`, `It is one of: ${names.join(', ')}.`)
+  const places = misplace(names, swap, seed)
+  const { batch, weightDecay, gradientClip } = algorithm
+  return texts.map((text, index) => {
+    const isNewcomer = text.path === newcomer
+    const bytesMax = isNewcomer ? newcomerText : index % 2 === 1 ? poor : 0
+    return {
+      name: text.path,
+      place: places.get(text.path)!,
+      session: {
+        layout,
+        tokenizer: null,
+        text: bytesMax > 0 ? { ...text, trainBytesMax: bytesMax } : text,
+        engine,
+        threads: 1,
+        batch,
+        weightDecay,
+        gradientClip,
+        schedule: scheduleOf(algorithm),
+        seed,
+        validationTokens
+      },
+      joinsAfter: isNewcomer && method.shape !== 'none' ? newcomerRound : 0
+    }
+  })
+}
+
+function digestOf({ text, layout }: SessionOptions, digests: Map<string, Digested>): Digested {
+  const key = JSON.stringify([text, layout.config.context])
+  const known = digests.get(key)
+  if (known !== undefined) return known
+  const { train, valid } = loadText(text, { context: layout.config.context, keptBackBytes })
+  const made = { train: sha256(train), valid: sha256(valid), trainBytes: train.length, validBytes: valid.length }
+  digests.set(key, made)
+  return made
+}
+
+const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex')
+
+/** Options that nothing depends on where nobody aggregates. */
+const exchangeOnly = new Set<string>(
+  [
+    'preset keyFraction embeddingIsKey outer outerLearningRate outerMomentum up upTemperature clip down downTemperature textPrior',
+    'levels stale encoding swap dpClip dpNoise liars newcomerRound'
+  ].flatMap(line => line.split(' '))
+)
+
+function keyOf(
+  plan: Omit<CellPlan, 'key'>,
+  texts: (readonly [string, Digested])[],
+  { validationTokens, engine }: PlanOptions
+): string {
+  const { method, seed, options, organizations, evaluateEvery } = plan
+  const alone = method.shape === 'none'
+  const relevant = (all: object) => Object.entries(all).filter(([name]) => !alone || !exchangeOnly.has(name))
+  const { says: _says, algorithm: _algorithm, ...kind } = method
+  return sha256(
+    JSON.stringify({
+      kind,
+      algorithm: relevant(options.algorithm),
+      settings: relevant(options.settings),
+      model: options.model,
+      seed,
+      places: alone ? [] : organizations.map(({ place, joinsAfter }) => [place, joinsAfter]),
+      texts,
+      evaluateEvery,
+      validationTokens,
+      engine,
+      code: codeDigest(alone ? ownCode : [...ownCode, ...exchangeCode])
+    })
+  ).slice(0, 32)
+}
+
+/** Sources that a result depends on: when one of them changes, cells are computed anew. */
+const ownCode = [
+  '../math',
+  '../model',
+  '../engine',
+  '../engine/onnx',
+  '../train',
+  '../data/batches',
+  './cell',
+  './cell-state',
+  './experiment-worker'
+]
+const exchangeCode = ['../aggregate', '../governance/clip-and-noise', './exchange', './federate', './tree']
+
+const digestsOfCode = new Map<string, string>()
+function codeDigest(sources: string[]): string {
+  const key = sources.join()
+  const known = digestsOfCode.get(key)
+  if (known !== undefined) return known
+  const hash = createHash('sha256')
+  const isSource = (name: string) => /\.[jt]s$/.test(name) && !/\.(as|d)\.ts$/.test(name)
+  const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
+  for (const source of sources) {
+    const file = new URL(`${source}${extension}`, import.meta.url)
+    const names = folderOf(source)
+    for (const name of names.filter(isSource).sort()) hash.update(readFileSync(new URL(`${source}/${name}`, import.meta.url)))
+    if (names.length === 0) hash.update(readFileSync(file))
+  }
+  const digest = hash.digest('hex')
+  digestsOfCode.set(key, digest)
+  return digest
+}
+
+function folderOf(source: string): string[] {
+  try {
+    return readdirSync(new URL(source, import.meta.url))
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,100 @@
+/** Worker threads that take an experiment's jobs in the order in which they were asked for, one at a time each. */
+import { Worker } from 'node:worker_threads'
+import { WorldlmError } from '../errors.ts'
+import type { Evaluated, SessionOptions } from '../train/session.ts'
+import type { Job, Opened, PooledJob, Reply, TrainDone, TrainJob } from './jobs.ts'
+
+interface Waiting {
+  job: Job
+  resolve: (result: unknown) => void
+  reject: (error: Error) => void
+}
+
+export class Pool {
+  readonly #idle: Worker[] = []
+  readonly #workers: Worker[] = []
+  readonly #queue: Waiting[] = []
+  readonly #running = new Map<Worker, Waiting>()
+  readonly #onSteps: (steps: number) => void
+  #closed: Error | null = null
+
+  /** @param onSteps - told of training steps now and then, as they are done. */
+  constructor(workers: number, onSteps: (steps: number) => void) {
+    this.#onSteps = onSteps
+    const name = import.meta.url.endsWith('.ts') ? './experiment-worker.ts' : './experiment-worker.js'
+    for (let place = 0; place < workers; place++) {
+      const worker = new Worker(new URL(name, import.meta.url))
+      worker.on('message', (reply: Reply) => this.#take(worker, reply))
+      worker.on('error', error => this.#fail(error))
+      this.#workers.push(worker)
+      this.#idle.push(worker)
+    }
+  }
+
+  get size(): number {
+    return this.#workers.length
+  }
+
+  open(session: SessionOptions): Promise<Opened> {
+    return this.#run({ do: 'open', session })
+  }
+
+  /** Trains; what the learner holds afterwards is in its arrays, its step and its windows. */
+  async train(job: TrainJob): Promise<TrainDone> {
+    const { windows, ...done } = await this.#run<TrainDone & { windows: number[] }>({ do: 'train', ...job })
+    Object.assign(job.learner, { step: done.step, windows })
+    return done
+  }
+
+  async trainPooled(job: PooledJob): Promise<TrainDone> {
+    const { windows, ...done } = await this.#run<TrainDone & { windows: number[][] }>({ do: 'pooled', ...job })
+    Object.assign(job.learner, { step: done.step, windows })
+    return done
+  }
+
+  evaluate(session: SessionOptions, models: Float32Array[], set: 'validation' | 'kept-back'): Promise<Evaluated[]> {
+    return this.#run({ do: 'evaluate', session, models, set })
+  }
+
+  /** Ends the threads, in the middle of a step if need be; what was asked for and not done fails. */
+  async close(why: Error = new WorldlmError('EXPERIMENT_STOPPED', 'the experiment was stopped', '')): Promise<void> {
+    this.#fail(why)
+    await Promise.all(this.#workers.map(worker => worker.terminate()))
+  }
+
+  #run<Result>(job: Job): Promise<Result> {
+    if (this.#closed !== null) return Promise.reject(this.#closed)
+    return new Promise<Result>((resolve, reject) => {
+      this.#queue.push({ job, resolve: resolve as (result: unknown) => void, reject })
+      this.#next()
+    })
+  }
+
+  #next(): void {
+    while (this.#idle.length > 0 && this.#queue.length > 0) {
+      const worker = this.#idle.shift()!
+      const waiting = this.#queue.shift()!
+      this.#running.set(worker, waiting)
+      worker.postMessage(waiting.job)
+    }
+  }
+
+  #take(worker: Worker, reply: Reply): void {
+    if ('steps' in reply) {
+      this.#onSteps(reply.steps)
+      return
+    }
+    const waiting = this.#running.get(worker)
+    this.#running.delete(worker)
+    this.#idle.push(worker)
+    if ('error' in reply) waiting?.reject(new WorldlmError(reply.error.code, reply.error.message, reply.error.hint))
+    else waiting?.resolve(reply.result)
+    this.#next()
+  }
+
+  #fail(error: Error): void {
+    this.#closed ??= error
+    for (const { reject } of [...this.#running.values(), ...this.#queue.splice(0)]) reject(error)
+    this.#running.clear()
+  }
+}
