@@ -48,6 +48,7 @@ export interface Weighed extends LikelihoodCandidate {
  * An organization's next start: B of its federation, K by the charter's rule.
  * @param groups - of key layers. @param own - its personal model, after training.
  * @param above - its federation first, then those above it and residuals, as far as they could be had; at least one.
+ * @param isAsked - by name, which of `above` are candidates at all (asking.ts); the federation's backbone is taken in any case.
  * @returns how candidates were weighed, oneself first; empty unless by likelihood.
  */
 export async function memberDown<Model>(
@@ -55,14 +56,15 @@ export async function memberDown<Model>(
   options: DownOptions,
   groups: number,
   own: Candidate<Model>,
-  above: [Candidate<Model>, ...Candidate<Model>[]]
+  above: [Candidate<Model>, ...Candidate<Model>[]],
+  isAsked: (name: string) => boolean = () => true
 ): Promise<{ model: Model; weighed: Weighed[] }> {
   const federation = above[0].model
   if (options.down === 'replace') return { model: await operations.combine(federation, federation), weighed: [] }
   if (options.down === 'self' || groups === 0) return { model: await operations.combine(federation, own.model), weighed: [] }
   if (options.down === 'chain') return { model: await attendTo(operations, options, own.model, federation), weighed: [] }
   const judged: (Candidate<Model> & LikelihoodCandidate)[] = []
-  for (const candidate of [own, ...above]) {
+  for (const candidate of [own, ...above.filter(({ name }) => isAsked(name))]) {
     judged.push({ ...candidate, nllPerByte: await operations.nllPerByte(federation, candidate.model) })
   }
   const logits = likelihoodLogits(judged, options.downTemperature, options.textPrior)

@@ -11,6 +11,7 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { isDue, type Memory, remember } from '../aggregate/asking.ts'
 import { declaredTextBytes } from '../aggregate/attend.ts'
 import { type MemberOperations, memberDown } from '../aggregate/down.ts'
 import type { RoundEntry, Update } from '../federation/entry.ts'
@@ -31,6 +32,8 @@ interface Saved {
   /** Rounds trained so far; the checkpoint's number. */
   trained: number
   pending: { link: Link; signed: string } | null
+  /** How the candidates of the way down were weighed last. */
+  asked?: Memory
 }
 
 export interface OrganizationOptions {
@@ -132,8 +135,10 @@ export class Organization {
     const pullBegan = performance.now()
     const models = [
       { name: 'federation', federation, model: entry.model, textBytes: entry.textBytes },
-      // Only likelihood asks for more than one's own federation.
-      ...(down === 'likelihood' ? entry.ancestors : []).map(one => ({ name: one.path, ...one }))
+      // Only likelihood asks for more than one's own federation, and not for light ones every round.
+      ...(down === 'likelihood' ? entry.ancestors : [])
+        .filter(({ path }) => isDue(this.#asked, path, round))
+        .map(one => ({ name: one.path, ...one }))
     ]
     await exchange.pull(entry.model, [entry.proposer, ...holders(federation)])
     const reached: typeof models = []
@@ -180,9 +185,16 @@ export class Organization {
     const own = { name: 'own', model: personal, textBytes: this.textBytes }
     const federation = { name: 'federation', model: blobs.path(entry.model), textBytes: entry.textBytes }
     const ancestors = models.slice(1).map(one => ({ ...one, model: blobs.path(one.model) }))
-    const { weighed } = await memberDown(operations, charter.algorithm, layout.groups.length, own, [federation, ...ancestors])
+    const above: Parameters<typeof memberDown<string>>[4] = [federation, ...ancestors]
+    const isAsked = (name: string) => isDue(this.#asked, name, round)
+    const { weighed } = await memberDown(operations, charter.algorithm, layout.groups.length, own, above, isAsked)
+    this.#saved = { ...this.#saved, asked: remember(this.#asked, round, weighed) }
     const candidates = weighed.map(({ name, nllPerByte, weight }) => ({ name, nllPerByte, weight }))
     if (candidates.length > 0) events.emit({ type: 'attention', round, candidates })
+  }
+
+  get #asked(): Memory {
+    return this.#saved.asked ?? {}
   }
 
   /** Bytes of training text, rounded to a power of two: what is declared to others. */
