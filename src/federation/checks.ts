@@ -5,6 +5,7 @@
 import { areFinite } from '../aggregate/sketch.ts'
 import { assert } from '../errors.ts'
 import type { Link, MemberId } from '../ids.ts'
+import { targetUsingTwice, usedTwice, wronglyDeclared } from './declared-residuals.ts'
 import type { RoundEntry, Update } from './entry.ts'
 import { describeUpdateFault, type EntryFault, type UpdateFault } from './fault.ts'
 import type { Environment, FederationState } from './federation-state.ts'
@@ -42,6 +43,9 @@ export function checkUpdate(state: FederationState, update: Update, env: Environ
   if (!areFinite(update.sketches)) return { code: 'SKETCHES_NOT_FINITE', verdict: 'reject', member: update.member }
   // [REJECT] Who counts for nothing sends nothing: a round of only such updates has no mean.
   if (!(update.weight > 0)) return { code: 'NO_WEIGHT', verdict: 'reject', weight: update.weight }
+  // [REJECT] It knows what it mixed in (I6).
+  const twice = usedTwice(update.residuals ?? [])
+  if (twice !== null) return { code: 'RESIDUAL_TWICE', verdict: 'reject', member: update.member, from: twice }
   // [REJECT] Nobody trains on more tokens than the charter's steps hold.
   const limit = env.roundTokens * (member.kind === 'organization' ? 1 : update.organizations)
   if (update.weight > limit) return { code: 'TOO_HEAVY', verdict: 'reject', weight: update.weight, limit }
@@ -64,6 +68,8 @@ export function checkRound(state: FederationState, entry: RoundEntry): EntryFaul
   }
   const both = entry.excluded.find(({ member }) => counted.has(member))
   if (both !== undefined) return { code: 'BOTH_COUNTED_AND_EXCLUDED', member: both.member }
+  const twice = targetUsingTwice(entry)
+  if (twice !== null) return { code: 'WRONG_RESIDUALS', member: twice }
   const want = Math.max(1, charter.minMembers)
   if (counted.size < want) return { code: 'TOO_FEW_MEMBERS', got: counted.size, want }
   if (participation.phase === 'announced' && participation.accepted) {
@@ -76,7 +82,7 @@ export function checkRound(state: FederationState, entry: RoundEntry): EntryFaul
 
 /**
  * What a voter checks of a round's inputs against the updates that they name: each is one that the aggregator may take, counts with the
- * tokens that it claims, less the discount, and the round's sums are theirs. @param updates - in the order of the inputs.
+ * tokens that it claims, less the discount, and the round's sums and residuals are theirs. @param updates - in the order of the inputs.
  */
 export function checkInputs(
   state: FederationState,
@@ -95,7 +101,8 @@ export function checkInputs(
   }
   for (const [name, want] of Object.entries(totals(inputs)) as [keyof ReturnType<typeof totals>, number][])
     if (entry[name] !== want) return { code: 'WRONG_SUM', name, got: entry[name], want }
-  return null
+  const untrue = wronglyDeclared(entry, updates)
+  return untrue === null ? null : { code: 'WRONG_RESIDUALS', member: untrue }
 }
 
 export function countInputs(counted: ReadonlyMap<MemberId, number>, { inputs }: RoundEntry): ReadonlyMap<MemberId, number> {
@@ -104,8 +111,10 @@ export function countInputs(counted: ReadonlyMap<MemberId, number>, { inputs }: 
   return next
 }
 
-export function assertRound({ inputs, excluded, round }: RoundEntry): void {
+export function assertRound(entry: RoundEntry): void {
+  const { inputs, excluded, round } = entry
   const members = new Set(inputs.map(({ member }) => member))
   assert(members.size === inputs.length, 'I3: a member is counted twice', { round })
   assert(!excluded.some(({ member }) => members.has(member)), 'I4: both counted and excluded', { round })
+  assert(targetUsingTwice(entry) === null, 'I6: a residual is used twice by one target', { round })
 }

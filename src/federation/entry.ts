@@ -64,6 +64,24 @@ export interface Ancestor {
   textBytes: number
 }
 
+/** A residual in an organization's attention, once a round (I6). */
+export interface MemberResidual {
+  /** The organization whose key layers they were. */
+  from: MemberId
+  /** The bridge that brought it. */
+  via: PeerName
+  /** Blob with K. */
+  model: Link
+  /** Cosine of the two fingerprints, −1 to 1. */
+  similarity: number
+  /** In the attention, 0 to 1. */
+  weight: number
+}
+
+export interface RoundResidual extends MemberResidual {
+  to: MemberId
+}
+
 export interface RoundEntry extends EntryHead {
   kind: 'round'
   /** Counts this federation's rounds, from 1. */
@@ -85,7 +103,8 @@ export interface RoundEntry extends EntryHead {
   ancestors: Ancestor[]
   /** Why the parent's result of this round is missing; null where it is there or where there is no parent. */
   alone: string | null
-  residuals: { from: MemberId; via: PeerName; model: Link; weight: number }[]
+  /** What its members' organizations mixed in when they took the round before over, as their updates tell. */
+  residuals: RoundResidual[]
   charterVersion: number
   /** What the aggregator measured; declared, not verified. */
   measured: { bytesIn: number; bytesOut: number; trainSeconds: number; transferSeconds: number; aggregateSeconds: number }
@@ -124,6 +143,8 @@ export interface Update {
   textBytes: number
   /** Count sketches of the change of K, group after group: 512 bf16 numbers each, little-endian. */
   sketches: Uint8Array
+  /** Residuals in the start that this was trained from; left out where there were none. */
+  residuals?: MemberResidual[]
   /** Mean training loss in nats a token; null for a federation. */
   loss: number | null
   trainSeconds: number

@@ -15,6 +15,7 @@ export type UpdateFault =
   | { code: 'SKETCHES_NOT_FINITE'; verdict: 'reject'; member: MemberId }
   | { code: 'NO_WEIGHT'; verdict: 'reject'; weight: number }
   | { code: 'TOO_HEAVY'; verdict: 'reject'; weight: number; limit: number }
+  | { code: 'RESIDUAL_TWICE'; verdict: 'reject'; member: MemberId; from: MemberId }
   | { code: 'NOT_FOUND'; verdict: 'ignore'; detail: string }
   | { code: 'DAMAGED'; verdict: 'reject'; detail: string }
 
@@ -32,6 +33,7 @@ export type EntryFault =
   | { code: 'WRONG_SUM'; name: string; got: number; want: number }
   | { code: 'WRONG_ATTENTION'; member: MemberId; got: number; want: number }
   | { code: 'WRONG_VOTERS'; detail: string }
+  | { code: 'WRONG_RESIDUALS'; member: MemberId }
   | { code: 'NOT_ADMITTED'; member: MemberId; detail: string }
   | { code: 'MODEL_MISSING'; detail: string }
 
@@ -55,6 +57,8 @@ export function describeUpdateFault(fault: UpdateFault): string {
       return `claims ${fault.weight} tokens, which count for nothing`
     case 'TOO_HEAVY':
       return `claims ${fault.weight} tokens, a round has at most ${fault.limit}`
+    case 'RESIDUAL_TWICE':
+      return `${fault.member} used the residual of ${fault.from} twice in one round`
     case 'NOT_FOUND':
       return `its model could not be fetched: ${fault.detail}`
     case 'DAMAGED':

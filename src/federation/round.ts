@@ -12,6 +12,7 @@
 import { assert, assertNever } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import { residualsOf } from './declared-residuals.ts'
 import type { Ancestor, Member, RoundEntry, RoundInput, Update } from './entry.ts'
 import { describeUpdateFault, type UpdateFault } from './fault.ts'
 
@@ -316,7 +317,7 @@ function propose(
     ...totals(state.inputs),
     ancestors: parent === null ? [] : [ancestor(parent), ...parent.ancestors],
     alone,
-    residuals: [],
+    residuals: residualsOf(state.inputs.map(({ update }) => update)),
     charterVersion: 1,
     measured: { ...result.measured, trainSeconds: Math.max(0, ...state.inputs.map(input => input.update.trainSeconds)) }
   }

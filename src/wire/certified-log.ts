@@ -6,6 +6,7 @@
  */
 import * as dagCbor from '@ipld/dag-cbor'
 import { countInputs } from '../federation/checks.ts'
+import { targetUsingTwice } from '../federation/declared-residuals.ts'
 import type { Certificate, Entry, Member, RoundEntry } from '../federation/entry.ts'
 import { applyMembers, checkMembers, genesisRoster, type Roster } from '../federation/membership.ts'
 import type { Charter } from '../governance/charter.ts'
@@ -126,6 +127,8 @@ function checkRoundOf(log: LogState, entry: RoundEntry, updates: ReadonlyMap<Lin
     const why = bytes === undefined ? null : checkUpdateRecord(log, member, input.update, bytes)
     if (why !== null) return `I3: ${member.name}: ${why}`
   }
+  const twice = targetUsingTwice(entry)
+  if (twice !== null) return `I6: ${twice} uses a residual twice`
   const both = entry.excluded.find(({ member }) => counted.has(member))
   return both === undefined ? null : `I4: ${both.member} is both counted and excluded`
 }

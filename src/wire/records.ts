@@ -33,6 +33,14 @@ const membersEntry = z.strictObject({
 
 const ancestor = z.strictObject({ federation: link, path: shortText, entry: link, model: link, textBytes: amount })
 
+const residual = {
+  from: memberId,
+  via: peerName,
+  model: link,
+  similarity: z.number().min(-1).max(1),
+  weight: z.number().min(0).max(1)
+}
+
 const roundEntry = z.strictObject({
   ...head,
   kind: z.literal('round'),
@@ -58,7 +66,7 @@ const roundEntry = z.strictObject({
   textBytes: amount,
   ancestors: z.array(ancestor).max(limits.depthMax),
   alone: shortText.nullable(),
-  residuals: z.array(z.strictObject({ from: memberId, via: peerName, model: link, weight: amount })).max(limits.membersMax),
+  residuals: z.array(z.strictObject({ ...residual, to: memberId })).max(limits.membersMax * limits.residualsPerNodeMax),
   charterVersion: natural,
   measured: z.strictObject({
     bytesIn: amount,
@@ -96,6 +104,7 @@ export const updateCodec = codec<Update>(
     organizations: natural,
     textBytes: amount,
     sketches: bytes(limits.sketchBytesMax),
+    residuals: z.array(z.strictObject(residual)).max(limits.residualsPerNodeMax).optional(),
     loss: z.number().min(0).max(1e6).nullable(),
     trainSeconds: amount
   }),
