@@ -157,6 +157,7 @@ export class FederationNode implements FederationCore {
     try {
       for (let event = this.#events.shift(); event !== undefined; event = this.#events.shift()) {
         const [state, effects] = stepFederation(this.environment, this.state, event)
+        this.#tellPhase(state)
         this.state = state
         for (const effect of effects) await this.#perform(effect)
       }
@@ -165,6 +166,14 @@ export class FederationNode implements FederationCore {
     } finally {
       this.#running = false
     }
+  }
+
+  #tellPhase({ round: next }: FederationState): void {
+    const { round: before } = this.state
+    if (next.phase === before.phase) return
+    const told =
+      next.phase === 'idle' ? { round: this.state.head.round, phase: null } : { round: next.round, phase: next.phase }
+    this.options.services.events.emit({ type: 'round-phase', federation: this.path, ...told })
   }
 
   async #perform(effect: FederationEffect): Promise<void> {

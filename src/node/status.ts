@@ -104,6 +104,8 @@ export type NodeEvent =
   | { type: 'trained'; round: number; loss: number; tokens: number; seconds: number }
   | { type: 'times'; times: RoundTimes }
   | { type: 'round'; round: RoundSummary }
+  /** What this node does as an aggregator; null: it makes no round. */
+  | { type: 'round-phase'; federation: string; round: number; phase: FederationStatus['phase'] }
   | { type: 'aggregator'; federation: string; peer: PeerName | null; term: number }
   | {
       type: 'member'
