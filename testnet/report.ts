@@ -9,6 +9,7 @@ import type { TestnetReport } from '../src/report/schema.ts'
 import { loadText } from '../src/data/text-tree.ts'
 import { checkedInvariants, checkInvariants } from './checks/invariants.ts'
 import { loadRecords } from './checks/records.ts'
+import { foldersOf } from './scenarios/disk-loss.ts'
 import type { TestnetOptions, TestnetResult } from './run.ts'
 
 /** Writes report.json, report.html and curves.csv into `out`. */
@@ -20,11 +21,11 @@ export async function writeReport(result: TestnetResult, options: TestnetOptions
   return report
 }
 
-async function makeReport(result: TestnetResult, { seed }: TestnetOptions): Promise<TestnetReport> {
+async function makeReport(result: TestnetResult, { seed, scenario }: TestnetOptions): Promise<TestnetReport> {
   const { observation, nodes, federations, alone, plan, interrupted, stalled, seconds } = result
   const { charter } = [...federations.values()][0]!
   const layout = createLayout(charter.model, charter.algorithm)
-  const records = await loadRecords(nodes.map(({ folder, plan: planned }) => ({ name: planned.path, root: folder.root })))
+  const records = await loadRecords(nodes.flatMap(node => foldersOf(node).map(root => ({ name: node.plan.path, root }))))
   const founders = new Map([...federations.values()].map(one => [one.id, one.charter.founders]))
   const rounds = [...observation.rounds.values()].sort((left, right) => left.atSeconds - right.atSeconds)
   return {
@@ -64,6 +65,7 @@ async function makeReport(result: TestnetResult, { seed }: TestnetOptions): Prom
     outsideTraining: outsideTraining(observation.times),
     attention: observation.attention,
     faults: observation.faults,
+    scenario: scenario === null ? null : { name: scenario.name, about: scenario.about, failures: result.failures },
     warnings: observation.warnings,
     invariants: { checked: checkedInvariants, violations: checkInvariants(records, founders) }
   }

@@ -14,7 +14,11 @@ import type { Genesis } from '../src/node/genesis.ts'
 import { type Alone, trainAlone } from '../src/train/alone.ts'
 import { Observation } from './observation.ts'
 import { type Plan, planTestnet } from './plan.ts'
-import { prepareNodes, spawnNodes, stopNodes, type TestnetNode } from './spawn.ts'
+import { prepareNodes } from './prepare.ts'
+import { Director } from './scenarios/director.ts'
+import type { Scenario } from './scenarios/schema.ts'
+import { type Stage, setStage } from './stage.ts'
+import { createNode, isRunning, spawnNodes, startAgain, stopNodes, type TestnetNode } from './spawn.ts'
 import { readStatus, watchNode } from './watch.ts'
 
 export interface TestnetOptions {
@@ -27,6 +31,7 @@ export interface TestnetOptions {
   out: string
   seed: number
   alone: boolean
+  scenario: Scenario | null
 }
 
 export interface TestnetEvents {
@@ -46,6 +51,8 @@ export interface TestnetResult {
   interrupted: boolean
   /** Why the run ended early; null when all rounds were done. */
   stalled: string | null
+  /** What should have come right after the scenario's faults, and did not. */
+  failures: string[]
   /** Seconds from the start to the end of the nodes, and to the end of all. */
   federationSeconds: number
   seconds: number
@@ -63,71 +70,118 @@ export const testnetTimings = {
 
 /** Nothing moved for so long: no step, no round. */
 const stallMs = 180_000
-const tickMs = 250
+const tickMs = 100
 /** Bytes are told by the status alone, which is asked for every two seconds. */
-const statusTicks = 8
+const statusTicks = 20
 
 export async function runTestnet(options: TestnetOptions, events: TestnetEvents, signal: AbortSignal): Promise<TestnetResult> {
   const began = performance.now()
   const out = prepareOut(options.out)
+  const { scenario } = options
   const charter = {
     ...options.charter,
-    timings: testnetTimings,
+    timings: { ...testnetTimings, ...scenario?.testnet.timings },
     algorithm: { ...(options.charter.algorithm as object | undefined), rounds: options.rounds, steps: options.steps }
   }
   const plan = planTestnet(readOrganizations(options, out, charter))
-  const threads = plan.nodes.length >= availableParallelism() ? 1 : 0
-  const { nodes: prepared, federations } = await prepareNodes({ plan, out, seed: options.seed, charter, threads })
-  const observation = new Observation()
+  const set = await setStage(plan, out, scenario, options.seed)
+  let nodes: TestnetNode[] = []
+  const observation = new Observation(options.rounds)
+  try {
+    const threads = plan.nodes.length >= availableParallelism() ? 1 : 0
+    const given = { plan, out, seed: options.seed, charter, threads, network: set.network, late: set.late }
+    const { nodes: prepared, federations } = await prepareNodes(given)
+    nodes = prepared.map(createNode)
+    events.line(`starting ${plan.nodes.length} organizations in ${plan.federations.length} federations (${out})`)
+    const stalled = await play({ plan, nodes, observation, ...set }, options, events, signal)
+    const federationSeconds = (performance.now() - began) / 1000
+    const alone =
+      options.alone && !signal.aborted && stalled === null
+        ? await compareAlone(plan, [...federations.values()][0]!, options, events, signal)
+        : []
+    return {
+      plan,
+      observation,
+      nodes,
+      federations,
+      alone,
+      interrupted: signal.aborted,
+      stalled,
+      failures: scenario === null || signal.aborted ? [] : failuresOf(observation, plan, scenario, options.rounds),
+      federationSeconds,
+      seconds: (performance.now() - began) / 1000
+    }
+  } finally {
+    await set.network?.close()
+    set.disks?.close()
+  }
+}
+
+/** Starts the nodes, plays the scenario, and stops them. @returns why it ended early, or null. */
+async function play(
+  { nodes, observation, network, disks, late }: Stage & { plan: Plan; nodes: TestnetNode[]; observation: Observation },
+  options: TestnetOptions,
+  events: TestnetEvents,
+  signal: AbortSignal
+): Promise<string | null> {
   const watching: Promise<void>[] = []
   const stopWatching = new AbortController()
   let stopping = false
+  let director: Director | null = null
   const onEnd = (node: TestnetNode) => {
-    if (!stopping && !signal.aborted && observation.nodes.has(node.plan.path)) events.line(observation.lose(node))
+    if (stopping || signal.aborted || !observation.nodes.has(node.plan.path)) return
+    if (!node.endPlanned) events.line(observation.lose(node))
+    else observation.gone(node)
   }
-  let nodes: TestnetNode[] = []
-  let stalled: string | null = null
-  try {
-    events.line(`starting ${plan.nodes.length} organizations in ${plan.federations.length} federations (${out})`)
-    nodes = await spawnNodes(prepared, onEnd, signal)
-    for (const node of nodes) {
-      observation.addNode(node)
-      watching.push(
-        watchNode(
-          node,
-          (from, event) => {
-            const line = observation.take(from, event)
-            if (line !== null) events.line(line)
-          },
-          stopWatching.signal
-        )
-      )
+  const watch = (node: TestnetNode) => {
+    const onEvent = (from: TestnetNode, event: Parameters<Observation['take']>[1]) => {
+      const line = observation.take(from, event)
+      if (line !== null && !stopping) events.line(line)
+      director?.tick()
     }
-    stalled = await untilDone(observation, events, signal)
+    watching.push(watchNode(node, onEvent, stopWatching.signal))
+  }
+  const start = async (node: TestnetNode) => {
+    await startAgain(node, nodes, onEnd, signal)
+    watch(node)
+  }
+  for (const node of nodes) observation.addNode(node)
+  try {
+    const present = nodes.filter(({ plan }) => !late.has(plan.path))
+    await spawnNodes(present, onEnd, signal)
+    for (const node of present) watch(node)
+    if (options.scenario !== null) {
+      const { scenario, seed, rounds } = options
+      director = new Director(scenario, seed, { nodes, observation, network, disks, rounds, start, line: events.line })
+      director.begin()
+    }
+    return await untilDone(observation, director, events, signal)
   } catch (error) {
     if (!signal.aborted) throw error
+    return null
   } finally {
     stopping = true
     await stopNodes(nodes)
     stopWatching.abort()
     await Promise.allSettled(watching)
   }
-  const federationSeconds = (performance.now() - began) / 1000
-  const alone =
-    options.alone && !signal.aborted && stalled === null
-      ? await compareAlone(plan, [...federations.values()][0]!, options, events, signal)
-      : []
-  return {
-    plan,
-    observation,
-    nodes,
-    federations,
-    alone,
-    interrupted: signal.aborted,
-    stalled,
-    federationSeconds,
-    seconds: (performance.now() - began) / 1000
-  }
+}
+
+/** Federations of organizations make all their rounds; whatever was touched by a fault certifies a round after it. */
+function failuresOf(observation: Observation, plan: Plan, { mayEndEarly }: Scenario, rounds: number): string[] {
+  const short = plan.federations
+    .filter(({ path }) => plan.nodes.some(({ federation }) => federation === path) && !mayEndEarly.includes(path))
+    .map(({ path }) => ({ path, round: observation.federations.get(path)?.round ?? 0 }))
+    .filter(({ round }) => round < rounds)
+    .map(({ path, round }) => `${path} certified ${round} of ${rounds} rounds`)
+  const stuck = observation
+    .unrecovered()
+    .flatMap(({ fault, federations }) =>
+      federations
+        .filter(path => !mayEndEarly.includes(path))
+        .map(path => `${path} certified no round after ${fault.kind} of ${fault.path} at ${fault.atSeconds.toFixed(1)} s`)
+    )
+  return [...short, ...stuck]
 }
 
 function prepareOut(path: string): string {
@@ -160,11 +214,18 @@ function readOrganizations(options: TestnetOptions, out: string, charter: Record
 }
 
 /** @returns why it ended early, or null. */
-async function untilDone(observation: Observation, events: TestnetEvents, signal: AbortSignal): Promise<string | null> {
+async function untilDone(
+  observation: Observation,
+  director: Director | null,
+  events: TestnetEvents,
+  signal: AbortSignal
+): Promise<string | null> {
   for (let ticks = 0; !signal.aborted; ticks++) {
-    const living = [...observation.nodes.values()].filter(({ node }) => node.ended === null)
-    if (living.length === 0) return 'every node is gone'
-    if (living.every(({ finished }) => finished)) return null
+    director?.tick()
+    const living = [...observation.nodes.values()].filter(({ node }) => isRunning(node))
+    const owes = director?.owes ?? false
+    if (living.length === 0 && !owes) return 'every node is gone'
+    if (living.every(({ finished }) => finished) && !owes) return null
     if (performance.now() - observation.lastProgressAt > stallMs)
       return `nothing has moved for ${stallMs / 1000} s: see node.log of the organizations that are not finished (${living
         .filter(one => !one.finished)
@@ -172,7 +233,7 @@ async function untilDone(observation: Observation, events: TestnetEvents, signal
         .join(', ')})`
     events.tick(observation)
     if (ticks % statusTicks === 0)
-      for (const seen of living) void readStatus(seen.node).then(status => (seen.bytes = status?.bytes ?? seen.bytes))
+      for (const { node } of living) void readStatus(node).then(status => observation.takeStatus(node.plan.path, status))
     await sleep(tickMs, undefined, { signal }).catch(() => undefined)
   }
   return null

@@ -80,13 +80,15 @@ function testnet(program: Command): void {
   add(program, 'testnet', 'Organizations as processes on this machine: trains, aggregates, and reports what it brought.', [
     'worldlm testnet',
     'worldlm testnet --data ./texts --rounds 12 --out runs/mine',
-    'worldlm testnet --model small --steps 100 --seed 7'
+    'worldlm testnet --model small --steps 100 --seed 7',
+    'worldlm testnet --scenario list',
+    'worldlm testnet --scenario churn --seed 3'
   ])
     .option('--data <dir>', 'tree of text, federation/…/organization (default: text that npm brought along)')
-    .option('--rounds <n>', 'rounds in all', whole(1), 8)
-    .option('--steps <h>', 'local steps a round', whole(1), 40)
+    .option('--rounds <n>', 'rounds in all (default: 8, or the scenario’s)', whole(1))
+    .option('--steps <h>', 'local steps a round (default: 40, with a scenario 10)', whole(1))
     .option('--model <name|file>', 'tiny, small, medium, or a YAML file with `model:` and `algorithm:`', 'tiny')
-    .option('--scenario <name|file>', 'a story of faults (none is built in yet)')
+    .option('--scenario <name|file>', 'a story of faults: lost-aggregator, churn, …, or a YAML file; `list` shows them all')
     .option('--out <dir>', 'folder of the report and the nodes (default: runs/testnet-<time>)')
     .option('--seed <n>', 'of the initial model and the order of the text', whole(0), 0)
     .option('--dashboard <port|off>', 'the dashboard (only `off` yet)', 'off')

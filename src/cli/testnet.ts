@@ -1,8 +1,12 @@
 /** `worldlm testnet`: its flags, what is shown while it runs, what is said at the end. */
+import { writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { Observation } from '../../testnet/observation.ts'
 import { writeReport } from '../../testnet/report.ts'
 import { runTestnet, type TestnetOptions } from '../../testnet/run.ts'
+import type { Scenario } from '../../testnet/scenarios/schema.ts'
+import type { TestnetNode } from '../../testnet/spawn.ts'
+import { findScenario, stories } from '../../testnet/scenarios/stories.ts'
 import { WorldlmError } from '../errors.ts'
 import { verdict } from '../report/html.ts'
 import { short } from '../report/plots.ts'
@@ -14,8 +18,8 @@ import { table } from './table.ts'
 
 interface Flags {
   data?: string
-  rounds: number
-  steps: number
+  rounds?: number
+  steps?: number
   model: string
   scenario?: string
   out?: string
@@ -25,7 +29,12 @@ interface Flags {
 }
 
 export async function runTestnetCommand(flags: Flags, output: Output): Promise<void> {
-  const options = optionsOf(flags)
+  if (flags.scenario === 'list') {
+    listScenarios(output)
+    return
+  }
+  const found = flags.scenario === undefined ? null : findScenario(flags.scenario)
+  const options = optionsOf(flags, found?.scenario ?? null)
   const live = new LiveTable(output)
   const abort = new AbortController()
   const began = performance.now()
@@ -55,30 +64,53 @@ export async function runTestnetCommand(flags: Flags, output: Output): Promise<v
   )
   live.clear()
   const report = await writeReport(result, options)
+  // To be changed and played again: `--scenario OUT/scenario.yaml`.
+  if (found !== null) writeFileSync(join(options.out, 'scenario.yaml'), `${found.yaml.trim()}\n`)
   process.off('SIGINT', interrupt)
   for (const line of closingLines(report, options)) output.line(line)
   output.document(report)
   if (report.interrupted) process.exitCode = exitCodes.interrupted
-  else if (report.stalled !== null || report.invariants.violations.length > 0) process.exitCode = exitCodes.failed
+  else if (report.stalled !== null || result.failures.length > 0 || report.invariants.violations.length > 0)
+    process.exitCode = exitCodes.failed
   // Sockets of nodes that were killed may linger; nothing is left to do.
   setTimeout(() => process.exit(), 500).unref()
 }
 
-function optionsOf({ data, rounds, steps, model, scenario, out, seed, dashboard, alone }: Flags): TestnetOptions {
-  if (scenario !== undefined)
-    throw new WorldlmError('NOT_YET', `there is no scenario ${scenario}: none is built in yet`, 'Leave --scenario out.')
+/** Names and a sentence each. */
+function listScenarios(output: Output): void {
+  const list = Object.keys(stories).map(name => ({ name, about: findScenario(name).scenario.about }))
+  for (const { name, about } of list) output.line(`${name.padEnd(16)}  ${about}`)
+  output.line('\nOne of your own: a YAML file, see docs/scenarios.md. OUT/scenario.yaml is the one that was played.')
+  output.document(list)
+}
+
+const defaultRounds = 8
+const defaultSteps = 40
+/** A story is about faults, not about learning: short rounds show as much. */
+const scenarioSteps = 10
+
+function optionsOf(
+  { data, rounds, steps, model, out, seed, dashboard, alone }: Flags,
+  scenario: Scenario | null
+): TestnetOptions {
   if (dashboard !== 'off')
     throw new WorldlmError('NOT_YET', 'the dashboard is not built yet', 'Leave --dashboard out, or say `off`.')
   const time = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-')
   return {
     data: data ?? null,
-    rounds,
-    steps,
+    rounds: rounds ?? scenario?.testnet.rounds ?? defaultRounds,
+    steps: steps ?? scenario?.testnet.steps ?? (scenario === null ? defaultSteps : scenarioSteps),
     charter: charterOf(model),
     out: resolve(out ?? join('runs', `testnet-${time}`)),
     seed,
-    alone
+    alone: alone && scenario === null,
+    scenario
   }
+}
+
+function stateOf({ process: child, ended, paused }: TestnetNode, phase: string): string {
+  if (child === null) return 'not here yet'
+  return ended !== null ? 'gone' : paused ? 'paused' : phase
 }
 
 function liveTable(observation: Observation, { rounds, steps }: TestnetOptions, seconds: number): string {
@@ -94,7 +126,7 @@ function liveTable(observation: Observation, { rounds, steps }: TestnetOptions, 
     ['organization', 'state', 'round', 'step', 'loss', 'perplexity', 'tokens/s', 'MB in', 'MB out'],
     nodes.map(({ node, phase, round, step, steps: of, loss, tokensPerSecond, bytes }) => [
       node.plan.path,
-      node.ended === null ? phase : 'gone',
+      stateOf(node, phase),
       `${round}/${rounds}`,
       of > 0 ? `${step}/${of}` : '',
       loss === null ? '' : loss.toFixed(3),
@@ -178,14 +210,41 @@ function closingLines(report: TestnetReport, { out }: TestnetOptions): string[] 
       : [
           `Outside training and evaluation: ${(report.outsideTraining.share * 100).toFixed(1)} % (by round ${shares.join(', ')}).`
         ]),
-    ...report.faults.map(
-      one =>
-        `Lost: ${one.path} (${one.kind}) after ${one.atSeconds.toFixed(1)} s; ${one.recoveredAfterMs === null ? 'no round of its federation was certified after that' : `next certified round ${(one.recoveredAfterMs / 1000).toFixed(1)} s later`}.`
-    ),
+    ...faultLines(report),
     `Invariants ${checked.join(', ')}: ${violations.length === 0 ? 'none violated' : `${violations.length} VIOLATED`}`,
     ...violations.map(one => `  ${one.invariant}: ${one.detail}`),
     ...(report.stalled === null ? [] : [`Ended early: ${report.stalled}`]),
     ...(report.interrupted ? ['Interrupted: the report holds what was done until then.'] : []),
     `Report: ${join(out, 'report.html')}   (worldlm audit verify ${out} checks the certified logs)`
+  ]
+}
+
+function faultLines({ faults, scenario }: TestnetReport): string[] {
+  if (faults.length === 0) return []
+  const seconds = (ms: number | null, none: string) => (ms === null ? none : `${(ms / 1000).toFixed(1)} s`)
+  const rows = faults.map(one => [
+    one.kind,
+    one.path.split(', ').length > 3 ? 'all' : one.path,
+    one.atSeconds.toFixed(1),
+    one.federations.length === 0 ? 'rounds were done' : seconds(one.recoveredAfterMs, 'NEVER'),
+    one.mendedAtSeconds === null ? 'not mended' : seconds(one.backAfterMs, 'not back'),
+    one.detail
+  ])
+  const times = faults.flatMap(({ recoveredAfterMs }) => recoveredAfterMs ?? []).sort((left, right) => left - right)
+  const median = times[Math.floor(times.length / 2)]
+  return [
+    '',
+    table(['fault', 'of', 'at s', 'next round after', 'back after', ''], rows),
+    ...(median === undefined
+      ? []
+      : [`Next certified round after a fault: median ${seconds(median, '')}, worst ${seconds(times.at(-1)!, '')}.`]),
+    ...(scenario === null
+      ? []
+      : [
+          scenario.failures.length === 0
+            ? `Scenario ${scenario.name}: every federation came right.`
+            : `Scenario ${scenario.name} FAILED:`,
+          ...scenario.failures.map(one => `  ${one}`)
+        ])
   ]
 }

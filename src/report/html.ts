@@ -83,7 +83,7 @@ export function verdict(report: TestnetReport): string {
 }
 
 function tree(report: TestnetReport): string {
-  const lost = new Set(report.faults.map(({ path }) => path))
+  const lost = new Set(report.faults.filter(isGone).map(({ path }) => path))
   const nameOf = (peer: string | null) =>
     report.organizations
       .find(one => one.peer === peer)
@@ -201,12 +201,30 @@ function rounds(report: TestnetReport): string {
   return `<h2>Certified rounds</h2><div class="scroll"><table><thead><tr><th>federation</th><th>round</th><th>term</th><th class="text">aggregator</th><th>members</th><th class="text">excluded</th><th>MB in</th><th>transfer s</th><th>aggregate s</th><th>commit s</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`
 }
 
+/** It met one organization, and did not come back. */
+const isGone = ({ kind, mendedAtSeconds }: TestnetReport['faults'][number]): boolean =>
+  mendedAtSeconds === null && !['partition', 'slow-link', 'late-start'].includes(kind)
+
 function faults(report: TestnetReport): string {
   const { checked, violations } = report.invariants
-  const lost = report.faults.map(
-    one =>
-      `<li>${escapeHtml(one.path)} (${one.kind}) after ${one.atSeconds.toFixed(1)} s; ${one.recoveredAfterMs === null ? 'no round was certified after it' : `the next round was certified ${(one.recoveredAfterMs / 1000).toFixed(1)} s later`}</li>`
-  )
+  const seconds = (ms: number | null, none: string) =>
+    ms === null ? `<td class="text">${none}</td>` : `<td>${(ms / 1000).toFixed(1)} s</td>`
+  const rows = report.faults.map(one => {
+    const next =
+      one.federations.length === 0
+        ? '<td class="text">all rounds were done</td>'
+        : seconds(one.recoveredAfterMs, '<span class="bad">never</span>')
+    const back = one.mendedAtSeconds === null ? '<td class="text">not mended</td>' : seconds(one.backAfterMs, 'not back')
+    return `<tr><td>${one.kind}</td><td class="text">${escapeHtml(one.path)}${one.detail === '' ? '' : `<br><span class="soft">${escapeHtml(one.detail)}</span>`}</td><td class="text">${escapeHtml(one.federations.join(', '))}</td><td>${one.atSeconds.toFixed(1)} s</td>${next}${back}</tr>`
+  })
+  const table =
+    rows.length === 0
+      ? '<p>No organization was lost.</p>'
+      : `<div class="scroll"><table><thead><tr><th>fault</th><th class="text">organization</th><th class="text">federations touched</th><th>at</th><th>next certified round after</th><th>mended, and counted again after</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`
+  const story =
+    report.scenario === null
+      ? ''
+      : `<p>Scenario <b>${escapeHtml(report.scenario.name)}</b>: ${escapeHtml(report.scenario.about)} ${report.scenario.failures.length === 0 ? '<span class="good">Every federation came right.</span>' : ''}</p><ul>${report.scenario.failures.map(one => `<li class="bad">${escapeHtml(one)}</li>`).join('')}</ul>`
   const broken = violations.map(one => `<li class="bad">${escapeHtml(one.invariant)}: ${escapeHtml(one.detail)}</li>`)
-  return `<h2>Faults and invariants</h2>${lost.length > 0 ? `<ul>${lost.join('')}</ul>` : '<p>No organization was lost.</p>'}<p>Checked over the records of all nodes: ${checked.join(', ')}. ${violations.length === 0 ? '<span class="good">None is violated.</span>' : ''}</p>${broken.length > 0 ? `<ul>${broken.join('')}</ul>` : ''}`
+  return `<h2>Faults and invariants</h2>${story}${table}<p>Checked over the records of all nodes: ${checked.join(', ')}. ${violations.length === 0 ? '<span class="good">None is violated.</span>' : ''}</p>${broken.length > 0 ? `<ul>${broken.join('')}</ul>` : ''}`
 }

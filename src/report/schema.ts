@@ -3,6 +3,25 @@ import { z } from 'zod'
 
 const model = z.enum(['personal', 'aggregated', 'federation'])
 
+/** `lost-…`: by itself; `late-start`: it came later than the others; all others: by a scenario. */
+export const faultKinds = [
+  'lost-aggregator',
+  'lost-member',
+  'kill-aggregator',
+  'kill-delegate',
+  'kill-member',
+  'stop-aggregator',
+  'stop-delegate',
+  'stop-member',
+  'pause-aggregator',
+  'pause-delegate',
+  'pause-member',
+  'late-start',
+  'partition',
+  'slow-link',
+  'full-disk'
+] as const
+
 export const testnetReportSchema = z.object({
   schema: z.literal('worldlm.testnet/1'),
   seed: z.int(),
@@ -74,14 +93,27 @@ export const testnetReportSchema = z.object({
   ),
   faults: z.array(
     z.object({
-      kind: z.enum(['lost-aggregator', 'lost-member']),
+      kind: z.enum(faultKinds),
+      /** The peer that it met; empty where it met several. */
       target: z.string(),
+      /** Organizations that it met. */
       path: z.string(),
+      /** Federations that it touched. */
       federations: z.array(z.string()),
       atSeconds: z.number(),
-      recoveredAfterMs: z.number().nullable()
+      /** Until each of these had a certified round again; null if one had none. */
+      recoveredAfterMs: z.number().nullable(),
+      planned: z.boolean(),
+      /** When it was undone (started again, healed, resumed); null if it never was. */
+      mendedAtSeconds: z.number().nullable(),
+      /** From then until all that it met were counted in a certified round again, or had finished; null if they were not. */
+      backAfterMs: z.number().nullable(),
+      /** How it was done, where that says more than the kind. */
+      detail: z.string()
     })
   ),
+  /** The story that was played, and what should have come right and did not; null without one. */
+  scenario: z.object({ name: z.string(), about: z.string(), failures: z.array(z.string()) }).nullable(),
   warnings: z.array(z.object({ path: z.string(), code: z.string(), message: z.string() })),
   invariants: z.object({
     checked: z.array(z.string()),

@@ -1,0 +1,293 @@
+/**
+ * Plays a scenario on a testnet: asks the script what is due, finds who is meant, does it to real processes, links and disks, and notes
+ * each as a fault.
+ */
+import { Random } from '../../src/math/random.ts'
+import type { Disks } from '../disks.ts'
+import type { Fault, FaultKind } from '../faults.ts'
+import { emptyDisk } from './disk-loss.ts'
+import type { Observation } from '../observation.ts'
+import type { FaultyNetwork } from '../proxy.ts'
+import { isRunning, type TestnetNode } from '../spawn.ts'
+import { draw, type Facts, Script } from './script.ts'
+import type { Scenario, ScenarioStep, Who } from './schema.ts'
+import { expandEach, resolveWhom, type Seating } from './whom.ts'
+
+export interface Stage {
+  nodes: TestnetNode[]
+  observation: Observation
+  network: FaultyNetwork | null
+  disks: Disks | null
+  rounds: number
+  /** Starts the node's process and watches it. */
+  start(node: TestnetNode): Promise<void>
+  line(text: string): void
+}
+
+type StepOf<Do extends ScenarioStep['do']> = Extract<ScenarioStep, { do: Do }>
+
+export class Director {
+  readonly #stage: Stage
+  readonly #script: Script
+  readonly #random: Random
+  readonly #named = new Map<string, string[]>()
+  /** What was said to happen later: heal, resume, start again. */
+  readonly #later: { atSeconds: number; act: () => void }[] = []
+  /** Faults that are not mended, by what they met. */
+  readonly #unmended = new Map<string, Fault>()
+  #starting = 0
+  #began = 0
+
+  constructor(scenario: Scenario, seed: number, stage: Stage) {
+    this.#stage = stage
+    this.#random = new Random(`scenario/${scenario.name}/${seed}`)
+    const nodes = stage.nodes.map(({ plan }) => plan)
+    this.#script = new Script(expandEach(scenario.steps, nodes), this.#random.fork('when'))
+  }
+
+  /** All nodes are up. */
+  begin(): void {
+    this.#began = this.#stage.observation.seconds
+  }
+
+  /** Nodes that will be started, or links healed, yet: the run is not over before. */
+  get owes(): boolean {
+    return this.#later.length > 0 || this.#starting > 0
+  }
+
+  /** Does what is due. Called often. */
+  tick(): void {
+    const facts = this.#facts()
+    for (const one of this.#later.filter(({ atSeconds }) => atSeconds <= facts.seconds)) {
+      this.#later.splice(this.#later.indexOf(one), 1)
+      one.act()
+    }
+    for (const step of this.#script.due(facts)) if (this.#perform(step)) this.#script.done(step, facts)
+  }
+
+  #facts(): Facts {
+    const { observation } = this.#stage
+    return {
+      seconds: observation.seconds - this.#began,
+      round: federation =>
+        federation === '*'
+          ? Math.max(0, ...[...observation.federations.values()].map(({ round }) => round))
+          : (observation.federations.get(federation)?.round ?? 0),
+      phase: federation => observation.federations.get(federation)?.phase ?? null
+    }
+  }
+
+  /** @returns false if nobody fits yet: it is tried again. */
+  #perform(step: ScenarioStep): boolean {
+    switch (step.do) {
+      case 'kill':
+      case 'stop':
+        return this.#each(step, isUp, node => this.#end(step, node))
+      case 'pause':
+        return this.#each(step, isUp, node => this.#pause(step, node))
+      case 'resume':
+        return this.#each(
+          step,
+          ({ paused }) => paused,
+          node => this.#resume(node)
+        )
+      case 'start':
+        return this.#each(
+          step,
+          node => !isRunning(node),
+          node => void this.#start(node, step.disk)
+        )
+      case 'partition':
+        return this.#partition(step)
+      case 'heal':
+        this.#heal()
+        return true
+      case 'slow':
+        return this.#slow(step)
+      case 'fill-disk':
+        return this.#each(step, isUp, node => this.#fillDisk(step, node))
+      case 'free-disk':
+        return this.#each(
+          step,
+          () => true,
+          node => this.#freeDisk(node)
+        )
+    }
+  }
+
+  #each(
+    step: ScenarioStep & { whom: Who | Who[] },
+    eligible: (node: TestnetNode) => boolean,
+    act: (node: TestnetNode) => void
+  ): boolean {
+    const nodes = this.#find(step.whom, eligible)
+    if (nodes === null) return false
+    if (step.as !== undefined)
+      this.#named.set(
+        step.as,
+        nodes.map(({ plan }) => plan.path)
+      )
+    for (const node of nodes) act(node)
+    return true
+  }
+
+  #find(whom: Who | Who[], eligible: (node: TestnetNode) => boolean): TestnetNode[] | null {
+    const { nodes, observation } = this.#stage
+    const seating: Seating = {
+      nodes: nodes.map(node => ({ path: node.plan.path, federation: node.plan.federation, eligible: eligible(node) })),
+      aggregator: federation => observation.aggregatorOf(federation),
+      delegates: federation => observation.delegatesOf(federation),
+      named: this.#named
+    }
+    const paths = resolveWhom(whom, seating, this.#random)
+    return paths === null ? null : nodes.filter(({ plan }) => paths.includes(plan.path))
+  }
+
+  // ── processes ──
+
+  #end(step: StepOf<'kill' | 'stop'>, node: TestnetNode): void {
+    node.endPlanned = true
+    this.#fault(`${step.do}-${this.#roleOf(node, step.whom)}`, [node], node.plan.path)
+    if (node.paused) node.process?.kill('SIGCONT')
+    node.process?.kill(step.do === 'kill' ? 'SIGKILL' : 'SIGTERM')
+    const { again } = step
+    if (again !== undefined) this.#after(draw(again.afterSeconds, this.#random), () => void this.#start(node, again.disk))
+  }
+
+  async #start(node: TestnetNode, disk: 'old' | 'empty'): Promise<void> {
+    const { observation, line } = this.#stage
+    this.#starting++
+    try {
+      const first = node.process === null
+      if (!first && disk === 'empty') emptyDisk(node)
+      if (first) this.#fault('late-start', [node], node.plan.path)
+      await this.#stage.start(node)
+      line(`${node.plan.path} is started${first ? '' : ` again with ${disk === 'old' ? 'its disk' : 'an empty disk'}`}`)
+      this.#mend(node.plan.path)
+      observation.lastProgressAt = performance.now()
+    } catch (error) {
+      line(`${node.plan.path} could not be started: ${(error as Error).message}`)
+    } finally {
+      this.#starting--
+    }
+  }
+
+  #pause(step: StepOf<'pause'>, node: TestnetNode): void {
+    node.paused = true
+    this.#fault(`pause-${this.#roleOf(node, step.whom)}`, [node], node.plan.path)
+    node.process?.kill('SIGSTOP')
+    if (step.forSeconds !== undefined) this.#after(draw(step.forSeconds, this.#random), () => this.#resume(node))
+  }
+
+  #resume(node: TestnetNode): void {
+    node.paused = false
+    node.process?.kill('SIGCONT')
+    this.#stage.line(`${node.plan.path} goes on`)
+    this.#mend(node.plan.path)
+  }
+
+  #roleOf(node: TestnetNode, whom: Who | Who[]): 'aggregator' | 'delegate' | 'member' {
+    if (this.#stage.observation.ledBy(node).length > 0) return 'aggregator'
+    return typeof whom === 'object' && 'delegate' in whom ? 'delegate' : 'member'
+  }
+
+  // ── links ──
+
+  #partition(step: StepOf<'partition'>): boolean {
+    const groups: TestnetNode[][] = []
+    for (const whom of step.groups) {
+      const group = this.#find(whom, () => true)
+      if (group === null) return false
+      groups.push(group)
+    }
+    const rest = this.#stage.nodes.filter(node => !groups.some(group => group.includes(node)))
+    if (rest.length > 0) groups.push(rest)
+    this.#stage.network!.cut(groups.map(group => group.map(({ plan }) => plan.path)))
+    const named = groups.map(group => group.map(({ plan }) => plan.path).join(' + ')).join(' | ')
+    this.#fault('partition', this.#stage.nodes.filter(isRunning), 'partition', named)
+    if (step.forSeconds !== undefined) this.#after(draw(step.forSeconds, this.#random), () => this.#heal())
+    return true
+  }
+
+  #heal(): void {
+    this.#stage.network!.heal()
+    this.#stage.line('the network is whole again')
+    this.#mend('partition')
+  }
+
+  #slow(step: StepOf<'slow'>): boolean {
+    const { network, nodes } = this.#stage
+    const [left, right] = [this.#find(step.whom, () => true), this.#find(step.to ?? { all: 'world' }, () => true)]
+    if (left === null || right === null) return false
+    const { latencyMs, bytesPerSecond, loss } = step
+    const set = (condition: Parameters<FaultyNetwork['slow']>[2]) => {
+      for (const one of left)
+        for (const other of right) if (one !== other) network!.slow(one.plan.path, other.plan.path, condition)
+    }
+    set({ latencyMs, bytesPerSecond, loss })
+    const rate = bytesPerSecond > 0 ? `${bytesPerSecond / 1000} kB/s` : 'no limit of bytes'
+    const detail = `${latencyMs} ms each way, ${rate}, ${loss * 100} % of segments lost`
+    const place = `slow ${left.map(({ plan }) => plan.path).join()}`
+    this.#fault(
+      'slow-link',
+      left.filter(node => isRunning(node) || nodes.length === 0),
+      place,
+      detail
+    )
+    if (step.forSeconds !== undefined)
+      this.#after(draw(step.forSeconds, this.#random), () => {
+        set(null)
+        this.#stage.line(`the links of ${left.map(({ plan }) => plan.path).join(', ')} are as before`)
+        this.#mend(place)
+      })
+    return true
+  }
+
+  // ── disks ──
+
+  #fillDisk(step: StepOf<'fill-disk'>, node: TestnetNode): void {
+    // A node may stop on a full disk: that is how it keeps what it has.
+    node.endPlanned = true
+    this.#fault('full-disk', [node], node.plan.path, this.#stage.disks!.description)
+    this.#stage.disks!.fill(node)
+    const { again } = step
+    if (again !== undefined)
+      this.#after(draw(again.afterSeconds, this.#random), () => {
+        this.#freeDisk(node)
+        if (!isRunning(node)) void this.#start(node, again.disk)
+        else this.#mend(node.plan.path)
+      })
+  }
+
+  #freeDisk(node: TestnetNode): void {
+    this.#stage.disks!.free(node)
+    node.endPlanned = false
+    this.#stage.line(`${node.plan.path} has room on its disk again`)
+  }
+
+  // ── notes ──
+
+  /** @param place - what `mend` names: a node's path, or a link. */
+  #fault(kind: FaultKind, nodes: TestnetNode[], place: string, detail = ''): void {
+    const { observation, line } = this.#stage
+    const fault = observation.plan(kind, nodes, detail)
+    this.#unmended.set(place, fault)
+    const led = nodes.length === 1 ? observation.ledBy(nodes[0]!) : []
+    const whom = nodes.length === this.#stage.nodes.length ? '' : ` ${nodes.map(({ plan }) => plan.path).join(', ')}`
+    line(
+      `SCENARIO ${kind}${whom}${led.length > 0 ? `, aggregator of ${led.join(', ')}` : ''}${detail === '' ? '' : `: ${detail}`}`
+    )
+  }
+
+  #mend(place: string): void {
+    const fault = this.#unmended.get(place)
+    if (fault !== undefined) this.#stage.observation.mend(fault)
+    this.#unmended.delete(place)
+  }
+
+  #after(seconds: number, act: () => void): void {
+    this.#later.push({ atSeconds: this.#stage.observation.seconds - this.#began + seconds, act })
+  }
+}
+
+const isUp = (node: TestnetNode): boolean => isRunning(node) && !node.paused && !node.endPlanned

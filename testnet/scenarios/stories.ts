@@ -1,0 +1,42 @@
+/** The built-in scenarios, by name. */
+import { existsSync, readFileSync } from 'node:fs'
+import { WorldlmError } from '../../src/errors.ts'
+import { nearest } from '../../src/nearest.ts'
+import { churn } from './churn.ts'
+import { fullDisk } from './full-disk.ts'
+import { lateJoiner } from './late-joiner.ts'
+import { lostAggregator } from './lost-aggregator.ts'
+import { lostDelegate } from './lost-delegate.ts'
+import { lostMember } from './lost-member.ts'
+import { rollingRestart } from './rolling-restart.ts'
+import { parseScenario, type Scenario } from './schema.ts'
+import { slowLink } from './slow-link.ts'
+import { splitAndHeal } from './split-and-heal.ts'
+
+/** As YAML, so that each can be copied and changed. */
+export const stories: Record<string, string> = {
+  'lost-aggregator': lostAggregator,
+  'lost-member': lostMember,
+  'lost-delegate': lostDelegate,
+  'split-and-heal': splitAndHeal,
+  'late-joiner': lateJoiner,
+  'slow-link': slowLink,
+  churn,
+  'full-disk': fullDisk,
+  'rolling-restart': rollingRestart
+}
+
+/** @param name - of a built-in scenario, or a YAML file. @throws {WorldlmError} USAGE, SCENARIO_INVALID */
+export function findScenario(name: string): { scenario: Scenario; yaml: string } {
+  const builtIn = Object.hasOwn(stories, name) ? stories[name]! : null
+  if (builtIn === null && !existsSync(name)) {
+    const near = nearest(name, Object.keys(stories))
+    throw new WorldlmError(
+      'USAGE',
+      `there is no scenario ${name}, and no such file`,
+      `${near === null ? '' : `Did you mean ${near}? `}Built in: ${Object.keys(stories).join(', ')}.`
+    )
+  }
+  const yaml = builtIn ?? readFileSync(name, 'utf8')
+  return { scenario: parseScenario(yaml, name), yaml }
+}
