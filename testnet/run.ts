@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { keptBackBytes } from '../src/data/batches.ts'
+import { textNeeds } from '../src/data/batches.ts'
 import { writeBuiltin } from '../src/data/builtin.ts'
 import { loadText, readTree } from '../src/data/text-tree.ts'
 import { WorldlmError } from '../src/errors.ts'
@@ -209,7 +209,7 @@ function readOrganizations(options: TestnetOptions, out: string, charter: Record
       'A testnet has 2 to 64; 12 are comfortable on one machine.'
     )
   }
-  for (const organization of organizations) loadText(organization, { context: checked.model.context, keptBackBytes })
+  for (const organization of organizations) loadText(organization, textNeeds(checked.model.context))
   return organizations
 }
 

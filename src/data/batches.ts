@@ -36,6 +36,12 @@ export function keptBackPieces(length: number, context: number, seed: number | s
 const pieceLength = (pieces: number, context: number): number =>
   pieces === 1 ? Math.max(keptBackBytes, context) : pieceBytes(context)
 
+/** What a text must have, so that training has a window beside the kept-back slice, wherever that lies. */
+export const textNeeds = (context: number): { context: number; keptBackBytes: number } => ({
+  context,
+  keptBackBytes: pieceLength(1, context)
+})
+
 /** Random windows that never touch the kept-back slice. Its state can be stored and taken up again. */
 export class Batches {
   readonly #tokens: Tokens

@@ -10,6 +10,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { WorldlmError } from '../errors.ts'
+import { characterBytes } from './text-tree.ts'
 
 const bytesMax = 1_000_000
 /** One file may fill no more than this of its kind: bundles of a megabyte are no variety. */
@@ -71,8 +72,7 @@ function wholeCharacters(text: Buffer): Buffer {
   let end = text.length
   while (end > 0 && end > text.length - 4 && (text[end - 1]! & 0xc0) === 0x80) end--
   const lead = text[end - 1] ?? 0
-  const width = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1
-  return end - 1 + width <= text.length ? text : text.subarray(0, end - 1)
+  return end - 1 + characterBytes(lead) <= text.length ? text : text.subarray(0, end - 1)
 }
 
 /** Files below `root` in the order of their paths, links not followed. */

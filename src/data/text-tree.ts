@@ -84,7 +84,8 @@ function walk(root: string, folder: string, found: OrganizationText[]): void {
     )
   }
   if (folders.length === 0) {
-    if (folder !== root && path !== '') checkName(path)
+    if (path === '' && texts.length === 0) return
+    if (path !== '') checkName(path)
     found.push({ path, folder })
     return
   }
@@ -118,11 +119,14 @@ export function loadText({ path, folder, trainBytesMax }: OrganizationText, need
   const text = read(trainNames.length > 0 ? trainNames : names.filter(name => !validNames.includes(name)))
   const loaded = validNames.length > 0 ? { train: text, valid: read(validNames) } : split(text)
   if (trainBytesMax !== undefined) loaded.train = loaded.train.subarray(0, cutBefore(loaded.train, trainBytesMax))
-  const least = needs.keptBackBytes + 1 + (needs.context + 1) * 2
+  const least = trainLeast(needs)
   refuseShort(path, 'for training', loaded.train.length, least)
   refuseShort(path, 'for validation', loaded.valid.length, needs.context + 1)
   return loaded
 }
+
+/** The slice with the token after it, and two windows with theirs: one of them fits before the slice or after it. */
+export const trainLeast = ({ context, keptBackBytes }: TextNeeds): number => keptBackBytes + 1 + (context + 1) * 2
 
 function refuseShort(path: string, what: string, bytes: number, least: number): void {
   if (bytes >= least) return
@@ -185,8 +189,13 @@ function firstInvalidByte(bytes: Uint8Array): number | null {
     if (whole(middle)) low = middle
     else high = middle - 1
   }
-  return cutBefore(bytes, low)
+  // What goes wrong there may have begun before: a lead byte that its followers do not complete.
+  const lead = cutBefore(bytes, Math.max(0, low - 1))
+  return lead + characterBytes(bytes[lead]!) > low ? lead : low
 }
+
+/** Bytes of the character that begins with `lead`. */
+export const characterBytes = (lead: number): number => (lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1)
 
 function joined(parts: Uint8Array[]): Uint8Array {
   return parts.length === 1 ? parts[0]! : new Uint8Array(Buffer.concat(parts))

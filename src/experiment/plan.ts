@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { loadText, type OrganizationText } from '../data/text-tree.ts'
-import { keptBackBytes } from '../data/batches.ts'
+import { textNeeds } from '../data/batches.ts'
 import type { Engine } from '../engine/engine.ts'
 import { WorldlmError } from '../errors.ts'
 import { createLayout, type Layout } from '../model/layout.ts'
@@ -142,7 +142,7 @@ function digestOf({ text, layout }: SessionOptions, digests: Map<string, Digeste
   const key = JSON.stringify([text, layout.config.context])
   const known = digests.get(key)
   if (known !== undefined) return known
-  const { train, valid } = loadText(text, { context: layout.config.context, keptBackBytes })
+  const { train, valid } = loadText(text, textNeeds(layout.config.context))
   const made = { train: sha256(train), valid: sha256(valid), trainBytes: train.length, validBytes: valid.length }
   digests.set(key, made)
   return made

@@ -3,8 +3,8 @@
  * `trainAlone` are built on it, so that both take the same steps over the same windows.
  */
 import { readFileSync } from 'node:fs'
-import { Batches, keptBackBytes, keptBackPieces, keptBackStarts, validationStarts, windowsAt } from '../data/batches.ts'
-import { loadText, type OrganizationText } from '../data/text-tree.ts'
+import { Batches, keptBackPieces, keptBackStarts, textNeeds, validationStarts, windowsAt } from '../data/batches.ts'
+import { loadText, type OrganizationText, trainLeast } from '../data/text-tree.ts'
 import { openTokenizer, type TokenArray, type Tokenizer } from '../data/tokenizer.ts'
 import { WorldlmError } from '../errors.ts'
 import { createEngine } from '../engine/create.ts'
@@ -204,10 +204,11 @@ export function readTokenizer(path: string | null, vocabulary: number): Tokenize
 /** @throws {WorldlmError} DATA_*: also of a text that is long enough in bytes and too short in tokens. */
 function readTexts({ text, layout }: SessionOptions, tokenizer: Tokenizer): Texts {
   const { context } = layout.config
-  const { train, valid } = loadText(text, { context, keptBackBytes })
+  const needs = textNeeds(context)
+  const { train, valid } = loadText(text, needs)
   const texts = { train, valid, trainTokens: tokenizer.encode(train), validTokens: tokenizer.encode(valid) }
   const checks = [
-    ['for training', texts.trainTokens.length, keptBackBytes + 1 + (context + 1) * 2],
+    ['for training', texts.trainTokens.length, trainLeast(needs)],
     ['for validation', texts.validTokens.length, context + 1]
   ] as const
   for (const [what, tokens, least] of checks) {
