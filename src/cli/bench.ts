@@ -3,9 +3,10 @@ import type { BenchReport } from '../../bench/report.ts'
 import type { Output } from './output.ts'
 import { table } from './table.ts'
 
+type BenchName = 'engine' | 'generate' | 'aggregate' | 'blob'
 type Options = { vs?: string; threads?: number; members?: number; floats?: number; megabytes?: number }
 
-export async function benchCommand(name: 'engine' | 'aggregate' | 'blob', options: Options, output: Output): Promise<void> {
+export async function benchCommand(name: BenchName, options: Options, output: Output): Promise<void> {
   const report = await runBench(name, { ...options, onProgress: line => void process.stderr.write(`${line}\n`) })
   const { cpu, cores, memoryGiB, node, platform } = report.machine
   output.line(`${cpu}, ${cores} cores, ${memoryGiB} GiB, Node ${node}, ${platform}`)
@@ -20,13 +21,12 @@ export async function benchCommand(name: 'engine' | 'aggregate' | 'blob', option
   output.document(report)
 }
 
-async function runBench(
-  name: 'engine' | 'aggregate' | 'blob',
-  options: Options & { onProgress: (line: string) => void }
-): Promise<BenchReport> {
+async function runBench(name: BenchName, options: Options & { onProgress: (line: string) => void }): Promise<BenchReport> {
   switch (name) {
     case 'engine':
       return (await import('../../bench/engine.ts')).benchEngine(options)
+    case 'generate':
+      return (await import('../../bench/generate.ts')).benchGenerate(options)
     case 'aggregate':
       return (await import('../../bench/aggregate.ts')).benchAggregate(options)
     case 'blob':

@@ -1,6 +1,5 @@
 /** `worldlm model import | export | tokenizer`: models and tokenizers as files. */
-import { writeFileSync } from 'node:fs'
-import { readdirSync } from 'node:fs'
+import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { trainBpe } from '../data/bpe.ts'
 import { loadText, type OrganizationText, readTree } from '../data/text-tree.ts'
 import { openTokenizer } from '../data/tokenizer.ts'
@@ -74,7 +73,9 @@ export async function trainTokenizer(
 }
 
 /** A tree, or a folder that holds text itself. */
-function organizations(folder: string): OrganizationText[] {
+export function organizations(folder: string): OrganizationText[] {
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true)
+    throw new WorldlmError('DATA_MISSING', `${folder} is not a folder`, 'Give a tree of text, or a folder with text files.')
   const entries = readdirSync(folder, { withFileTypes: true })
   return entries.some(entry => entry.isDirectory() && !entry.name.startsWith('.'))
     ? readTree(folder)

@@ -45,6 +45,13 @@ const whole = (least: number) => (text: string) => {
   return value
 }
 
+const between = (least: number, most: number) => (text: string) => {
+  const value = Number(text)
+  if (text.trim() === '' || !(value >= least && value <= most))
+    throw new InvalidArgumentError(`It must be a number from ${least} to ${most}.`)
+  return value
+}
+
 function build(): Command {
   const program = new Command('worldlm')
     .description('Train one family of language models together, across organizations, without handing over text.')
@@ -214,6 +221,33 @@ function model(program: Command): void {
       new Option('--which <name>', 'of a node’s models (default: the newest)').choices(['personal', 'start', 'initial'])
     )
     .action(async (source, options) => (await import('./model.ts')).exportModel(source, options, outputOf(options)))
+  const run = (command: Command) =>
+    command
+      .addOption(
+        new Option('--which <name>', 'of a node’s models (default: the newest)').choices(['personal', 'start', 'initial'])
+      )
+      .option('--context <n>', 'tokens of a window, instead of all that the model allows', whole(1))
+      .option('--threads <n>', 'of the engine (default: all cores; 1 gives equal bits for equal seeds)', whole(1))
+  run(
+    add(group, 'generate <model>', 'Goes on with a text, token by token.', [
+      'worldlm model generate ./node --prompt "The licence says" --tokens 200',
+      'worldlm model generate smol.safetensors --prompt "Once" --temperature 0'
+    ])
+  )
+    .option('--prompt <text>', 'what comes before', '')
+    .option('--tokens <n>', 'to make', whole(1), 200)
+    .option('--temperature <t>', '0: always the likeliest token', between(0, 100), 0.8)
+    .option('--top-p <p>', 'of the likeliest tokens so many as together have this probability', between(0, 1), 0.95)
+    .option('--seed <n>', 'of what is drawn', whole(0), 0)
+    .action(async (source, options) => (await import('./model-run.ts')).generateText(source, options, outputOf(options)))
+  run(
+    add(group, 'evaluate <model>', 'Perplexity and bits per byte on validation text.', [
+      'worldlm model evaluate ./exported --data ./texts'
+    ])
+  )
+    .requiredOption('--data <dir>', 'tree of text, or a folder of text files')
+    .option('--tokens <n>', 'of each text, spread over it', whole(1), 6144)
+    .action(async (source, options) => (await import('./model-run.ts')).evaluateModel(source, options, outputOf(options)))
   add(group, 'tokenizer', 'Makes a byte-level BPE tokenizer from text.', [
     'worldlm model tokenizer --train ./texts --vocabulary 4096 --out tokenizer.json'
   ])
@@ -242,6 +276,11 @@ function bench(program: Command): void {
     .option('--vs <dir>', 'a folder with model.mjs, onnx.mjs and adam.as.ts: its step runs in turns with ours')
     .option('--threads <n>', 'of each engine', whole(1))
     .action(async options => (await import('./bench.ts')).benchCommand('engine', options, outputOf(options)))
+  add(group, 'generate', 'Milliseconds to the first token behind 200 bytes, then tokens/s, at size S.', [
+    'worldlm bench generate'
+  ])
+    .option('--threads <n>', 'of the engine', whole(1))
+    .action(async options => (await import('./bench.ts')).benchCommand('generate', options, outputOf(options)))
   add(group, 'aggregate', 'Bytes/s of attention over 64 updates of 25 M parameters, beside a plain copy.', [
     'worldlm bench aggregate'
   ])
