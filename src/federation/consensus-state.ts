@@ -8,6 +8,8 @@ export interface LogEntry {
   prev: Link
   /** New voters, in a `members` entry. */
   voters?: readonly PeerName[]
+  /** Peers that may vote from here on, in a `members` entry. */
+  enrolled?: readonly { peer: PeerName; nonce: number }[]
 }
 
 export interface Accepted<Entry> {
@@ -29,8 +31,8 @@ export type ConsensusMessage<Entry> =
   | { type: 'pre-vote-reply' | 'vote-reply'; term: number; granted: boolean; commitIndex: number }
   | { type: 'heartbeat'; term: number; commitIndex: number }
   | { type: 'heartbeat-reply'; term: number; commitIndex: number }
-  | { type: 'propose'; term: number; link: Link; entry: Entry }
-  /** `signature` over (federation, index, term, link), made and checked by who performs the effects. */
+  /** `signature` over (federation, index, term, link), made and checked by who performs the effects: here the proposer's own. */
+  | { type: 'propose'; term: number; link: Link; entry: Entry; signature: Uint8Array }
   | { type: 'accept'; term: number; index: number; link: Link; signature: Uint8Array }
   | { type: 'refuse'; term: number; index: number; link: Link }
   | { type: 'timeout-now'; term: number }
@@ -49,8 +51,15 @@ export interface Shared<Entry> {
   readonly accepted: Accepted<Entry> | null
   readonly aggregator: PeerName | null
   readonly timing: { electionTimeoutMs: number; heartbeatMs: number }
-  /** Place in the order of strength, 0 (first) to 1: a stronger peer times out earlier. */
+  /** Place in the order of strength, 0 (first) to 1: a stronger peer stands earlier. */
   readonly rank: number
+  /**
+   * null: this peer remembers how it voted. Else it has no memory of it (new here, or its disk was lost): it neither votes, nor stands,
+   * nor accepts until an entry is certified that enrolls it with this number, drawn at this start (docs/protocol.md, "Lost votes").
+   */
+  readonly nonce: number | null
+  /** Peers that were seen to sign two entries for one (index, term): nothing they say counts here. */
+  readonly distrusted: ReadonlySet<PeerName>
 }
 export type ConsensusState<Entry extends LogEntry> = Shared<Entry> &
   (
@@ -61,6 +70,9 @@ export type ConsensusState<Entry extends LogEntry> = Shared<Entry> &
         readonly role: 'leader'
         /** Signatures of the open entry. */
         readonly signatures: ReadonlyMap<PeerName, Uint8Array>
+        /** Voters that refused the open entry since the last look, and in how many looks too many of them did. */
+        readonly refused: ReadonlySet<PeerName>
+        readonly looksRefused: number
         /** Voters heard from since the last look. */
         readonly heard: ReadonlySet<PeerName>
         readonly positions: ReadonlyMap<PeerName, number>
@@ -89,9 +101,14 @@ export type ConsensusEvent<Entry> =
   /** A certificate that was checked, from wherever it came. In order of index. */
   | { type: 'certified'; link: Link; entry: Entry; certificate: Certificate }
   | { type: 'hand-over' }
+  /** The connection to `peer` broke: a killed process shows itself so at once, long before its silence does. */
+  | { type: 'lost'; peer: PeerName }
+  | { type: 'ranked'; rank: number }
+  | { type: 'distrust'; peer: PeerName }
 
 export type ConsensusEffect<Entry> =
-  | { do: 'persist'; term: number; votedFor: PeerName | null; accepted: Accepted<Entry> | null }
+  /** `enrolled`: whether this peer may vote (`nonce` is null). */
+  | { do: 'persist'; term: number; votedFor: PeerName | null; accepted: Accepted<Entry> | null; enrolled: boolean }
   | { do: 'send'; to: PeerName; message: ConsensusMessage<Entry> }
   | { do: 'check'; from: PeerName; link: Link; term: number; entry: Entry }
   /** Sign the acceptance; answer `signed`, and send it to `to` unless that is this peer. */
@@ -117,15 +134,19 @@ export interface ConsensusStart<Entry> {
   accepted: Accepted<Entry> | null
   timing: { electionTimeoutMs: number; heartbeatMs: number }
   rank: number
+  /** See `Shared.nonce`; left out: it remembers. */
+  nonce?: number | null
 }
 
 /** What was on the disk, as the state that it resumes. An acceptance at an index that is certified by now is dropped. */
 export function initialConsensus<Entry extends LogEntry>(start: ConsensusStart<Entry>): ConsensusState<Entry> {
   const accepted = start.accepted !== null && start.accepted.index === start.commitIndex + 1 ? start.accepted : null
-  return { ...start, accepted, aggregator: null, role: 'follower' }
+  return { ...start, nonce: start.nonce ?? null, accepted, aggregator: null, distrusted: new Set(), role: 'follower' }
 }
 
-export const isVoter = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean => state.voters.includes(state.self)
+/** Whether this peer has a vote and knows how it used it so far. */
+export const mayVote = <Entry extends LogEntry>({ voters, self, nonce }: ConsensusState<Entry>): boolean =>
+  voters.includes(self) && nonce === null
 export const majority = (voters: readonly PeerName[]): number => Math.floor(voters.length / 2) + 1
 export const position = <Entry extends LogEntry>({ commitIndex, accepted }: ConsensusState<Entry>): LogPosition => ({
   commitIndex,
@@ -137,6 +158,12 @@ export function isUpToDate(theirs: LogPosition, ours: LogPosition): boolean {
   if (theirs.commitIndex !== ours.commitIndex) return theirs.commitIndex > ours.commitIndex
   return theirs.acceptedTerm >= ours.acceptedTerm
 }
+
+/**
+ * Looks in a row at which an entry cannot reach a majority because of refusals, until its aggregator hands over: what one peer does
+ * not hold yet is fetched within that time; what the voters know better than their aggregator is not.
+ */
+export const looksRefusedMax = 3
 
 /** Heartbeats in an election timeout: how often a leader looks whether a majority still answers. */
 export const beatsPerLook = ({ electionTimeoutMs, heartbeatMs }: { electionTimeoutMs: number; heartbeatMs: number }): number =>

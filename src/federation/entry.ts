@@ -30,11 +30,35 @@ export interface Member {
   proof: Uint8Array
 }
 
+/** A member that went by its own word: `proof` is its signed leave record. */
+export interface Left {
+  member: MemberId
+  reason: string
+  proof: Uint8Array
+}
+
+/** A peer that signed two entries for one (index, term), with both signatures: it is out for good. */
+export interface Evicted {
+  peer: PeerName
+  proof: Uint8Array
+}
+
+/** A peer's word that from now on it remembers how it votes; `nonce` is drawn anew whenever it has lost that memory. */
+export interface Enrolled {
+  peer: PeerName
+  nonce: number
+  signature: Uint8Array
+}
+
 export interface MembersEntry extends EntryHead {
   kind: 'members'
   /** New members, and those whose record changed. */
   joined: Member[]
-  left: { member: MemberId; reason: string }[]
+  left: Left[]
+  evicted: Evicted[]
+  enrolled: Enrolled[]
+  /** Peers, sorted, that have been silent for long: until they are heard again they hold no vote and stand for nobody. */
+  absent: PeerName[]
   /** Voters after this entry; differs from those before by one peer at most. */
   voters: PeerName[]
   /** Who stands for this federation in its parent, after this entry. */

@@ -36,6 +36,8 @@ export type EntryFault =
   | { code: 'WRONG_RESIDUALS'; member: MemberId }
   | { code: 'NOT_ADMITTED'; member: MemberId; detail: string }
   | { code: 'MODEL_MISSING'; detail: string }
+  | { code: 'WRONG_CHANGE'; member: MemberId; detail: string }
+  | { code: 'STILL_PRESENT'; peer: PeerName }
 
 export function describeUpdateFault(fault: UpdateFault): string {
   switch (fault.code) {

@@ -2,7 +2,7 @@
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { ConsensusState } from './consensus-state.ts'
-import type { Entry, Member, Update } from './entry.ts'
+import type { Enrolled, Entry, Evicted, Left, Member, Update } from './entry.ts'
 import type { Roster } from './membership.ts'
 import type { Participation, RoundHead } from './participation.ts'
 import type { ParentHead, RoundState } from './round.ts'
@@ -25,8 +25,14 @@ export interface FederationState {
   /** The highest round of each member that a certified entry counts: an update for it or an earlier one is settled. */
   readonly counted: ReadonlyMap<MemberId, number>
   readonly known: ReadonlyMap<MemberId, KnownUpdate>
+  /** What was asked for here, until a certified entry settles it. */
   readonly pending: ReadonlyMap<MemberId, Member>
+  readonly leaving: ReadonlyMap<MemberId, Left>
+  readonly accused: ReadonlyMap<PeerName, Evicted>
+  readonly enrolling: ReadonlyMap<PeerName, Enrolled>
   readonly present: ReadonlySet<PeerName>
+  /** Peers that this one has not heard for long. */
+  readonly away: ReadonlySet<PeerName>
   readonly round: RoundState
   readonly participation: Participation
   readonly parentHead: ParentHead | null

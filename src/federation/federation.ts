@@ -12,9 +12,9 @@ import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import { assertRound, checkRound, checkUpdate, countInputs, staleness } from './checks.ts'
 import { stepConsensus } from './consensus.ts'
 import { type Accepted, type ConsensusEffect, type ConsensusEvent, initialConsensus } from './consensus-state.ts'
-import type { Certificate, Entry, Member, MembersEntry, RoundEntry, Update } from './entry.ts'
+import type { Certificate, Enrolled, Entry, Evicted, Left, Member, MembersEntry, RoundEntry, Update } from './entry.ts'
 import type { EntryFault, UpdateFault } from './fault.ts'
-import type { Environment, FederationState } from './federation-state.ts'
+import type { Environment, FederationState, KnownUpdate } from './federation-state.ts'
 import { applyMembers, checkMembers, contributors, genesisRoster, planMembers } from './membership.ts'
 import {
   type ParticipationEffect,
@@ -28,7 +28,13 @@ import { type Aggregated, type ParentHead, type RoundBody, type RoundEffect, typ
 export type FederationEvent =
   | { type: 'consensus'; event: ConsensusEvent<Entry> }
   | { type: 'join'; member: Member }
+  | { type: 'leave'; left: Left }
+  | { type: 'enroll'; enrolled: Enrolled }
+  /** It has been proven that a peer lied: nothing it says counts from here on, and it is to be evicted. */
+  | { type: 'accuse'; evicted: Evicted }
   | { type: 'presence'; peer: PeerName; present: boolean }
+  /** Nothing was heard of it for long. */
+  | { type: 'away'; peer: PeerName }
   /** Its signature is good; `by` is who signed. */
   | { type: 'update'; link: Link; update: Update }
   | { type: 'pulled'; link: Link; keysDistance: number }
@@ -70,10 +76,12 @@ export interface FederationStart {
   persisted: { term: number; votedFor: PeerName | null; accepted: Accepted<Entry> | null }
   /** See `ConsensusState.rank`. */
   rank: number
+  /** See `ConsensusState.nonce`; left out: this peer remembers how it voted. */
+  nonce?: number | null
 }
 
 /** The state that a peer begins with, from nothing or from its disk. */
-export function initialFederation({ id, charter, self, entries, persisted, rank }: FederationStart): FederationState {
+export function initialFederation({ id, charter, self, entries, persisted, rank, nonce }: FederationStart): FederationState {
   let roster = genesisRoster(charter)
   let head: RoundHead = { round: 0, link: id, entry: null }
   let bases = [{ link: id, round: 0 }]
@@ -96,9 +104,11 @@ export function initialFederation({ id, charter, self, entries, persisted, rank 
     head: tip.link,
     voters: roster.voters,
     timing: charter.timings,
-    rank
+    rank,
+    nonce: nonce ?? null
   })
-  const empty = { known: new Map(), pending: new Map(), present: new Set<PeerName>() }
+  const asked = { pending: new Map(), leaving: new Map(), accused: new Map(), enrolling: new Map() }
+  const empty = { known: new Map(), ...asked, present: new Set<PeerName>(), away: new Set<PeerName>() }
   const idle = { round: { phase: 'idle' }, participation: { phase: 'away' }, parentHead: null, startTimedOut: false } as const
   return { id, charter, self, consensus, roster, head, bases, counted, ...empty, ...idle }
 }
@@ -117,7 +127,8 @@ class Turn {
   }
 
   consensus(event: ConsensusEvent<Entry>): void {
-    const [consensus, effects] = stepConsensus(this.state.consensus, event)
+    const before = this.state.consensus
+    const [consensus, effects] = stepConsensus(before, event)
     this.state = { ...this.state, consensus }
     for (const effect of effects) {
       switch (effect.do) {
@@ -139,7 +150,7 @@ class Turn {
           this.effects.push(effect)
       }
     }
-    this.tryPropose()
+    if (before.accepted !== consensus.accepted || before.role !== consensus.role) this.tryPropose()
   }
 
   round(event: RoundEvent): void {
@@ -182,9 +193,18 @@ class Turn {
 
   /** Proposes what is due, if this peer is the aggregator and no entry is open: members first, for they are quick. */
   tryPropose(): void {
-    const { consensus, roster, charter, pending, round } = this.state
+    const { consensus, roster, charter, round, self } = this.state
     if (consensus.role !== 'leader' || consensus.accepted !== null) return
-    const change = planMembers(roster, charter, pending.values())
+    // Whose update is being aggregated goes after the round: its entry counts members alone (I3).
+    const open = round.phase === 'idle' || round.phase === 'collecting'
+    const change = planMembers(roster, charter, {
+      joining: this.state.pending.values(),
+      enrolling: this.state.enrolling.values(),
+      leaving: open ? this.state.leaving.values() : [],
+      accused: open ? this.state.accused.values() : [],
+      isPresent: peer => peer === self || this.state.present.has(peer),
+      isAway: peer => this.state.away.has(peer)
+    })
     if (change !== null) this.#propose({ kind: 'members', ...change })
     else if (round.phase === 'proposing') this.#propose(withLatecomers(round.body, this.state))
   }
@@ -203,14 +223,20 @@ class Turn {
   }
 
   #check({ from, link, term, entry }: Question): void {
-    const fault =
-      entry.kind === 'members' ? checkMembers(this.state.roster, this.state.charter, entry) : checkRound(this.state, entry)
+    const fault = entry.kind === 'members' ? this.#checkMembers(entry) : checkRound(this.state, entry)
     if (fault === null) {
       this.effects.push({ do: 'verify', from, link, term, entry })
       return
     }
     this.effects.push({ do: 'refused-entry', link, fault })
     this.consensus({ type: 'checked', from, link, term, entry, ok: false })
+  }
+
+  #checkMembers(entry: MembersEntry): EntryFault | null {
+    const { roster, charter, present, self } = this.state
+    // A cut between two others is no reason to take a peer's vote away.
+    const heard = entry.absent.find(peer => !roster.absent.has(peer) && (peer === self || present.has(peer)))
+    return heard === undefined ? checkMembers(roster, charter, entry) : { code: 'STILL_PRESENT', peer: heard }
   }
 
   #commit(entry: Entry, link: Link, certificate: Certificate): void {
@@ -220,10 +246,20 @@ class Turn {
   }
 
   #commitMembers(entry: MembersEntry): void {
-    const roster = applyMembers(this.state.roster, entry)
-    const pending = new Map(this.state.pending)
-    for (const { member } of entry.joined) pending.delete(member)
-    this.state = { ...this.state, roster, pending }
+    const before = this.state.roster
+    const roster = applyMembers(before, entry)
+    const { self } = this.state
+    const stays = ({ update }: KnownUpdate) => roster.members.get(update.member)?.peers.includes(update.by) ?? false
+    this.state = {
+      ...this.state,
+      roster,
+      known: new Map([...this.state.known].filter(([, known]) => stays(known))),
+      pending: without(this.state.pending, [...entry.joined.map(({ member }) => member)]),
+      leaving: without(this.state.leaving, [...entry.left.map(({ member }) => member)]),
+      accused: without(this.state.accused, [...entry.evicted.map(({ peer }) => peer)]),
+      enrolling: without(this.state.enrolling, [...entry.enrolled.map(({ peer }) => peer)])
+    }
+    if (before.members.has(self) && !roster.members.has(self)) this.participate({ type: 'left' })
     this.round({ type: 'look' })
   }
 
@@ -256,7 +292,8 @@ class Turn {
     const { id, charter, self, consensus, roster, present, parentHead, startTimedOut } = this.state
     const isPresent = (member: Member) => member.peers.some(peer => peer === self || present.has(peer))
     const all = contributors(roster).map(member => ({ member, present: isPresent(member) }))
-    return { id, charter, self, term: consensus.term, contributors: all, parentHead, startTimedOut }
+    const evicted = (member: MemberId) => roster.evicted.has(member)
+    return { id, charter, self, term: consensus.term, contributors: all, evicted, parentHead, startTimedOut }
   }
 }
 
@@ -268,12 +305,34 @@ export function stepFederation(env: Environment, state: FederationState, event: 
       turn.consensus(event.event)
       break
     case 'join':
-      turn.state = { ...state, pending: new Map(state.pending).set(event.member.member, event.member) }
+      turn.state = { ...state, pending: asked(state.pending, event.member.member, event.member) }
       turn.tryPropose()
       break
+    case 'leave':
+      turn.state = { ...state, leaving: asked(state.leaving, event.left.member, event.left) }
+      turn.tryPropose()
+      break
+    case 'enroll':
+      turn.state = { ...state, enrolling: asked(state.enrolling, event.enrolled.peer, event.enrolled) }
+      turn.tryPropose()
+      break
+    case 'accuse':
+      if (event.evicted.peer === state.self || state.roster.evicted.has(event.evicted.peer)) break
+      turn.state = { ...state, accused: asked(state.accused, event.evicted.peer, event.evicted) }
+      turn.consensus({ type: 'distrust', peer: event.evicted.peer })
+      break
     case 'presence':
-      turn.state = { ...state, present: withPeer(state.present, event.peer, event.present) }
+      turn.state = {
+        ...state,
+        present: withPeer(state.present, event.peer, event.present),
+        away: event.present ? withPeer(state.away, event.peer, false) : state.away
+      }
       turn.round({ type: 'look' })
+      turn.tryPropose()
+      break
+    case 'away':
+      turn.state = { ...state, away: withPeer(state.away, event.peer, true) }
+      turn.tryPropose()
       break
     case 'update':
       turn.takeUpdate(event.link, event.update)
@@ -319,6 +378,18 @@ function withLatecomers(body: RoundBody, state: FederationState): RoundBody {
   const named = new Set([...body.inputs, ...body.excluded].map(({ member }) => member))
   const late = contributors(state.roster).filter(({ member }) => !named.has(member))
   return { ...body, excluded: [...body.excluded, ...late.map(({ member }) => ({ member, reason: 'late' }))] }
+}
+
+/** Requests that wait at once; past it new ones are not heard, for everybody asks again. */
+const askedMax = 1000
+
+const asked = <Name, Value>(waiting: ReadonlyMap<Name, Value>, name: Name, value: Value): ReadonlyMap<Name, Value> =>
+  waiting.size >= askedMax && !waiting.has(name) ? waiting : new Map(waiting).set(name, value)
+
+function without<Name, Value>(waiting: ReadonlyMap<Name, Value>, settled: readonly Name[]): ReadonlyMap<Name, Value> {
+  const next = new Map(waiting)
+  for (const name of settled) next.delete(name)
+  return next
 }
 
 function withPeer(peers: ReadonlySet<PeerName>, peer: PeerName, present: boolean): ReadonlySet<PeerName> {

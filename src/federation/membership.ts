@@ -2,13 +2,15 @@
  * Who is in a federation, who votes, who stands for it above: derived from the certified log alone, so that every replica agrees.
  *
  * Voters are chosen round-robin over the members, in the order they joined (a child federation brings its delegates), so that no
- * child holds all the votes; as many as the charter allows, odd. They change by one peer an entry: the majorities of neighbouring
- * voter sets then always share a peer (Ongaro 2014, §4.1), which the election relies on.
+ * child holds all the votes; as many as the charter allows, odd. Left out are peers that have not enrolled (they may have voted and
+ * forgotten it), that have been absent for long (so that the loss of one voter after another is survived), and that were evicted.
+ * They change by one peer an entry: the majorities of neighbouring voter sets then always share a peer (Ongaro 2014, §4.1), which the
+ * election relies on.
  */
 import { assert } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { MemberId, PeerName } from '../ids.ts'
-import type { Member, MembersEntry } from './entry.ts'
+import type { Enrolled, Evicted, Left, Member, MembersEntry } from './entry.ts'
 import type { EntryFault } from './fault.ts'
 
 export interface Roster {
@@ -16,24 +18,71 @@ export interface Roster {
   members: ReadonlyMap<MemberId, Member>
   voters: readonly PeerName[]
   delegates: readonly PeerName[]
+  /** Peers that may hold a vote, with the number that each enrolled by. */
+  enrolled: ReadonlyMap<PeerName, number>
+  /** Peers that have been silent for long. */
+  absent: ReadonlySet<PeerName>
+  /** Peers that never come back. */
+  evicted: ReadonlySet<PeerName>
 }
 
 /** The part of a `members` entry that its proposer decides. */
-export type MembersChange = Pick<MembersEntry, 'joined' | 'left' | 'voters' | 'delegates'>
+export type MembersChange = Omit<MembersEntry, 'kind' | 'federation' | 'index' | 'prev' | 'term' | 'proposer'>
 
-export const genesisRoster = (charter: Charter): Roster => ({ members: new Map(), voters: charter.founders, delegates: [] })
+/** What an aggregator has been asked for, and whom it hears. */
+export interface Wishes {
+  joining: Iterable<Member>
+  leaving: Iterable<Left>
+  accused: Iterable<Evicted>
+  enrolling: Iterable<Enrolled>
+  isPresent: (peer: PeerName) => boolean
+  /** Silent for long. Neither present nor away: silent for a short while, which changes nothing. */
+  isAway: (peer: PeerName) => boolean
+}
+
+/** A peer in a roster (wire/limits.ts has the same number for what arrives). */
+const membersMax = 1000
+
+export const genesisRoster = ({ founders }: Pick<Charter, 'founders'>): Roster => ({
+  members: new Map(),
+  voters: founders,
+  delegates: [],
+  enrolled: new Map(founders.map(peer => [peer, 0])),
+  absent: new Set(),
+  evicted: new Set()
+})
 
 export function applyMembers(roster: Roster, change: MembersChange): Roster {
+  assert(votersDiffer(roster.voters, change.voters) <= 1, 'voters change by one peer an entry', change.voters)
+  return { ...peopleAfter(roster, change), voters: change.voters, delegates: change.delegates }
+}
+
+/** All of the roster that does not follow from the rest of it. */
+function peopleAfter(
+  roster: Roster,
+  change: Omit<MembersChange, 'voters' | 'delegates'>
+): Omit<Roster, 'voters' | 'delegates'> {
   const members = new Map(roster.members)
   for (const { member } of change.left) members.delete(member)
   for (const member of change.joined) members.set(member.member, member)
-  assert(votersDiffer(roster.voters, change.voters) <= 1, 'voters change by one peer an entry', change.voters)
-  return { members, voters: change.voters, delegates: change.delegates }
+  const evicted = new Set([...roster.evicted, ...change.evicted.map(({ peer }) => peer)])
+  for (const member of [...members.values()]) {
+    if (!member.peers.some(peer => evicted.has(peer))) continue
+    // A child federation goes on with its other delegates; an organization is its peer.
+    if (member.kind !== 'federation') members.delete(member.member)
+    else members.set(member.member, { ...member, peers: member.peers.filter(peer => !evicted.has(peer)) })
+  }
+  const enrolled = new Map(roster.enrolled)
+  for (const { peer, nonce } of change.enrolled) enrolled.set(peer, nonce)
+  const gone = change.left.flatMap(({ member }) => roster.members.get(member)?.peers ?? [])
+  const standing = new Set([...members.values()].flatMap(({ peers }) => peers))
+  for (const peer of [...gone, ...evicted]) if (!standing.has(peer)) enrolled.delete(peer)
+  return { members, enrolled, evicted, absent: new Set(change.absent) }
 }
 
 /** Every peer that may speak in the federation's topic. */
 export function rosterPeers(roster: Roster, charter: Charter): Set<PeerName> {
-  const peers = new Set<PeerName>(charter.founders)
+  const peers = new Set<PeerName>(charter.founders.filter(peer => !roster.evicted.has(peer)))
   for (const member of roster.members.values()) for (const peer of member.peers) peers.add(peer)
   return peers
 }
@@ -51,43 +100,77 @@ export const contributors = (roster: Roster): Member[] =>
   [...roster.members.values()].filter(member => member.kind !== 'witness')
 
 /**
- * What the aggregator should propose next: pending joins, and one step towards the voters and delegates that the roster asks for.
+ * What the aggregator should propose next: what it has been asked for, and one step towards the voters and delegates that follow.
  * @returns null when nothing is to be changed.
  */
-export function planMembers(roster: Roster, charter: Charter, pending: Iterable<Member>): MembersChange | null {
-  const joined = [...pending].filter(
-    member => admits(charter, member) && !sameMember(roster.members.get(member.member), member)
-  )
-  const members = new Map(roster.members)
-  for (const member of joined) members.set(member.member, member)
-  const voters = nextVoters(roster.voters, wantedVoters(members, charter))
-  const delegates = wantedDelegates(members, charter)
+export function planMembers(roster: Roster, charter: Charter, wishes: Wishes): MembersChange | null {
+  const evicted = [...wishes.accused].filter(({ peer }) => !roster.evicted.has(peer) && rosterPeers(roster, charter).has(peer))
+  const out = new Set([...roster.evicted, ...evicted.map(({ peer }) => peer)])
+  const left = [...wishes.leaving].filter(({ member }) => roster.members.has(member))
+  const going = new Set(left.map(({ member }) => member))
+  const room = membersMax - roster.members.size
+  const joined = [...wishes.joining]
+    .filter(member => !going.has(member.member) && whyNot(charter, out, member) === null)
+    .filter(member => !sameMember(roster.members.get(member.member), member))
+    .filter((member, place) => place < room || roster.members.has(member.member))
+  const people = { joined, left, evicted, enrolled: [] as Enrolled[], absent: [] as PeerName[] }
+  const peers = new Set([...peopleAfter(roster, people).members.values()].flatMap(member => member.peers))
+  people.enrolled = [...wishes.enrolling].filter(({ peer, nonce }) => peers.has(peer) && roster.enrolled.get(peer) !== nonce)
+  people.absent = [...peers]
+    .filter(peer => (roster.absent.has(peer) ? !wishes.isPresent(peer) : wishes.isAway(peer)))
+    .sort((one, other) => (one < other ? -1 : 1))
+  const { voters, delegates } = officesAfter(roster, charter, people)
+  const nobody = joined.length + left.length + evicted.length + people.enrolled.length === 0
   const same = sameList(voters, roster.voters) && sameList(delegates, roster.delegates)
-  return joined.length === 0 && same ? null : { joined, left: [], voters, delegates }
+  return nobody && same && sameList(people.absent, [...roster.absent].sort()) ? null : { ...people, voters, delegates }
 }
 
-/** What a voter checks before it accepts a `members` entry; signatures of the proofs are checked where the bytes are known. */
+/** What a voter checks before it accepts a `members` entry; signatures and proofs are checked where the bytes are known. */
 export function checkMembers(roster: Roster, charter: Charter, change: MembersChange): EntryFault | null {
   if (votersDiffer(roster.voters, change.voters) > 1) return { code: 'WRONG_VOTERS', detail: 'more than one voter changed' }
+  const out = new Set([...roster.evicted, ...change.evicted.map(({ peer }) => peer)])
   for (const member of change.joined) {
-    if (!admits(charter, member))
-      return { code: 'NOT_ADMITTED', member: member.member, detail: `admission is ${charter.admission.mode}` }
-    if (member.peers.length === 0) return { code: 'NOT_ADMITTED', member: member.member, detail: 'it names no peer' }
+    const why = whyNot(charter, out, member)
+    if (why !== null) return { code: 'NOT_ADMITTED', member: member.member, detail: why }
   }
-  const members = new Map(roster.members)
-  for (const { member } of change.left) members.delete(member)
-  for (const member of change.joined) members.set(member.member, member)
-  const want = nextVoters(roster.voters, wantedVoters(members, charter))
-  if (!sameList(want, change.voters))
+  for (const { member } of change.left) {
+    const stays = !roster.members.has(member) || change.joined.some(one => one.member === member)
+    if (stays) return { code: 'WRONG_CHANGE', member, detail: 'it leaves, and is no member or joins at once' }
+  }
+  const people = peopleAfter(roster, change)
+  if (people.members.size > membersMax)
+    return { code: 'WRONG_CHANGE', member: change.joined[0]?.member ?? '', detail: `more than ${membersMax} members` }
+  const peers = new Set([...people.members.values()].flatMap(member => member.peers))
+  const strange = [...change.enrolled.map(({ peer }) => peer), ...change.absent].find(peer => !peers.has(peer))
+  if (strange !== undefined) return { code: 'WRONG_CHANGE', member: strange, detail: 'it is no peer of a member' }
+  if (people.absent.size !== change.absent.length)
+    return { code: 'WRONG_CHANGE', member: change.absent[0] ?? '', detail: 'a peer is named absent twice' }
+  const want = officesAfter(roster, charter, change)
+  if (!sameList(want.voters, change.voters))
     return { code: 'WRONG_VOTERS', detail: 'not the next step towards the voters that the roster asks for' }
-  if (!sameList(wantedDelegates(members, charter), change.delegates))
+  if (!sameList(want.delegates, change.delegates))
     return { code: 'WRONG_VOTERS', detail: 'not the delegates that the roster asks for' }
   return null
 }
 
-function admits(charter: Charter, member: Member): boolean {
-  if (charter.admission.mode === 'open') return true
-  return member.peers.every(peer => charter.admission.peers?.includes(peer) ?? false)
+function officesAfter(
+  roster: Roster,
+  charter: Charter,
+  change: Omit<MembersChange, 'voters' | 'delegates'>
+): Pick<MembersChange, 'voters' | 'delegates'> {
+  const people = peopleAfter(roster, change)
+  return {
+    voters: nextVoters(roster.voters, wantedVoters(people, charter), people),
+    delegates: wantedDelegates(people, charter)
+  }
+}
+
+/** @returns why the charter does not admit the member, or null. */
+function whyNot({ admission }: Charter, evicted: ReadonlySet<PeerName>, member: Member): string | null {
+  if (member.peers.length === 0) return 'it names no peer'
+  if (member.peers.some(peer => evicted.has(peer))) return 'it was evicted'
+  if (admission.mode === 'open') return null
+  return member.peers.every(peer => admission.peers?.includes(peer) ?? false) ? null : `admission is ${admission.mode}`
 }
 
 /** All peers, the first of every member before the second of any. */
@@ -104,24 +187,34 @@ function roundRobin(members: Iterable<Member>): PeerName[] {
   return [...peers]
 }
 
-function wantedVoters(members: ReadonlyMap<MemberId, Member>, charter: Charter): PeerName[] {
-  const candidates = roundRobin(members.values())
-  if (candidates.length === 0) return charter.founders
+type People = Omit<Roster, 'voters' | 'delegates'>
+
+/** Empty: there is nobody to choose from, and the voters stay. */
+function wantedVoters({ members, enrolled, absent }: People, charter: Charter): PeerName[] {
+  const candidates = roundRobin(members.values()).filter(peer => enrolled.has(peer) && !absent.has(peer))
   const most = Math.min(charter.voters, candidates.length)
-  return candidates.slice(0, most % 2 === 1 ? most : most - 1)
+  return candidates.slice(0, most % 2 === 1 ? most : Math.max(0, most - 1))
 }
 
-function wantedDelegates(members: ReadonlyMap<MemberId, Member>, charter: Charter): PeerName[] {
-  const standing = [...members.values()].filter(member => member.kind !== 'witness')
-  return roundRobin(standing).slice(0, charter.delegates)
+function wantedDelegates({ members, absent }: People, charter: Charter): PeerName[] {
+  const standing = roundRobin([...members.values()].filter(member => member.kind !== 'witness'))
+  const living = standing.filter(peer => !absent.has(peer))
+  return (living.length === 0 ? standing : living).slice(0, charter.delegates)
 }
 
-/** One step from `now` to `wanted`: first the missing are added, then the surplus is removed. */
-function nextVoters(now: readonly PeerName[], wanted: readonly PeerName[]): PeerName[] {
+/**
+ * One step from `now` to `wanted`: first those go that do not answer (which never asks more of those that do: of three voters a
+ * majority is two, and so it is of two), then the missing are added, then the surplus goes.
+ */
+function nextVoters(now: readonly PeerName[], wanted: readonly PeerName[], { absent, evicted }: People): PeerName[] {
+  if (wanted.length === 0) return [...now]
+  const without = (gone: PeerName) => now.filter(peer => peer !== gone)
+  const surplus = now.filter(peer => !wanted.includes(peer))
+  const dead = surplus.find(peer => evicted.has(peer)) ?? surplus.find(peer => absent.has(peer))
+  if (dead !== undefined) return without(dead)
   const missing = wanted.find(peer => !now.includes(peer))
   if (missing !== undefined) return [...now, missing]
-  const surplus = now.find(peer => !wanted.includes(peer))
-  return surplus === undefined ? [...now] : now.filter(peer => peer !== surplus)
+  return surplus[0] === undefined ? [...now] : without(surplus[0])
 }
 
 function votersDiffer(before: readonly PeerName[], after: readonly PeerName[]): number {

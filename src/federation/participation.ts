@@ -34,6 +34,8 @@ export type ParticipationEvent =
   | { type: 'applied'; link: Link }
   | { type: 'receipt'; link: Link; accepted: boolean }
   | { type: 'announce-again' }
+  /** The organization is no member any more. */
+  | { type: 'left' }
 
 export interface ParticipationFacts {
   self: MemberId
@@ -62,6 +64,7 @@ type Step = [Participation, ParticipationEffect[]]
 
 /** @returns the next state and what to do, in order. Total: every state answers every event. */
 export function stepParticipation(state: Participation, event: ParticipationEvent, facts: ParticipationFacts): Step {
+  if (event.type === 'left') return [{ phase: 'away' }, []]
   switch (state.phase) {
     case 'away':
       if (event.type !== 'ready') return [state, []]

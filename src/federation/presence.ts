@@ -7,8 +7,13 @@ import type { PeerName } from '../ids.ts'
 /** A peer that was not heard of for so many presences is absent. */
 export const presencesMissed = 4
 
+/** A peer that was not heard of for so many presences has gone for long: a restart of its machine is over by then. */
+export const presencesAway = 30
+
 export class LastHeard {
   readonly #atMs = new Map<PeerName, number>()
+  /** Since when this peer listens: who it never heard may have been there before. */
+  #sinceMs: number | null = null
 
   /** Something was heard of `peer`; unless `fresh`, from another, which counts only for peers that are new. @returns whether it counts. */
   hear(peer: PeerName, nowMs: number, fresh = true): boolean {
@@ -19,6 +24,13 @@ export class LastHeard {
 
   at(peer: PeerName): number {
     return this.#atMs.get(peer) ?? Number.NEGATIVE_INFINITY
+  }
+
+  /** Those of `peers` that nothing was heard of for long. Asked regularly, from the start on. */
+  away(peers: Iterable<PeerName>, nowMs: number, presenceMs: number): PeerName[] {
+    this.#sinceMs ??= nowMs
+    const oldest = nowMs - presenceMs * presencesAway
+    return [...peers].filter(peer => (this.#atMs.get(peer) ?? this.#sinceMs!) < oldest)
   }
 
   /** Those of `present` that nothing was heard of for too long. */

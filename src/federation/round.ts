@@ -104,6 +104,8 @@ export interface RoundFacts {
   term: number
   /** Members that contribute, and whether each is present. */
   contributors: { member: Member; present: boolean }[]
+  /** Whether a member that is gone was evicted; else it left. */
+  evicted: (member: MemberId) => boolean
   parentHead: ParentHead | null
   /** Round 1 may open although members are missing. */
   startTimedOut: boolean
@@ -192,10 +194,13 @@ function take(state: Collecting, link: Link, update: Update, staleness: number):
   return [{ ...state, received: new Map(state.received).set(update.member, entry) }, [{ do: 'pull', link, update }]]
 }
 
-const accepted = (state: Collecting): Received[] =>
-  [...state.received.values()]
-    .filter(received => received.state === 'accepted')
+/** Who left since its update was accepted counts no more: the entry's inputs are members (I3). */
+function accepted(state: Collecting, { contributors }: RoundFacts): Received[] {
+  const standing = new Set(contributors.map(({ member }) => member.member))
+  return [...state.received.values()]
+    .filter(received => received.state === 'accepted' && standing.has(received.update.member))
     .sort((left, right) => (left.update.member < right.update.member ? -1 : 1))
+}
 
 const byLink = (state: Collecting, link: Link): Received | null =>
   [...state.received.values()].find(received => received.link === link && received.state === 'pulling') ?? null
@@ -207,12 +212,12 @@ function closeIfComplete(state: Collecting, facts: RoundFacts, effects: RoundEff
   const missing = facts.contributors.some(
     ({ member, present }) => present && !state.received.has(member.member) && !state.refused.has(member.member)
   )
-  if (!enough || pulling || missing || accepted(state).length < facts.charter.minMembers) return [state, effects]
+  if (!enough || pulling || missing || accepted(state, facts).length < facts.charter.minMembers) return [state, effects]
   return close(state, facts, effects)
 }
 
 function atDeadline(state: Collecting, facts: RoundFacts): [RoundState, RoundEffect[]] {
-  const count = accepted(state).length
+  const count = accepted(state, facts).length
   if (count >= Math.max(1, facts.charter.minMembers)) return close(state, facts, [])
   const extensions = state.extensions + 1
   const message = `round ${state.round}: ${count} of at least ${facts.charter.minMembers} members at the deadline, extended (${extensions})`
@@ -226,7 +231,7 @@ function atDeadline(state: Collecting, facts: RoundFacts): [RoundState, RoundEff
 }
 
 function close(state: Collecting, facts: RoundFacts, effects: RoundEffect[]): [RoundState, RoundEffect[]] {
-  const inputs = accepted(state)
+  const inputs = accepted(state, facts)
   const counted = new Set(inputs.map(input => input.update.member))
   const excluded = facts.contributors
     .filter(({ member }) => !counted.has(member.member))
@@ -234,6 +239,11 @@ function close(state: Collecting, facts: RoundFacts, effects: RoundEffect[]): [R
       member: member.member,
       reason: state.refused.get(member.member) ?? (present ? 'late' : 'absent')
     }))
+  const standing = new Set(facts.contributors.map(({ member }) => member.member))
+  for (const { update, state: reached } of state.received.values()) {
+    if (reached !== 'accepted' || standing.has(update.member)) continue
+    excluded.push({ member: update.member, reason: facts.evicted(update.member) ? 'evicted' : 'left' })
+  }
   assert(counted.size === inputs.length, 'I3: a member is counted twice', { round: state.round })
   const next: Aggregating = { phase: 'aggregating', round: state.round, base: state.base, inputs, excluded }
   return [next, [...effects, stop('deadline'), { do: 'aggregate', round: state.round, base: state.base, inputs }]]

@@ -28,6 +28,8 @@ export const limits = {
   certificateBytesMax: 4 * KiB,
   /** A child's charter and its `members` entries with certificates. */
   proofBytesMax: 256 * KiB,
+  /** A signed leave record, or two signatures and the links that they are on. */
+  evidenceBytesMax: 1 * KiB,
   charterBytesMax: 64 * KiB,
   /** A proposal carries an entry. */
   consensusBytesMax: 1 * MiB + 64 * KiB,

@@ -5,14 +5,14 @@
  *   signed record: { record: bytes, by: peer, signature: bytes over domain ‖ record }
  */
 import { z } from 'zod'
-import type { Certificate, Entry, Member, Update } from '../federation/entry.ts'
+import type { Certificate, Enrolled, Entry, Evicted, Left, Member, Update } from '../federation/entry.ts'
 import type { Charter } from '../governance/charter.ts'
 import { amount, bytes, codec, link, memberId, natural, peerName, shortText } from './codec.ts'
 import { limits } from './limits.ts'
 
 const peers = z.array(peerName).max(limits.votersMax)
 
-const member: z.ZodType<Member> = z.strictObject({
+export const member: z.ZodType<Member> = z.strictObject({
   member: memberId,
   kind: z.enum(['organization', 'federation', 'witness']),
   name: shortText,
@@ -20,13 +20,24 @@ const member: z.ZodType<Member> = z.strictObject({
   proof: bytes(limits.proofBytesMax)
 })
 
+export const left: z.ZodType<Left> = z.strictObject({
+  member: memberId,
+  reason: shortText,
+  proof: bytes(limits.evidenceBytesMax)
+})
+export const evicted: z.ZodType<Evicted> = z.strictObject({ peer: peerName, proof: bytes(limits.evidenceBytesMax) })
+export const enrolled: z.ZodType<Enrolled> = z.strictObject({ peer: peerName, nonce: natural, signature: bytes(64) })
+
 const head = { federation: link, index: z.int().min(1), prev: link, term: natural, proposer: peerName }
 
 const membersEntry = z.strictObject({
   ...head,
   kind: z.literal('members'),
   joined: z.array(member).max(limits.membersMax),
-  left: z.array(z.strictObject({ member: memberId, reason: shortText })).max(limits.membersMax),
+  left: z.array(left).max(limits.membersMax),
+  evicted: z.array(evicted).max(limits.membersMax),
+  enrolled: z.array(enrolled).max(limits.membersMax),
+  absent: z.array(peerName).max(limits.membersMax),
   voters: peers,
   delegates: peers
 })

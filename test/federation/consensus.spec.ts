@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { isUpToDate } from '../../src/federation/consensus-state.ts'
-import { entryAt, federation, linkOf, Peer } from './consensus-bench.ts'
+import { entryAt, federation, linkOf, Peer, signatureOf } from './consensus-bench.ts'
 
 const position = (commitIndex: number, acceptedTerm = 0) => ({ commitIndex, acceptedTerm })
 
@@ -178,12 +178,108 @@ describe('consensus: election', () => {
     assert.deepEqual([peer.state.role, peer.state.term], ['candidate', 5])
   })
 
-  it('waits the shorter the stronger it is, always within one and two election timeouts', () => {
+  it('finds its aggregator silent after one election timeout, then stands in its turn: the stronger the sooner', () => {
     for (const rank of [0, 0.5, 1]) {
-      const [timer] = new Peer({ rank }).on({ type: 'start' }).find('start-timer')
-      assert.deepEqual([timer!.name, timer!.ms, timer!.jitterMs], ['election', 1000 * (1 + rank / 2), 500])
-      assert.ok(timer!.ms >= 1000 && timer!.ms + timer!.jitterMs <= 2000)
+      const peer = new Peer({ rank, term: 1 }).on({ type: 'start' }).hears('b', { type: 'heartbeat', term: 1, commitIndex: 0 })
+      const timer = () => peer.find('start-timer').map(({ ms, jitterMs }) => [ms, jitterMs])
+      assert.deepEqual(timer(), [
+        [1000 * (1 + rank / 2), 125],
+        [1000, 0]
+      ])
+      peer.forget().timer('election')
+      assert.deepEqual([peer.state.role, peer.state.aggregator], ['follower', null])
+      assert.deepEqual(timer(), [[500 * rank, 125]])
+      assert.equal(peer.timer('election').state.role, 'pre-candidate')
     }
+  })
+
+  it('grants a pre-vote from the moment on in which it finds its aggregator silent, before its own turn', () => {
+    const peer = new Peer({ rank: 1, term: 1 }).hears('b', { type: 'heartbeat', term: 1, commitIndex: 0 })
+    const asks = () =>
+      peer
+        .forget()
+        .hears('c', { type: 'pre-vote', term: 2, ...position(0) })
+        .sent('pre-vote-reply')[0]!.message
+    assert.equal(asks().granted, false)
+    peer.timer('election')
+    assert.equal(asks().granted, true)
+  })
+
+  it('does not wait for the silence of an aggregator whose connection broke, unless it is heard again', () => {
+    const peer = new Peer({ rank: 0.5, term: 1 }).hears('b', { type: 'heartbeat', term: 1, commitIndex: 0 }).forget()
+    peer.on({ type: 'lost', peer: 'c' })
+    assert.equal(peer.effects.length, 0, 'another’s loss is nothing to it')
+    peer.on({ type: 'lost', peer: 'b' })
+    assert.deepEqual([peer.state.aggregator, peer.find('start-timer')[0]?.ms], [null, 250])
+    peer.forget().hears('b', { type: 'heartbeat', term: 1, commitIndex: 0 })
+    assert.deepEqual([peer.state.aggregator, peer.find('start-timer')[0]?.ms], ['b', 1000])
+  })
+
+  it('hears nothing that a peer says of which it is proven that it lied, and leaves it as an aggregator', () => {
+    const peer = new Peer({ term: 1 }).hears('b', { type: 'heartbeat', term: 1, commitIndex: 0 })
+    peer.on({ type: 'distrust', peer: 'b' })
+    assert.equal(peer.state.aggregator, null)
+    peer.forget().hears('b', { type: 'heartbeat', term: 7, commitIndex: 0 })
+    assert.deepEqual([peer.state.term, peer.state.aggregator, peer.effects.length], [1, null, 0])
+  })
+
+  it('believes no term of a stranger, and fetches what it has', () => {
+    const peer = new Peer({ term: 1 }).hears('x', { type: 'heartbeat', term: 99, commitIndex: 4 })
+    assert.deepEqual([peer.state.term, peer.state.aggregator, peer.find('fetch').length], [1, null, 1])
+  })
+
+  it('without memory of its votes neither votes, nor stands, nor accepts, until an entry enrolls it by its number', () => {
+    const peer = new Peer({ nonce: 7, term: 1 }).on({ type: 'start' }).timer('election')
+    assert.equal(peer.state.role, 'follower')
+    peer.hears('b', { type: 'pre-vote', term: 2, ...position(0) }).hears('b', { type: 'vote', term: 2, ...position(0) })
+    const first = entryAt(1, 'x')
+    peer.hears('b', { type: 'propose', term: 2, link: linkOf(first), entry: first, signature: signatureOf('b') })
+    assert.deepEqual(
+      [peer.sent('pre-vote-reply'), peer.sent('vote-reply'), peer.find('check')].map(list => list.length),
+      [0, 0, 0]
+    )
+    peer.certified({ ...first, enrolled: [{ peer: 'a', nonce: 3 }] }, 2)
+    assert.equal(peer.state.nonce, 7, 'an entry of its life before')
+    const second = entryAt(2, 'y', linkOf(first))
+    peer.certified({ ...second, enrolled: [{ peer: 'a', nonce: 7 }] }, 2).forget()
+    assert.equal(peer.state.nonce, null)
+    peer.hears('b', { type: 'vote', term: 3, ...position(2) })
+    assert.deepEqual([peer.sent('vote-reply')[0]?.message.granted, peer.find('persist')[0]?.enrolled], [true, true])
+  })
+
+  it('a certificate raises the term, and ends a candidacy: its votes were for another index', () => {
+    const peer = new Peer({ term: 3 }).timer('election')
+    for (const from of ['b', 'c']) peer.hears(from, { type: 'pre-vote-reply', term: 3, granted: true, commitIndex: 0 })
+    peer.hears('b', { type: 'vote-reply', term: 4, granted: true, commitIndex: 0 })
+    peer.certified(entryAt(1, 'x'), 3)
+    assert.deepEqual([peer.state.role, peer.state.term], ['follower', 4])
+    peer.hears('c', { type: 'vote-reply', term: 4, granted: true, commitIndex: 0 })
+    assert.equal(peer.state.role, 'follower', 'two votes at index 1 and one before it are no majority')
+    peer.certified(entryAt(2, 'y', '1x'), 9)
+    assert.deepEqual([peer.state.term, peer.state.votedFor], [9, null])
+  })
+
+  it('hands over when its entry is refused by too many, look after look: another may propose something else', () => {
+    const peer = new Peer().elected().hears('b', { type: 'heartbeat-reply', term: 1, commitIndex: 0 })
+    const entry = entryAt(1, 'x')
+    peer.on({ type: 'propose', link: linkOf(entry), entry })
+    const refuse = (voters: string[]) => {
+      for (const voter of ['b', 'c', 'd']) peer.hears(voter, { type: 'heartbeat-reply', term: 1, commitIndex: 0 })
+      for (const voter of voters) peer.hears(voter, { type: 'refuse', term: 1, index: 1, link: linkOf(entry) })
+      for (let beat = 0; beat <= 4; beat++) peer.timer('heartbeat')
+    }
+    for (const voters of [
+      ['b', 'c', 'd'],
+      ['b', 'c', 'd'],
+      ['b', 'c'],
+      ['b', 'c', 'd'],
+      ['b', 'c', 'd']
+    ])
+      refuse(voters)
+    assert.equal(peer.state.role, 'leader')
+    refuse(['b', 'c', 'd'])
+    assert.equal(peer.state.role, 'follower')
+    assert.equal(peer.sent('timeout-now').length, 1)
   })
 
   it('the only voter leads at once; who is no voter never stands', () => {
@@ -228,7 +324,7 @@ describe('consensus: the open entry', () => {
   const link = linkOf(entry)
 
   it('stores an acceptance before it signs it, and asks for a check before it stores (I2)', () => {
-    const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term: 2, link, entry })
+    const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term: 2, link, entry, signature: signatureOf('b') })
     assert.deepEqual(peer.find('check'), [{ do: 'check', from: 'b', link, term: 2, entry }])
     assert.deepEqual([peer.find('persist').length, peer.find('sign').length], [0, 0])
     peer.forget().on({ type: 'checked', from: 'b', link, term: 2, entry, ok: true })
@@ -237,7 +333,9 @@ describe('consensus: the open entry', () => {
   })
 
   it('refuses what its check refused, by name, and signs nothing', () => {
-    const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term: 2, link, entry }).forget()
+    const peer = new Peer({ term: 2 })
+      .hears('b', { type: 'propose', term: 2, link, entry, signature: signatureOf('b') })
+      .forget()
     peer.on({ type: 'checked', from: 'b', link, term: 2, entry, ok: false })
     assert.deepEqual(peer.effects, [{ do: 'send', to: 'b', message: { type: 'refuse', term: 2, index: 1, link } }])
     assert.equal(peer.state.accepted, null)
@@ -250,9 +348,9 @@ describe('consensus: the open entry', () => {
       new Peer({ term: 2, accepted }),
       new Peer({ term: 2 }).on({ type: 'checked', from: 'b', link, term: 2, entry, ok: true })
     ]) {
-      peer.forget().hears('b', { type: 'propose', term: 2, link, entry })
+      peer.forget().hears('b', { type: 'propose', term: 2, link, entry, signature: signatureOf('b') })
       assert.equal(peer.find('sign').length, 1)
-      peer.forget().hears('b', { type: 'propose', term: 2, link: linkOf(other), entry: other })
+      peer.forget().hears('b', { type: 'propose', term: 2, link: linkOf(other), entry: other, signature: signatureOf('b') })
       peer.on({ type: 'checked', from: 'b', link: linkOf(other), term: 2, entry: other, ok: true })
       assert.deepEqual([peer.find('sign').length, peer.find('check').length], [0, 0])
       assert.equal(peer.state.accepted?.link, link)
@@ -260,7 +358,7 @@ describe('consensus: the open entry', () => {
   })
 
   it('takes no answer to a check of a term that is over', () => {
-    const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term: 2, link, entry })
+    const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term: 2, link, entry, signature: signatureOf('b') })
     peer.hears('c', { type: 'heartbeat', term: 3, commitIndex: 0 }).forget()
     peer.on({ type: 'checked', from: 'b', link, term: 2, entry, ok: true })
     assert.deepEqual([peer.effects, peer.state.accepted], [[], null])
@@ -273,14 +371,26 @@ describe('consensus: the open entry', () => {
   ]
   for (const { why, term, entry: proposed } of unfit) {
     it(`neither checks nor signs a proposal ${why}`, () => {
-      const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term, link: linkOf(proposed), entry: proposed })
+      const peer = new Peer({ term: 2 }).hears('b', {
+        type: 'propose',
+        term,
+        link: linkOf(proposed),
+        entry: proposed,
+        signature: signatureOf('b')
+      })
       assert.deepEqual([peer.find('check').length, peer.find('sign').length], [0, 0])
     })
   }
 
   it('asks for what it misses when a proposal shows that it is behind', () => {
     const ahead = entryAt(4, 'x', 'head')
-    const peer = new Peer({ term: 2 }).hears('b', { type: 'propose', term: 2, link: linkOf(ahead), entry: ahead })
+    const peer = new Peer({ term: 2 }).hears('b', {
+      type: 'propose',
+      term: 2,
+      link: linkOf(ahead),
+      entry: ahead,
+      signature: signatureOf('b')
+    })
     assert.deepEqual(peer.find('fetch'), [{ do: 'fetch', from: 'b', fromIndex: 1 }])
   })
 
@@ -338,7 +448,7 @@ describe('consensus: the open entry', () => {
 
   it('signs an entry that it accepted in an earlier term again without a second check', () => {
     const peer = new Peer({ term: 4, accepted: { index: 1, term: 3, link, entry } })
-    peer.hears('b', { type: 'propose', term: 4, link, entry })
+    peer.hears('b', { type: 'propose', term: 4, link, entry, signature: signatureOf('b') })
     assert.deepEqual([peer.find('check').length, peer.find('sign').map(({ term }) => term)], [0, [4]])
   })
 

@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import type { Member } from '../../src/federation/entry.ts'
+import type { Enrolled, Member } from '../../src/federation/entry.ts'
 import {
   applyMembers,
   checkMembers,
   contributors,
   genesisRoster,
   memberOf,
+  type MembersChange,
   planMembers,
-  type Roster
+  type Roster,
+  type Wishes
 } from '../../src/federation/membership.ts'
 import type { Charter } from '../../src/governance/charter.ts'
 import { testCharter } from './charters.ts'
@@ -29,19 +31,27 @@ const child = (name: string, peers: string[]): Member => ({
   proof: new Uint8Array()
 })
 
+const enrollment = (peer: string, nonce = 1): Enrolled => ({ peer, nonce, signature: new Uint8Array(64) })
+const nothing: Wishes = { joining: [], leaving: [], accused: [], enrolling: [], isPresent: () => true, isAway: () => false }
+const change: MembersChange = { joined: [], left: [], evicted: [], enrolled: [], absent: [], voters: [], delegates: [] }
+
 /** Proposes and applies until nothing is due; every step is checked as a voter would. */
-function settle(
-  charter: Charter,
-  joining: Member[],
-  roster: Roster = genesisRoster(charter)
-): { roster: Roster; entries: number } {
+function pursue(charter: Charter, wishes: Partial<Wishes>, roster: Roster): { roster: Roster; voters: string[][] } {
+  const voters: string[][] = []
   for (let entries = 0; entries < 100; entries++) {
-    const change = planMembers(roster, charter, joining)
-    if (change === null) return { roster, entries }
-    assert.equal(checkMembers(roster, charter, change), null)
-    roster = applyMembers(roster, change)
+    const next = planMembers(roster, charter, { ...nothing, ...wishes })
+    if (next === null) return { roster, voters }
+    assert.equal(checkMembers(roster, charter, next), null)
+    roster = applyMembers(roster, next)
+    voters.push([...roster.voters])
   }
   throw new Error('never settles')
+}
+
+/** Members that join and enroll. */
+function settle(charter: Charter, joining: Member[], roster: Roster = genesisRoster(charter)) {
+  const enrolling = joining.flatMap(({ peers }) => peers.map(peer => enrollment(peer)))
+  return pursue(charter, { joining, enrolling }, roster)
 }
 
 describe('membership', () => {
@@ -91,22 +101,128 @@ describe('membership', () => {
   it('refuses a change that is not the next step', () => {
     const charter = testCharter()
     const { roster } = settle(charter, ['a', 'b', 'c'].map(organization))
-    const change = { joined: [], left: [], voters: ['a', 'b', 'c'], delegates: ['a', 'b', 'c'] }
-    assert.equal(checkMembers(roster, charter, { ...change, voters: ['a'] })?.code, 'WRONG_VOTERS')
-    assert.equal(checkMembers(roster, charter, { ...change, voters: ['a', 'b', 'x'] })?.code, 'WRONG_VOTERS')
-    assert.equal(checkMembers(roster, charter, { ...change, delegates: ['x'] })?.code, 'WRONG_VOTERS')
+    const same = { ...change, voters: ['a', 'b', 'c'], delegates: ['a', 'b', 'c'] }
+    assert.equal(checkMembers(roster, charter, { ...same, voters: ['a'] })?.code, 'WRONG_VOTERS')
+    assert.equal(checkMembers(roster, charter, { ...same, voters: ['a', 'b', 'x'] })?.code, 'WRONG_VOTERS')
+    assert.equal(checkMembers(roster, charter, { ...same, delegates: ['x'] })?.code, 'WRONG_VOTERS')
     assert.equal(
-      checkMembers(roster, charter, { ...change, joined: [{ ...organization('d'), peers: [] }] })?.code,
+      checkMembers(roster, charter, { ...same, joined: [{ ...organization('d'), peers: [] }] })?.code,
       'NOT_ADMITTED'
     )
-    assert.throws(() => applyMembers(roster, { ...change, voters: ['a'] }), /one peer an entry/)
+    assert.throws(() => applyMembers(roster, { ...same, voters: ['a'] }), /one peer an entry/)
   })
 
   it('admits only whom the charter lists', () => {
     const charter = testCharter({ admission: { mode: 'allow-list', peers: ['a', 'b'] } })
     const { roster } = settle(charter, ['a', 'b', 'c'].map(organization))
     assert.deepEqual([...roster.members.keys()], ['a', 'b'])
-    const change = { joined: [organization('c')], left: [], voters: ['a'], delegates: ['a', 'b', 'c'] }
-    assert.equal(checkMembers(roster, charter, change)?.code, 'NOT_ADMITTED')
+    const joins = { ...change, joined: [organization('c')], voters: ['a'], delegates: ['a', 'b', 'c'] }
+    assert.equal(checkMembers(roster, charter, joins)?.code, 'NOT_ADMITTED')
+  })
+
+  it('gives no vote to a peer that has not enrolled: it may have voted and forgotten it', () => {
+    const charter = testCharter()
+    const members = ['a', 'b', 'c'].map(organization)
+    const { roster } = pursue(charter, { joining: members, enrolling: [enrollment('b')] }, genesisRoster(charter))
+    assert.deepEqual([...roster.voters], ['a'])
+    const all = pursue(charter, { enrolling: [enrollment('c')] }, roster)
+    assert.deepEqual([...all.roster.voters], ['a', 'b', 'c'])
+  })
+
+  it('takes a new enrollment of a voter that lost its memory, and the same one only once', () => {
+    const charter = testCharter()
+    const { roster } = settle(charter, ['a', 'b', 'c'].map(organization))
+    const again = planMembers(roster, charter, { ...nothing, enrolling: [enrollment('b', 2)] })
+    assert.deepEqual(
+      again?.enrolled.map(({ nonce }) => nonce),
+      [2]
+    )
+    assert.equal(planMembers(applyMembers(roster, again!), charter, { ...nothing, enrolling: [enrollment('b', 2)] }), null)
+  })
+
+  it('lets members go, and their votes with them', () => {
+    const charter = testCharter()
+    const { roster } = settle(charter, ['a', 'b', 'c', 'd'].map(organization))
+    const leaving = [{ member: 'a', reason: 'left', proof: new Uint8Array() }]
+    const after = pursue(charter, { leaving }, roster)
+    assert.deepEqual([...after.roster.members.keys()], ['b', 'c', 'd'])
+    assert.deepEqual([...after.roster.voters].sort(), ['b', 'c', 'd'])
+    assert.deepEqual([...after.roster.delegates], ['b', 'c', 'd'])
+    assert.equal(after.roster.enrolled.has('a'), false)
+  })
+
+  it('keeps the last voter when the last member leaves: somebody has to certify that', () => {
+    const charter = testCharter()
+    const { roster } = settle(charter, [organization('a')])
+    const after = pursue(charter, { leaving: [{ member: 'a', reason: 'left', proof: new Uint8Array() }] }, roster)
+    assert.deepEqual([[...after.roster.members.keys()], [...after.roster.voters]], [[], ['a']])
+  })
+
+  it('refuses that somebody leaves who is no member, or who joins in the same entry', () => {
+    const charter = testCharter()
+    const { roster } = settle(charter, ['a', 'b', 'c'].map(organization))
+    const same = { ...change, voters: [...roster.voters], delegates: [...roster.delegates] }
+    const left = [{ member: 'x', reason: 'left', proof: new Uint8Array() }]
+    assert.equal(checkMembers(roster, charter, { ...same, left })?.code, 'WRONG_CHANGE')
+    const both = { ...same, joined: [organization('a')], left: [{ ...left[0]!, member: 'a' }] }
+    assert.equal(checkMembers(roster, charter, both)?.code, 'WRONG_CHANGE')
+    assert.equal(checkMembers(roster, charter, { ...same, absent: ['x'] })?.code, 'WRONG_CHANGE')
+    assert.equal(checkMembers(roster, charter, { ...same, enrolled: [enrollment('x')] })?.code, 'WRONG_CHANGE')
+  })
+
+  it('evicts for good: an organization with its vote, of a child federation the one delegate', () => {
+    const charter = testCharter()
+    const { roster } = settle(charter, [organization('a'), organization('b'), child('x', ['p', 'q']), organization('c')])
+    const after = pursue(charter, { accused: ['a', 'p'].map(peer => ({ peer, proof: new Uint8Array() })) }, roster).roster
+    assert.deepEqual([...after.members.keys()], ['b', 'bafyx', 'c'])
+    assert.deepEqual(after.members.get('bafyx')?.peers, ['q'])
+    assert.ok(!after.voters.includes('a') && !after.voters.includes('p'))
+    const back = { ...nothing, joining: [organization('a'), child('x', ['p', 'q'])], enrolling: [enrollment('a', 7)] }
+    assert.equal(planMembers(after, charter, back), null)
+    assert.equal(
+      checkMembers(after, charter, { ...change, voters: [...after.voters], joined: [organization('a')] })?.code,
+      'NOT_ADMITTED'
+    )
+  })
+
+  it('replaces a voter that is gone for long by a living member, the dead one first', () => {
+    const charter = testCharter({ voters: 3 })
+    const { roster } = settle(charter, ['a', 'b', 'c', 'd'].map(organization))
+    const gone = { isPresent: (peer: string) => peer !== 'b', isAway: (peer: string) => peer === 'b' }
+    const after = pursue(charter, gone, roster)
+    assert.deepEqual(after.voters, [
+      ['a', 'c'],
+      ['a', 'c', 'd']
+    ])
+    assert.deepEqual([...after.roster.delegates], ['a', 'c', 'd'])
+    assert.ok(after.roster.members.has('b'), 'it stays a member')
+    assert.deepEqual([...pursue(charter, {}, after.roster).roster.voters].sort(), ['a', 'b', 'c'], 'and comes back')
+  })
+
+  it('changes nothing for a member that is silent for a short while', () => {
+    const charter = testCharter()
+    const { roster } = settle(charter, ['a', 'b', 'c'].map(organization))
+    assert.equal(planMembers(roster, charter, { ...nothing, isPresent: peer => peer !== 'b' }), null)
+  })
+
+  it('survives the loss of one voter after another until two are left: every entry on the way has a living majority of the voters before it', () => {
+    const order = fc.shuffledSubarray([...'abcdefg'], { minLength: 5, maxLength: 5 })
+    fc.assert(
+      fc.property(order, fc.constantFrom(3, 5, 7), (dying, voters) => {
+        const charter = testCharter({ voters })
+        let { roster } = settle(charter, [...'abcdefg'].map(organization))
+        const dead = new Set<string>()
+        for (const peer of dying) {
+          dead.add(peer)
+          const wishes = { ...nothing, isPresent: (one: string) => !dead.has(one), isAway: (one: string) => dead.has(one) }
+          for (let next = planMembers(roster, charter, wishes); next !== null; next = planMembers(roster, charter, wishes)) {
+            const living = roster.voters.filter(one => !dead.has(one)).length
+            assert.ok(living >= Math.floor(roster.voters.length / 2) + 1, `${roster.voters} without ${[...dead]}`)
+            roster = applyMembers(roster, next)
+          }
+          assert.ok(roster.voters.every(one => !dead.has(one)))
+        }
+      })
+    )
   })
 })

@@ -74,6 +74,7 @@ class Bench {
       self: 'a',
       term: 3,
       contributors,
+      evicted: () => false,
       parentHead: null,
       startTimedOut: false
     }

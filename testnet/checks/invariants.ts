@@ -7,7 +7,8 @@
  * I4 an accepted update (receipt given) is counted in exactly one certified round, or excluded with a reason
  * I7 replicas that apply the same entries hold the same bits
  */
-import { applyMembers, type Roster } from '../../src/federation/membership.ts'
+import { applyMembers, genesisRoster, type Roster } from '../../src/federation/membership.ts'
+import type { MembersEntry } from '../../src/federation/entry.ts'
 import type { FederationId, Link } from '../../src/ids.ts'
 import type { CertifiedEntry, TestnetRecords, Violation } from './records.ts'
 
@@ -62,7 +63,7 @@ function oneSignatureATerm({ entries, records }: TestnetRecords): Violation[] {
 
 function inputsFromMembers({ entries, updates }: TestnetRecords, founders: Map<FederationId, readonly string[]>): Violation[] {
   return [...entries].flatMap(([federation, all]) => {
-    let roster: Roster = { members: new Map(), voters: founders.get(federation) ?? [], delegates: [] }
+    let roster: Roster = genesisRoster({ founders: [...(founders.get(federation) ?? [])] })
     const found: Violation[] = []
     for (const { entry } of inOrder(all)) {
       if (entry.kind === 'members') {
@@ -107,6 +108,7 @@ function acceptedOnce({ entries, records }: TestnetRecords): Violation[] {
   const found: Violation[] = []
   for (const [federation, all] of entries) {
     const rounds = inOrder(all).flatMap(({ entry }) => (entry.kind === 'round' ? [entry] : []))
+    const gone = new Set(inOrder(all).flatMap(({ entry }) => (entry.kind === 'members' ? membersGone(entry) : [])))
     const countedIn = new Map<Link, number[]>()
     for (const { inputs, round } of rounds)
       for (const { update } of inputs) countedIn.set(update, [...(countedIn.get(update) ?? []), round])
@@ -125,7 +127,8 @@ function acceptedOnce({ entries, records }: TestnetRecords): Violation[] {
       const excluded = rounds.some(
         ({ round, excluded: list }) => round >= record.round && list.some(({ member }) => member === record.member)
       )
-      if (!countedIn.has(record.update) && !excluded)
+      // Who left or was evicted is excluded by that very entry.
+      if (!countedIn.has(record.update) && !excluded && !gone.has(record.member))
         found.push(
           violation(
             'I4',
@@ -136,6 +139,11 @@ function acceptedOnce({ entries, records }: TestnetRecords): Violation[] {
   }
   return found
 }
+
+const membersGone = ({ left, evicted }: MembersEntry): string[] => [
+  ...left.map(({ member }) => member),
+  ...evicted.map(({ peer }) => peer)
+]
 
 function sameBits({ records }: TestnetRecords): Violation[] {
   const first = new Map<string, { node: string; digest: string }>()

@@ -1,0 +1,127 @@
+/** The open entry of consensus (consensus.ts): proposed, checked, accepted, signed, and certified by a majority. */
+import { assert } from '../errors.ts'
+import type { Link, PeerName } from '../ids.ts'
+import { ConsensusMoves } from './consensus-moves.ts'
+import { type Accepted, type Checked, type LogEntry, majority, mayVote } from './consensus-state.ts'
+import type { Certificate } from './entry.ts'
+
+export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
+  propose(link: Link, entry: Entry): void {
+    const { state } = this
+    if (state.role !== 'leader' || state.accepted !== null) return
+    assert(entry.index === state.commitIndex + 1 && entry.prev === state.head, 'a proposal follows the head', {
+      index: entry.index,
+      commitIndex: state.commitIndex
+    })
+    this.accept({ index: entry.index, term: state.term, link, entry })
+  }
+
+  protected onPropose(from: PeerName, { term, link, entry }: { term: number; link: Link; entry: Entry }): void {
+    const { state } = this
+    if (term < state.term) return
+    this.hear(from)
+    if (entry.index > state.commitIndex + 1) this.catchUp(from, entry.index - 1)
+    if (!mayVote(state) || entry.index !== state.commitIndex + 1 || entry.prev !== state.head) return
+    const { accepted } = this.state
+    if (accepted !== null && accepted.term === term) {
+      // Again: the first answer was lost. Another entry in the same term is an aggregator's lie, and gets none (I2).
+      if (accepted.link === link) this.effects.push({ do: 'sign', to: from, index: accepted.index, term, link })
+      return
+    }
+    // An entry that was checked and accepted in an earlier term needs no second check.
+    if (accepted !== null && accepted.link === link) this.acceptFrom(from, { index: entry.index, term, link, entry })
+    else this.effects.push({ do: 'check', from, link, term, entry })
+  }
+
+  onChecked({ from, link, term, entry, ok }: Checked<Entry>): void {
+    const { state } = this
+    const open = term === state.term && entry.index === state.commitIndex + 1 && entry.prev === state.head
+    if (!open || !mayVote(state) || (state.accepted !== null && state.accepted.term >= term)) return
+    if (ok) this.acceptFrom(from, { index: entry.index, term, link, entry })
+    else this.effects.push({ do: 'send', to: from, message: { type: 'refuse', term, index: entry.index, link } })
+  }
+
+  protected acceptFrom(to: PeerName, accepted: Accepted<Entry>): void {
+    assert(accepted.term === this.state.term, 'I2: accepted in the term in force', {
+      accepted: accepted.term,
+      term: this.state.term
+    })
+    assert((this.state.accepted?.term ?? 0) < accepted.term, 'I2: one acceptance a term', { term: accepted.term })
+    this.state = { ...this.state, accepted }
+    this.persist() // I2: not spoken before it is stored
+    this.effects.push({ do: 'sign', to, index: accepted.index, term: accepted.term, link: accepted.link })
+  }
+
+  /** The leader's own acceptance of what it proposes, under its term. */
+  protected accept(accepted: Accepted<Entry>): void {
+    assert(this.state.role === 'leader', 'only a leader proposes')
+    this.state = { ...this.state, accepted, signatures: new Map(), refused: new Set(), looksRefused: 0 }
+    this.persist()
+    this.effects.push({ do: 'sign', to: this.state.self, index: accepted.index, term: accepted.term, link: accepted.link })
+  }
+
+  onSignature(from: PeerName, index: number, term: number, link: Link, signature: Uint8Array): void {
+    const { state } = this
+    if (state.role !== 'leader' || state.accepted === null || term !== state.term) return
+    if (index !== state.accepted.index || link !== state.accepted.link || !state.voters.includes(from)) return
+    const signatures = new Map(state.signatures).set(from, signature)
+    this.state = { ...state, signatures, heard: new Set(state.heard).add(from) }
+    if (from === state.self) this.repropose()
+    if (signatures.size < majority(state.voters)) return
+    const sorted = [...signatures].sort(([left], [right]) => (left < right ? -1 : 1))
+    const certificate: Certificate = {
+      federation: state.federation,
+      index,
+      term,
+      entry: link,
+      signatures: sorted.map(([voter, bytes]) => ({ voter, signature: bytes }))
+    }
+    const { entry } = state.accepted
+    this.onCertified(link, entry, certificate)
+    this.effects.push({ do: 'publish', link, entry, certificate })
+  }
+
+  onRefuse(from: PeerName, index: number, term: number, link: Link): void {
+    const { state } = this
+    if (state.role !== 'leader' || state.accepted === null || term !== state.term) return
+    if (index !== state.accepted.index || link !== state.accepted.link) return
+    this.state = { ...state, refused: new Set(state.refused).add(from) }
+  }
+
+  /** Moves the log on by one certified entry; a certificate of another index is late or early, and changes nothing. */
+  onCertified(link: Link, entry: Entry, certificate: Certificate): void {
+    if (certificate.index !== this.state.commitIndex + 1 || entry.index !== certificate.index) return
+    if (certificate.term > this.state.term) this.follow(certificate.term, null)
+    const { state } = this
+    assert(entry.prev === state.head, 'I1: the certified entry follows the certified head', { index: entry.index })
+    const could = mayVote(state)
+    const voters = entry.voters ?? state.voters
+    const enrolled = entry.enrolled?.some(({ peer, nonce }) => peer === state.self && nonce === state.nonce) ?? false
+    const nonce = enrolled ? null : state.nonce
+    this.state = { ...state, commitIndex: certificate.index, head: link, voters, nonce, accepted: null }
+    this.effects.push({ do: 'commit', link, entry, certificate })
+    this.persist()
+    if (this.state.role === 'leader') {
+      this.state = { ...this.state, signatures: new Map(), refused: new Set(), looksRefused: 0 }
+      if (!mayVote(this.state)) this.handOver()
+      return
+    }
+    // The votes of a candidate were for the index before.
+    if (this.state.role !== 'follower') this.follow(this.state.term, this.state.aggregator)
+    else if (could !== mayVote(this.state)) this.restElection()
+  }
+
+  /** Messages get lost: the open entry goes again to whoever has not signed it. */
+  protected repropose(): void {
+    const { state } = this
+    if (state.role !== 'leader' || state.accepted === null || state.accepted.term !== state.term) return
+    // Its own signature goes along: two of them on different entries prove that it lied (node/evidence.ts).
+    const signature = state.signatures.get(state.self)
+    if (signature === undefined) return
+    for (const voter of state.voters) {
+      if (voter === state.self || state.signatures.has(voter)) continue
+      const { link, entry } = state.accepted
+      this.effects.push({ do: 'send', to: voter, message: { type: 'propose', term: state.term, link, entry, signature } })
+    }
+  }
+}
