@@ -3,6 +3,7 @@ import { startApi } from '../api/server.ts'
 import { readConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
 import { createLogger } from '../log.ts'
+import { crashAt } from '../node/crash-point.ts'
 import { NodeFolder } from '../node/folder.ts'
 import { type RunningNode, startNode, version } from '../node/node.ts'
 import { exitCodes, type Output } from './output.ts'
@@ -24,7 +25,9 @@ export async function startCommand(options: { dir: string; config?: string; set?
   process.on('unhandledRejection', refuse)
   process.on('uncaughtException', refuse)
   try {
-    const node = await startNode(folder, config, log)
+    const at = process.env.WORLDLM_CRASH_AT
+    const beforeEffect = at === undefined ? undefined : crashAt(at, () => process.kill(process.pid, 'SIGKILL'))
+    const node = await startNode({ folder, config, log, beforeEffect })
     const api = await startApi(node, { ...config.api, token: folder.token(), version }).catch(async error => {
       await node.stop()
       throw error

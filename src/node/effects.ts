@@ -104,7 +104,10 @@ function sign(node: FederationCore, { to, index, term, link }: Extract<Effect, {
   records.append({ record: 'accept', federation: node.id, index, term, entry: link })
   const signature = host.sign(acceptBytes(node.id, index, term, link))
   if (to === node.self) node.dispatch({ type: 'consensus', event: { type: 'signed', index, term, link, signature } })
-  else node.send(to, { federation: node.id, message: { type: 'accept', term, index, link, signature } })
+  else {
+    node.send(to, { federation: node.id, message: { type: 'accept', term, index, link, signature } })
+    node.accepted({ index, term, link, signature }, to)
+  }
 }
 
 function store(node: FederationCore, { link, entry, certificate }: Extract<Effect, { do: 'store' }>): void {
@@ -120,6 +123,8 @@ function store(node: FederationCore, { link, entry, certificate }: Extract<Effec
   if (entry.kind === 'members') {
     for (const { member, name } of entry.joined)
       events.emit({ type: 'member', federation: node.path, member, name, change: 'joined' })
+    for (const { member, reason } of [...entry.left, ...entry.evicted.map(({ peer }) => ({ member: peer, reason: 'evicted' }))])
+      events.emit({ type: 'member', federation: node.path, member, name: member.slice(-6), change: 'left', reason })
     return
   }
   const commit =

@@ -8,6 +8,7 @@ import type { Question } from '../federation/federation.ts'
 import { holdersOf } from '../federation/levels.ts'
 import type { Link, PeerName } from '../ids.ts'
 import { checkProof, readUpdate } from '../wire/certified-log.ts'
+import { checkMemberProofs } from '../wire/member-proofs.ts'
 import type { FederationCore } from './federation-core.ts'
 
 const verifying = new WeakMap<FederationCore, Set<Link>>()
@@ -34,7 +35,8 @@ function checkJoined(node: FederationCore, entry: Extract<Entry, { kind: 'member
     const why = checkProof(node.id, member)
     if (why !== null) return { code: 'NOT_ADMITTED', member: member.member, detail: why }
   }
-  return null
+  const wrong = checkMemberProofs(node.id, entry)
+  return wrong === null ? null : { code: 'WRONG_CHANGE', member: wrong.who, detail: wrong.why }
 }
 
 /** The updates that are counted, the attention that follows from them, and the model: a voter holds it before it signs. */

@@ -28,8 +28,18 @@ export interface FederationNodeOptions {
   children: (id: FederationId) => FederationCore[]
   /** What is done with an effect; effects.ts in the daemon. Storing ends before it resolves. */
   perform: (node: FederationCore, effect: EffectToPerform) => Promise<void>
+  /** Called before each effect; for tests that kill the process at a chosen one. */
+  beforeEffect?: (state: FederationState, effect: FederationEffect) => void
   /** Called when a round was certified and stored. */
   onRound: () => void
+}
+
+/** That a voter accepts an entry, with its signature. */
+export interface Acceptance {
+  index: number
+  term: number
+  link: Link
+  signature: Uint8Array
 }
 
 export interface FederationCore {
@@ -51,6 +61,8 @@ export interface FederationCore {
   /** Measured by this node as the aggregator, for the round that is open. */
   measured: { bytesIn: number; transferSeconds: number; proposedAt: number }
   readonly stopped: boolean
+  /** This node wants to be no member any more. */
+  readonly leaving: boolean
   /** One event; its effects are performed before the next event is looked at. */
   dispatch(event: FederationEvent): void
   /** Resolves when all events so far are done with. */
@@ -61,6 +73,8 @@ export interface FederationCore {
   send(to: PeerName, envelope: ConsensusEnvelope): void
   keepUpdate(link: Link, bytes: Uint8Array): void
   takeUpdate(from: PeerName, message: Extract<TopicMessage, { kind: 'update' }>): void
+  /** This peer has signed that it accepts an entry of `proposer`. */
+  accepted(acceptance: Acceptance, proposer: PeerName): void
   recordReceipt(aggregator: PeerName, update: Link, verdict: string): void
   /** Something was heard of `peer`; `fresh`: from itself. */
   seen(peer: PeerName, fresh?: boolean): void

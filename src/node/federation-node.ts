@@ -4,6 +4,7 @@
  * Events are taken one at a time, in order; effects that store end before the next begins, those that take long (pull, aggregate,
  * train) run on and come back as events. What the effects do stands in effects.ts.
  */
+import { randomInt } from 'node:crypto'
 import { Random } from '../math/random.ts'
 import type { Update } from '../federation/entry.ts'
 import { type FederationEffect, type FederationEvent, initialFederation, stepFederation } from '../federation/federation.ts'
@@ -33,16 +34,19 @@ import {
 import { limits } from '../wire/limits.ts'
 import { topicOf } from '../wire/protocol-ids.ts'
 import { entryCodec } from '../wire/records.ts'
-import type { Verdict } from '../net/gossip.ts'
 import type { Organization } from './organization.ts'
-import type { FederationCore, FederationNodeOptions } from './federation-core.ts'
+import type { Acceptance, FederationCore, FederationNodeOptions } from './federation-core.ts'
 import { Joining } from './joining.ts'
+import { Evidence } from './evidence.ts'
+import { Incoming } from './incoming.ts'
 import { LogSync } from './log-sync.ts'
 import { Presence } from './presence.ts'
 import { signUpdate } from './signed.ts'
 import { readConsensus } from './store.ts'
 import { Timers } from './timers.ts'
 
+/** A number that no other start of this node draws. */
+const nonceMax = 2 ** 48 - 1
 const joinRetryMs = 400
 const askTimeoutMs = 5_000
 /** A node that comes back looks for what it missed before it trains. */
@@ -68,10 +72,13 @@ export class FederationNode implements FederationCore {
   readonly handIn: HandIn<Signed>
   readonly #sync = new LogSync(this)
   readonly #presence = new Presence(this)
+  readonly #evidence = new Evidence(this)
+  readonly #incoming: Incoming
   readonly #joining: Joining
   readonly #intervals: NodeJS.Timeout[] = []
   #running = false
   stopped = false
+  leaving = false
   #ready = false
   readonly #begun = performance.now()
 
@@ -89,6 +96,13 @@ export class FederationNode implements FederationCore {
     const self = services.host.peer
     this.#random = new Random(`${self}/${id}`)
     this.handIn = new HandIn(this.#handInHost())
+    const onContribution = (from: PeerName, told: Signed) => this.#onContribution(from, told)
+    this.#incoming = new Incoming(this, {
+      sync: this.#sync,
+      presence: this.#presence,
+      evidence: this.#evidence,
+      onContribution
+    })
     this.#joining = new Joining(this, this.#random, from => this.#sync.catchUp(from))
     this.timers = new Timers(name => this.#onTimer(name))
     const decoded = entries.map(({ entry }) => {
@@ -97,7 +111,8 @@ export class FederationNode implements FederationCore {
       return { link: linkOf(entry), entry: record }
     })
     const persisted = readConsensus(services.folder.consensus(id))
-    this.state = initialFederation({ id, charter, self, entries: decoded, persisted, rank: this.#random.float() })
+    const nonce = persisted.enrolled ? null : randomInt(nonceMax)
+    this.state = initialFederation({ id, charter, self, entries: decoded, persisted, rank: this.#random.float(), nonce })
   }
 
   get id(): FederationId {
@@ -117,8 +132,8 @@ export class FederationNode implements FederationCore {
     const { services, charter } = this.options
     services.gossip.join(
       this.topic,
-      (from, bytes) => this.#validate(from, bytes),
-      (from, bytes) => this.#onTopic(from, bytes)
+      (from, bytes) => this.#incoming.validate(from, bytes),
+      (from, bytes) => this.#incoming.onTopic(from, bytes)
     )
     services.directory.follow(
       this.id,
@@ -128,6 +143,7 @@ export class FederationNode implements FederationCore {
     )
     this.timers.start('start', charter.timings.startTimeoutMs)
     this.#every(charter.timings.presenceMs, () => this.#presence.tick(this.#ready))
+    this.#every(charter.timings.presenceMs, () => this.#evidence.again())
     this.#every(joinRetryMs, () => void this.#joining.join())
     this.#every(handInMs, () => this.handIn.again())
     this.dispatch({ type: 'consensus', event: { type: 'start' } })
@@ -177,6 +193,7 @@ export class FederationNode implements FederationCore {
   }
 
   async #perform(effect: FederationEffect): Promise<void> {
+    this.options.beforeEffect?.(this.state, effect)
     switch (effect.do) {
       case 'start-timer':
         this.timers.start(effect.name, effect.ms + ('jitterMs' in effect ? effect.jitterMs * this.#random.float() : 0))
@@ -189,7 +206,10 @@ export class FederationNode implements FederationCore {
         return
       default:
         await this.options.perform(this, effect)
-        if (effect.do === 'store') this.#becomeReady()
+        if (effect.do === 'store') {
+          this.#evidence.seeAll(rosterPeers(this.state.roster, this.options.charter), effect.certificate)
+          this.#becomeReady()
+        }
     }
   }
 
@@ -211,9 +231,21 @@ export class FederationNode implements FederationCore {
 
   // ── what comes in ──
 
-  onConsensus(from: PeerName, { message }: ConsensusEnvelope): void {
-    this.seen(from)
-    this.dispatch({ type: 'consensus', event: { type: 'message', from, message } })
+  onConsensus(from: PeerName, envelope: ConsensusEnvelope): void {
+    this.#incoming.onConsensus(from, envelope)
+  }
+
+  takeUpdate(from: PeerName, message: Extract<TopicMessage, { kind: 'update' }>): void {
+    this.#incoming.takeUpdate(from, message)
+  }
+
+  accepted(acceptance: Acceptance, proposer: PeerName): void {
+    this.#evidence.tell(acceptance, proposer)
+  }
+
+  /** The connection to `peer` broke. */
+  lost(peer: PeerName): void {
+    if (!this.stopped) void this.#presence.lost(peer)
   }
 
   async answer(from: PeerName, question: Question): Promise<Answer> {
@@ -223,7 +255,7 @@ export class FederationNode implements FederationCore {
       case 'updates':
         return { kind: 'updates', updates: question.links.flatMap(link => this.signedUpdates.get(link) ?? []).slice(0, 50) }
       case 'join':
-        return this.#joining.onJoin(from, question.member)
+        return this.#joining.onJoin(from, question)
       case 'receipt':
         this.dispatch({
           type: 'participation',
@@ -239,53 +271,6 @@ export class FederationNode implements FederationCore {
     if (participation.phase !== 'announced' || participation.link !== update) return
     const { round, member } = participation.update
     this.options.services.records.append({ record: 'receipt', federation: this.id, round, member, update, aggregator, verdict })
-  }
-
-  #validate(from: PeerName, bytes: Uint8Array): Verdict {
-    const message = topicCodec.decode(bytes)
-    if (isMalformed(message)) return 'reject'
-    // [IGNORE] Its entry into the roster may not have reached us yet.
-    if (!rosterPeers(this.state.roster, this.options.charter).has(from)) return 'ignore'
-    return 'accept'
-  }
-
-  #onTopic(from: PeerName, bytes: Uint8Array): void {
-    const message = topicCodec.decode(bytes)
-    if (isMalformed(message)) return
-    this.seen(from)
-    switch (message.kind) {
-      case 'presence':
-        void this.options.services.host.learn(from, message.addresses)
-        if (message.term >= this.heard.term && message.aggregator !== null)
-          this.heard = { aggregator: message.aggregator, term: message.term }
-        if (message.index > this.state.consensus.commitIndex) void this.#sync.catchUp(from)
-        return
-      case 'update':
-        this.takeUpdate(from, message)
-        return
-      case 'contribution':
-        this.#onContribution(from, message.signed)
-        return
-      case 'head':
-        this.#sync.onHead(from, message)
-    }
-  }
-
-  takeUpdate(from: PeerName, { signed }: Extract<TopicMessage, { kind: 'update' }>): void {
-    const bytes = signedCodec.encode(signed)
-    const read = readUpdate(bytes)
-    if (read === null || read.update.federation !== this.id) {
-      this.options.services.events.emit({
-        type: 'fault',
-        federation: this.path,
-        peer: from,
-        code: 'BAD_UPDATE',
-        detail: 'its update is damaged or wrongly signed'
-      })
-      return
-    }
-    this.keepUpdate(read.link, bytes)
-    this.dispatch({ type: 'update', link: read.link, update: read.update })
   }
 
   keepUpdate(link: Link, bytes: Uint8Array): void {

@@ -1,4 +1,5 @@
 /** How nodes and federations come into being: folders, identities, genesis charters. */
+import { existsSync } from 'node:fs'
 import { checkConfig, type NodeConfigInput, writeYaml } from '../config.ts'
 import { completeCharter } from '../governance/charter-schema.ts'
 import type { Charter } from '../governance/charter.ts'
@@ -7,6 +8,7 @@ import { createLayout } from '../model/layout.ts'
 import { createIdentity, peerNameOf } from '../net/host.ts'
 import { charterCodec } from '../wire/records.ts'
 import type { NodeFolder } from './folder.ts'
+import { writeConsensus } from './store.ts'
 
 /** Makes a node's folder with a new identity. @throws {WorldlmError} CONFIG_INVALID, FOLDER_EXISTS */
 export async function initNodeFolder(folder: NodeFolder, given: NodeConfigInput): Promise<PeerName> {
@@ -26,5 +28,9 @@ export function writeCharter(folder: NodeFolder, input: unknown, parent: Genesis
   const charter = completeCharter(input, { founders: [peerNameOf(folder.identity())], parent })
   // What the model cannot be is said now, not when the first node starts.
   createLayout(charter.model, charter.algorithm)
-  return { id: folder.addCharter(charterCodec.encode(charter)), charter }
+  const id = folder.addCharter(charterCodec.encode(charter))
+  // Its founder has not voted yet, and knows it.
+  if (!existsSync(folder.consensus(id)))
+    writeConsensus(folder.consensus(id), { term: 0, votedFor: null, accepted: null, enrolled: true })
+  return { id, charter }
 }

@@ -1,13 +1,16 @@
-/** Asking for a place in a federation's roster, and being asked for one. */
+/** Asking for a place in a federation's roster, for a vote, or to be let go; and being asked for it. */
 import type { Member } from '../federation/entry.ts'
 import { placeToAsk } from '../federation/levels.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import { checkProof, encodeChildProof, joinBytes } from '../wire/certified-log.ts'
 import { isMalformed } from '../wire/codec.ts'
-import type { Answer } from '../wire/messages.ts'
+import { checkEnroll, checkLeave, enrollRecord, leaveRecord } from '../wire/member-proofs.ts'
+import type { Answer, Question } from '../wire/messages.ts'
 import { entryCodec } from '../wire/records.ts'
 import type { FederationCore } from './federation-core.ts'
+
+type Asked = Pick<Extract<Question, { kind: 'join' }>, 'member' | 'enrolled' | 'left'>
 
 export class Joining {
   readonly #node: FederationCore
@@ -21,47 +24,78 @@ export class Joining {
   }
 
   /** As its aggregator; others say who it is. */
-  onJoin(from: PeerName, member: Member): Answer {
+  onJoin(from: PeerName, asked: Asked): Answer {
     const { consensus } = this.#node.state
     if (consensus.role !== 'leader')
       return { kind: 'join', taken: false, aggregator: consensus.aggregator ?? this.#node.heard.aggregator }
-    const why = checkProof(this.#node.id, member)
-    if (why !== null || !member.peers.includes(from)) {
+    const why = this.#refusal(from, asked)
+    if (why !== null) {
       this.#node.options.services.events.emit({
         type: 'fault',
         federation: this.#node.path,
         peer: from,
         code: 'JOIN_REFUSED',
-        detail: why ?? 'it asks for another'
+        detail: why
       })
       return { kind: 'join', taken: false, aggregator: this.#node.self }
     }
-    for (const peer of member.peers) if (peer !== this.#node.self) this.#node.seen(peer, peer === from)
-    this.#node.dispatch({ type: 'join', member })
+    for (const peer of asked.member?.peers ?? []) if (peer !== this.#node.self) this.#node.seen(peer, peer === from)
+    this.#take(asked)
     return { kind: 'join', taken: true, aggregator: this.#node.self }
   }
 
-  /** Asks for a place in the roster, until it has the one that it should have. */
+  #refusal(from: PeerName, { member, enrolled, left }: Asked): string | null {
+    if (member !== null && !member.peers.includes(from)) return 'it asks for another'
+    if ((enrolled !== null && enrolled.peer !== from) || (left !== null && left.member !== from)) return 'it speaks for another'
+    return (
+      (member === null ? null : checkProof(this.#node.id, member)) ??
+      (enrolled === null ? null : checkEnroll(this.#node.id, enrolled)) ??
+      (left === null ? null : checkLeave(this.#node.id, this.#node.state.consensus.commitIndex + 1, left))
+    )
+  }
+
+  /** The enrollment first: it is of no use before its member is known, so one entry takes both. */
+  #take({ member, enrolled, left }: Asked): void {
+    if (enrolled !== null) this.#node.dispatch({ type: 'enroll', enrolled })
+    if (member !== null) this.#node.dispatch({ type: 'join', member })
+    if (left !== null) this.#node.dispatch({ type: 'leave', left })
+  }
+
+  /** Asks for a place in the roster, a vote, or to be let go, until it is so. */
   async join(): Promise<void> {
-    const member = this.#wantedMember()
-    if (member === null) return
+    const asked = this.#wanted()
+    if (asked === null) return
     const { services } = this.#node.options
     if (this.#node.state.consensus.role === 'leader') {
-      this.#node.dispatch({ type: 'join', member })
+      this.#take(asked)
       return
     }
     const aggregator = this.#node.state.consensus.aggregator ?? this.#node.heard.aggregator
     const others = services.gossip.subscribers(this.#node.topic)
-    const asked =
+    const peer =
       aggregator !== null && aggregator !== this.#node.self
         ? aggregator
         : others[Math.floor(this.#random.float() * others.length)]
-    if (asked === undefined) return
-    const answer = await this.#node.ask(asked, { kind: 'join', federation: this.#node.id, member })
-    if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== asked)
+    if (peer === undefined) return
+    const answer = await this.#node.ask(peer, { kind: 'join', federation: this.#node.id, ...asked })
+    if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== peer)
       this.#node.heard = { aggregator: answer.aggregator, term: this.#node.heard.term }
     else if (answer === null) this.#node.heard = { aggregator: null, term: this.#node.heard.term }
-    if (this.#node.state.consensus.commitIndex === 0 || answer?.kind !== 'join') void this.#catchUp(asked)
+    if (this.#node.state.consensus.commitIndex === 0 || answer?.kind !== 'join') void this.#catchUp(peer)
+  }
+
+  #wanted(): Asked | null {
+    const { id, self, state, leaving } = this.#node
+    const { roster, consensus } = state
+    const sign = (bytes: Uint8Array) => this.#node.options.services.host.sign(bytes)
+    if (leaving)
+      return roster.members.has(self)
+        ? { member: null, enrolled: null, left: leaveRecord(sign, id, self, consensus.commitIndex) }
+        : null
+    const member = this.#wantedMember()
+    const belongs = member !== null || [...roster.members.values()].some(({ peers }) => peers.includes(self))
+    const enrolled = consensus.nonce !== null && belongs ? enrollRecord(sign, id, self, consensus.nonce) : null
+    return member === null && enrolled === null ? null : { member, enrolled, left: null }
   }
 
   #wantedMember(): Member | null {

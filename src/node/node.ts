@@ -10,31 +10,26 @@ import { existsSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { NodeConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
-import type { FederationId, Link } from '../ids.ts'
+import type { FederationId } from '../ids.ts'
 import type { Logger } from '../log.ts'
 import { initialParameters } from '../model/initial.ts'
 import { createLayout } from '../model/layout.ts'
-import { BlobExchange } from '../net/blob-exchange.ts'
-import { Direct } from '../net/direct.ts'
-import { Directory } from '../net/directory.ts'
-import { Gossip } from '../net/gossip.ts'
-import { Host } from '../net/host.ts'
 import { writeModelFile } from '../train/model-file.ts'
 import { scheduleOf } from '../train/schedule.ts'
 import { Trainer } from '../train/trainer.ts'
-import { beginLog, extendLog } from '../wire/certified-log.ts'
-import { isMalformed, linkOf } from '../wire/codec.ts'
+import { isMalformed } from '../wire/codec.ts'
 import { answerCodec, consensusCodec, questionCodec } from '../wire/messages.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
-import { Blobs } from './blobs.ts'
-import { type CertifiedArchive, CertifiedCar } from './certified-car.ts'
+import type { CertifiedArchive } from './certified-car.ts'
+import { fetchCharter, verifyOwn } from './charters.ts'
 import { performEffect } from './effects.ts'
-import { EventLog, RecordLog } from './events.ts'
+import { EventLog } from './events.ts'
+import type { FederationNodeOptions } from './federation-core.ts'
 import { FederationNode } from './federation-node.ts'
 import { collectGarbage } from './garbage.ts'
 import type { NodeFolder } from './folder.ts'
 import { Metrics } from './metrics.ts'
-import { Mixer } from './mixer.ts'
+import { openServices } from './open-services.ts'
 import { Organization } from './organization.ts'
 import type { Services } from './services.ts'
 import type { NodePhase, NodeStatus, NodeView, RoundSummary } from './status.ts'
@@ -50,9 +45,17 @@ export interface RunningNode extends NodeView {
 
 export const version = '0.1.0'
 
+export interface NodeOptions {
+  folder: NodeFolder
+  config: NodeConfig
+  log: Logger
+  /** See crash-point.ts; left out in every node that is no test's. */
+  beforeEffect?: FederationNodeOptions['beforeEffect']
+}
+
 /** @throws {WorldlmError} of the folder, the configuration, the text, a used port, a damaged log. */
-export async function startNode(folder: NodeFolder, config: NodeConfig, log: Logger): Promise<RunningNode> {
-  const node = new Node(folder, config, log)
+export async function startNode(options: NodeOptions): Promise<RunningNode> {
+  const node = new Node(options)
   try {
     await node.start()
     return node
@@ -67,6 +70,7 @@ class Node implements RunningNode {
   readonly #folder: NodeFolder
   readonly #config: NodeConfig
   readonly #log: Logger
+  readonly #beforeEffect: FederationNodeOptions['beforeEffect']
   readonly #events = new EventLog()
   readonly #metrics = new Metrics()
   readonly #federations = new Map<FederationId, FederationNode>()
@@ -79,10 +83,11 @@ class Node implements RunningNode {
   #failure: unknown = null
   #end: (error: unknown) => void = () => undefined
 
-  constructor(folder: NodeFolder, config: NodeConfig, log: Logger) {
+  constructor({ folder, config, log, beforeEffect }: NodeOptions) {
     this.#folder = folder
     this.#config = config
     this.#log = log
+    this.#beforeEffect = beforeEffect
     this.done = new Promise(resolve => {
       this.#end = resolve
     })
@@ -101,54 +106,21 @@ class Node implements RunningNode {
   }
 
   async start(): Promise<void> {
-    const folder = this.#folder
-    folder.prepare()
-    const { blobs, damaged } = await Blobs.open(folder.blobs)
-    for (const link of damaged)
-      this.#warn('BLOB_DAMAGED', `blob ${link} was damaged and is removed; it is fetched again when it is needed`)
-    const { car, archive } = await CertifiedCar.open(folder.certifiedCar)
-    if (archive.tornBytes > 0)
-      this.#warn('LOG_TORN', `the last ${archive.tornBytes} bytes of certified.car were not whole and are cut off`)
-    const { listen, announce, dialFrom, bootstrap, mdns } = this.#config
-    const host = await Host.start({
-      identity: folder.identity(),
-      listen,
-      announce,
-      dialFrom,
-      bootstrap,
-      mdns,
-      onWarning: (code, message) => this.#log.warn({ code }, message)
-    })
-    const gossip = new Gossip(host)
-    const directory = new Directory(host)
-    const direct = await Direct.start(
-      host,
-      (from, bytes) => this.#onConsensus(from, bytes),
-      (from, bytes) => this.#onQuestion(from, bytes)
-    )
-    const onLiar = (peer: string, blob: Link, detail: string) =>
-      this.#events.emit({ type: 'fault', federation: '', peer, code: 'WRONG_BYTES', detail: `${blob}: ${detail}` })
-    const exchange = await BlobExchange.start({ host, store: blobs, allow: () => true, onLiar })
-    const fail = (error: unknown) => this.#fail(error)
-    const records = new RecordLog(folder.records)
-    const services = {
-      folder,
-      host,
-      gossip,
-      direct,
-      directory,
-      exchange,
-      blobs,
-      car,
-      mixer: new Mixer(),
+    const { services, archive } = await openServices({
+      folder: this.#folder,
+      config: this.#config,
       events: this.#events,
-      records,
       log: this.#log,
-      fail
-    }
+      fail: error => this.#fail(error),
+      onConsensus: (from, bytes) => this.#onConsensus(from, bytes),
+      onQuestion: (from, bytes) => this.#onQuestion(from, bytes)
+    })
     this.#services = services
+    services.host.onDisconnect(peer => {
+      for (const federation of this.#federations.values()) federation.lost(peer)
+    })
     this.#events.emit({ type: 'phase', phase: 'joining' })
-    void this.#joinAll(archive).catch(fail)
+    void this.#joinAll(archive).catch(services.fail)
   }
 
   /** Federations need their charters, which a newcomer fetches from whoever follows them. */
@@ -173,20 +145,16 @@ class Node implements RunningNode {
     const known = this.#federations.get(id)
     if (known !== undefined) return known
     const services = this.#services!
-    const charterBytes = archive.charters.get(id) ?? this.#folder.charters().get(id) ?? (await this.#fetchCharter(id))
-    const begun = beginLog(charterBytes)
-    if ('code' in begun)
-      throw new WorldlmError(
-        'CHARTER_DAMAGED',
-        `the charter of ${id}: ${begun.detail}`,
-        'Ask for a newer version of worldlm, or another id.'
-      )
+    const charterBytes =
+      archive.charters.get(id) ??
+      this.#folder.charters().get(id) ??
+      (await fetchCharter(services, id, () => this.#stopping !== null))
     services.car.addCharter(charterBytes)
     const entries = archive.logs.get(id) ?? []
-    this.#verifyOwn(begun, entries)
+    const charter = verifyOwn(this.#folder, id, charterBytes, entries)
     const node = new FederationNode({
       services,
-      charter: begun.charter,
+      charter,
       charterBytes,
       id,
       entries,
@@ -195,56 +163,12 @@ class Node implements RunningNode {
       sibling: other => this.#federations.get(other) ?? null,
       children: parent => [...this.#federations.values()].filter(one => one.state.charter.parent === parent),
       perform: performEffect,
+      beforeEffect: this.#beforeEffect,
       onRound: () => collectGarbage(services.blobs, [...this.#federations.values()], this.#organization)
     })
     for (const [link, bytes] of archive.updates) node.keepUpdate(link, bytes)
     this.#federations.set(id, node)
     return node
-  }
-
-  /** What is on one's own disk is believed no more than what comes from others. */
-  #verifyOwn(
-    begun: Exclude<ReturnType<typeof beginLog>, { code: string }>,
-    entries: CertifiedArchive['logs'] extends Map<string, infer Log> ? Log : never
-  ): void {
-    let log = begun
-    for (const one of entries) {
-      const extended = extendLog(log, one)
-      if ('code' in extended) {
-        throw new WorldlmError(
-          'CAR_DAMAGED',
-          `${this.#folder.certifiedCar}: entry ${extended.index} of ${begun.charter.path}: ${extended.detail}`,
-          'Move the file away and start the node again: it fetches the certified log from the other members.'
-        )
-      }
-      log = extended.log
-    }
-  }
-
-  async #fetchCharter(id: FederationId): Promise<Uint8Array> {
-    const { directory, host, direct } = this.#services!
-    let found: Uint8Array | null = null
-    directory.follow(id, () => found !== null)
-    for (let tries = 0; this.#stopping === null; tries++) {
-      for (const peer of host.connectedPeers()) {
-        try {
-          const bytes = await direct.ask(peer, questionCodec.encode({ kind: 'entries', federation: id, fromIndex: 0 }), 3_000)
-          const answer = answerCodec.decode(bytes)
-          if (!isMalformed(answer) && answer.kind === 'entries' && answer.charter !== null && linkOf(answer.charter) === id)
-            found = answer.charter
-        } catch {
-          // That peer does not know it; another may.
-        }
-        if (found !== null) return found
-      }
-      if (tries % 50 === 49)
-        this.#warn(
-          'CHARTER_UNKNOWN',
-          `nobody has given the charter of ${id} yet: is a bootstrap address right, and a member of it up?`
-        )
-      await new Promise(resolve => setTimeout(resolve, 200))
-    }
-    throw new WorldlmError('STOPPED', 'the node was stopped while it looked for its federation', 'Start it again.')
   }
 
   async #openOrganization(id: FederationId): Promise<void> {
@@ -315,10 +239,6 @@ class Node implements RunningNode {
     return answerCodec.encode(
       federation === undefined ? { kind: 'unknown-federation' } : await federation.answer(from, question)
     )
-  }
-
-  #warn(code: string, message: string): void {
-    this.#events.emit({ type: 'warning', code, message })
   }
 
   #fail(error: unknown): void {

@@ -3,10 +3,12 @@ import { memberOf, rosterPeers } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
 import { LastHeard } from '../federation/presence.ts'
 import type { FederationCore } from './federation-core.ts'
+import { rankAmong, strength } from './strength.ts'
 
 export class Presence {
   readonly #node: FederationCore
   readonly #lastHeard = new LastHeard()
+  readonly #strengths = new Map<PeerName, number>()
 
   constructor(node: FederationCore) {
     this.#node = node
@@ -19,10 +21,30 @@ export class Presence {
     this.#node.dispatch({ type: 'presence', peer, present: true })
   }
 
+  strengthOf(peer: PeerName, said: number): void {
+    this.#strengths.set(peer, said)
+  }
+
+  /** The connection to it broke. Who cannot be reached again is gone, long before its silence would tell. */
+  async lost(peer: PeerName): Promise<void> {
+    const node = this.#node
+    node.dispatch({ type: 'consensus', event: { type: 'lost', peer } })
+    if (node.heard.aggregator === peer) node.heard = { aggregator: null, term: node.heard.term }
+    if (!node.state.present.has(peer)) return
+    try {
+      await node.options.services.host.dial(peer)
+    } catch {
+      if (node.stopped || node.options.services.host.connected(peer)) return
+      this.#gone(peer, `${peer} cannot be reached any more`)
+    }
+  }
+
   tick(ready: boolean): void {
     const { services, charter } = this.#node.options
-    const { consensus, participation } = this.#node.state
-    if (rosterPeers(this.#node.state.roster, charter).has(this.#node.self)) {
+    const { consensus, participation, roster, away } = this.#node.state
+    const peers = rosterPeers(roster, charter)
+    this.#rank()
+    if (peers.has(this.#node.self)) {
       this.#node.say({
         kind: 'presence',
         index: consensus.commitIndex,
@@ -30,22 +52,38 @@ export class Presence {
         aggregator: consensus.aggregator,
         addresses: services.host.addresses().slice(0, 16),
         phase: participation.phase,
-        starting: !ready
+        starting: !ready,
+        strength: strength()
       })
     }
-    for (const peer of this.#lastHeard.silent(this.#node.state.present, performance.now(), charter.timings.presenceMs)) {
-      this.#node.dispatch({ type: 'presence', peer, present: false })
-      const member = memberOf(this.#node.state.roster, peer)
-      if (member !== null && rosterPeers(this.#node.state.roster, charter).has(this.#node.self)) {
-        services.events.emit({
-          type: 'member',
-          federation: this.#node.path,
-          member: member.member,
-          name: member.name,
-          change: 'absent',
-          reason: `nothing heard of ${peer}`
-        })
-      }
-    }
+    const now = performance.now()
+    for (const peer of this.#lastHeard.silent(this.#node.state.present, now, charter.timings.presenceMs))
+      this.#gone(peer, `nothing heard of ${peer}`)
+    peers.delete(this.#node.self)
+    for (const peer of this.#lastHeard.away(peers, now, charter.timings.presenceMs))
+      if (!away.has(peer)) this.#node.dispatch({ type: 'away', peer })
+  }
+
+  #gone(peer: PeerName, reason: string): void {
+    const { services, charter } = this.#node.options
+    const { roster } = this.#node.state
+    this.#node.dispatch({ type: 'presence', peer, present: false })
+    const member = memberOf(roster, peer)
+    if (member === null || !rosterPeers(roster, charter).has(this.#node.self)) return
+    const { path } = this.#node
+    services.events.emit({
+      type: 'member',
+      federation: path,
+      member: member.member,
+      name: member.name,
+      change: 'absent',
+      reason
+    })
+  }
+
+  #rank(): void {
+    const { roster, consensus, self } = this.#node.state
+    const rank = rankAmong(roster.voters, self, peer => (peer === self ? strength() : (this.#strengths.get(peer) ?? 0)))
+    if (rank !== consensus.rank) this.#node.dispatch({ type: 'consensus', event: { type: 'ranked', rank } })
   }
 }

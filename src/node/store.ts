@@ -13,27 +13,31 @@ export interface PersistedConsensus {
   term: number
   votedFor: PeerName | null
   accepted: Accepted<Entry> | null
+  /** Whether this file is a whole memory of how the node voted (docs/protocol.md, "Lost votes"). */
+  enrolled: boolean
 }
 
-export function writeConsensus(path: string, { term, votedFor, accepted }: PersistedConsensus): void {
+export function writeConsensus(path: string, { term, votedFor, accepted, enrolled }: PersistedConsensus): void {
   const open = accepted === null ? null : { term: accepted.term, entry: entryCodec.encode(accepted.entry) }
-  writeFileDurably(path, dagCbor.encode({ term, votedFor, accepted: open }))
+  writeFileDurably(path, dagCbor.encode({ term, votedFor, accepted: open, enrolled }))
 }
 
 /** @throws {WorldlmError} CONSENSUS_DAMAGED: a node that forgot its votes could vote twice, so it does not start. */
 export function readConsensus(path: string): PersistedConsensus {
-  if (!existsSync(path)) return { term: 0, votedFor: null, accepted: null }
+  if (!existsSync(path)) return { term: 0, votedFor: null, accepted: null, enrolled: false }
   try {
     const stored = dagCbor.decode<{
       term: number
       votedFor: PeerName | null
       accepted: { term: number; entry: Uint8Array } | null
+      enrolled: boolean
     }>(readFileSync(path))
-    if (stored.accepted === null) return { term: stored.term, votedFor: stored.votedFor, accepted: null }
+    const { term, votedFor, enrolled } = stored
+    if (stored.accepted === null) return { term, votedFor, accepted: null, enrolled }
     const entry = entryCodec.decode(stored.accepted.entry)
     if (isMalformed(entry)) throw new Error(entry.detail)
     const accepted = { index: entry.index, term: stored.accepted.term, link: linkOf(stored.accepted.entry), entry }
-    return { term: stored.term, votedFor: stored.votedFor, accepted }
+    return { term, votedFor, accepted, enrolled }
   } catch (cause) {
     throw new WorldlmError(
       'CONSENSUS_DAMAGED',

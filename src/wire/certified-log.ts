@@ -14,6 +14,7 @@ import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import { isMalformed, linkOf } from './codec.ts'
 import { limits } from './limits.ts'
 import { type CertifiedBytes, signedCodec } from './messages.ts'
+import { checkMemberProofs } from './member-proofs.ts'
 import { certificateCodec, charterCodec, entryCodec, updateCodec } from './records.ts'
 import { acceptBytes, signedBytes, verifyPeerSignature } from './signature.ts'
 
@@ -88,6 +89,8 @@ export function extendLog(
       const why = checkProof(log.id, member)
       if (why !== null) return fail('WRONG_PROOF', `${member.name}: ${why}`)
     }
+    const wrong = checkMemberProofs(log.id, entry)
+    if (wrong !== null) return fail('WRONG_PROOF', `${wrong.who}: ${wrong.why}`)
     return {
       log: { ...log, roster: applyMembers(log.roster, entry), index: entry.index, head: link },
       entry,

@@ -8,11 +8,11 @@
  */
 import { z } from 'zod'
 import type { ConsensusMessage } from '../federation/consensus-state.ts'
-import type { Entry, Member } from '../federation/entry.ts'
+import type { Certificate, Enrolled, Entry, Evicted, Left, Member } from '../federation/entry.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
-import { bytes, codec, link, memberId, natural, peerName, shortText } from './codec.ts'
+import { amount, bytes, codec, link, natural, peerName, shortText } from './codec.ts'
 import { limits } from './limits.ts'
-import { entrySchema } from './records.ts'
+import { certificateSchema, enrolled, entrySchema, evicted, left, member } from './records.ts'
 
 /** A record with the signature of `by` over its bytes in their domain. */
 export interface Signed {
@@ -31,12 +31,18 @@ export type TopicMessage =
       addresses: string[]
       phase: string
       starting: boolean
+      /** The stronger stands for election sooner; as it says itself, for nothing but speed depends on it. */
+      strength: number
     }
   | { kind: 'update'; signed: Signed }
   /** The federation's contribution to its parent: its delegates hand it in there. */
   | { kind: 'contribution'; signed: Signed }
   /** A certified entry: the bytes of the entry and of its certificate. */
   | { kind: 'head'; entry: Uint8Array; certificate: Uint8Array }
+  /** What the sender has accepted, with its own signature and the proposer's: who signs two entries is seen by all. */
+  | { kind: 'accepts'; accepts: Certificate }
+  /** That a peer did sign two. */
+  | { kind: 'evidence'; evicted: Evicted }
 
 const signed = z.strictObject({ record: bytes(limits.gossipBytesMax), by: peerName, signature: bytes(64) })
 
@@ -49,7 +55,8 @@ export const topicCodec = codec<TopicMessage>(
       aggregator: peerName.nullable(),
       addresses: z.array(shortText).max(16),
       phase: shortText,
-      starting: z.boolean()
+      starting: z.boolean(),
+      strength: amount
     }),
     z.strictObject({ kind: z.literal('update'), signed }),
     z.strictObject({ kind: z.literal('contribution'), signed }),
@@ -57,7 +64,9 @@ export const topicCodec = codec<TopicMessage>(
       kind: z.literal('head'),
       entry: bytes(limits.gossipBytesMax),
       certificate: bytes(limits.certificateBytesMax)
-    })
+    }),
+    z.strictObject({ kind: z.literal('accepts'), accepts: certificateSchema }),
+    z.strictObject({ kind: z.literal('evidence'), evicted })
   ]),
   limits.gossipBytesMax
 )
@@ -81,7 +90,7 @@ export const consensusCodec = codec<ConsensusEnvelope>(
       z.strictObject({ type: z.literal('vote-reply'), ...reply }),
       z.strictObject({ type: z.literal('heartbeat'), term: natural, commitIndex: natural }),
       z.strictObject({ type: z.literal('heartbeat-reply'), term: natural, commitIndex: natural }),
-      z.strictObject({ type: z.literal('propose'), term: natural, link, entry: entrySchema }),
+      z.strictObject({ type: z.literal('propose'), term: natural, link, entry: entrySchema, signature: bytes(64) }),
       z.strictObject({ type: z.literal('accept'), term: natural, index: natural, link, signature: bytes(64) }),
       z.strictObject({ type: z.literal('refuse'), term: natural, index: natural, link }),
       z.strictObject({ type: z.literal('timeout-now'), term: natural })
@@ -94,7 +103,8 @@ export type Question =
   /** The charter too where `fromIndex` is 0. */
   | { kind: 'entries'; federation: FederationId; fromIndex: number }
   | { kind: 'updates'; federation: FederationId; links: Link[] }
-  | { kind: 'join'; federation: FederationId; member: Member }
+  /** What the asker wants to be in the federation: a member, a peer that may vote, or gone. */
+  | { kind: 'join'; federation: FederationId; member: Member | null; enrolled: Enrolled | null; left: Left | null }
   /** The receipt of an update: accepted, or the fault's code. */
   | { kind: 'receipt'; federation: FederationId; update: Link; verdict: string }
 
@@ -110,19 +120,17 @@ export type Answer =
   | { kind: 'receipt' }
   | { kind: 'unknown-federation' }
 
-const member: z.ZodType<Member> = z.strictObject({
-  member: memberId,
-  kind: z.enum(['organization', 'federation', 'witness']),
-  name: shortText,
-  peers: z.array(peerName).max(limits.votersMax),
-  proof: bytes(limits.proofBytesMax)
-})
-
 export const questionCodec = codec<Question>(
   z.discriminatedUnion('kind', [
     z.strictObject({ kind: z.literal('entries'), federation: link, fromIndex: natural }),
     z.strictObject({ kind: z.literal('updates'), federation: link, links: z.array(link).max(limits.membersMax) }),
-    z.strictObject({ kind: z.literal('join'), federation: link, member }),
+    z.strictObject({
+      kind: z.literal('join'),
+      federation: link,
+      member: member.nullable(),
+      enrolled: enrolled.nullable(),
+      left: left.nullable()
+    }),
     z.strictObject({ kind: z.literal('receipt'), federation: link, update: link, verdict: shortText })
   ]),
   limits.fetchQuestionBytesMax

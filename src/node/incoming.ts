@@ -1,0 +1,105 @@
+/** What other peers say of one federation: consensus, and its gossip topic. Everything is checked here before it becomes an event. */
+import { rosterPeers } from '../federation/membership.ts'
+import type { PeerName } from '../ids.ts'
+import type { Verdict } from '../net/gossip.ts'
+import { readUpdate } from '../wire/certified-log.ts'
+import { isMalformed } from '../wire/codec.ts'
+import { type ConsensusEnvelope, type Signed, signedCodec, topicCodec, type TopicMessage } from '../wire/messages.ts'
+import type { Evidence } from './evidence.ts'
+import type { FederationCore } from './federation-core.ts'
+import type { LogSync } from './log-sync.ts'
+import type { Presence } from './presence.ts'
+
+interface Parts {
+  sync: LogSync
+  presence: Presence
+  evidence: Evidence
+  onContribution: (from: PeerName, signed: Signed) => void
+}
+
+export class Incoming {
+  readonly #node: FederationCore
+  readonly #parts: Parts
+
+  constructor(node: FederationCore, parts: Parts) {
+    this.#node = node
+    this.#parts = parts
+  }
+
+  onConsensus(from: PeerName, { message }: ConsensusEnvelope): void {
+    this.#node.seen(from)
+    if (message.type === 'accept' || message.type === 'propose') {
+      const { term, link, signature } = message
+      const index = message.type === 'accept' ? message.index : message.entry.index
+      // [REJECT] A wrong signature in a certificate would make a log that nobody else believes.
+      if (!this.#parts.evidence.see(from, { index, term, link, signature })) {
+        this.#fault(from, 'BAD_ACCEPTANCE', `its signature for index ${index}, term ${term} is wrong`)
+        return
+      }
+    }
+    this.#node.dispatch({ type: 'consensus', event: { type: 'message', from, message } })
+  }
+
+  /** Before the topic passes it on. */
+  validate(from: PeerName, bytes: Uint8Array): Verdict {
+    const message = topicCodec.decode(bytes)
+    if (isMalformed(message)) return 'reject'
+    // [IGNORE] Its entry into the roster may not have reached us yet.
+    return this.#speakers().has(from) ? 'accept' : 'ignore'
+  }
+
+  onTopic(from: PeerName, bytes: Uint8Array): void {
+    const message = topicCodec.decode(bytes)
+    if (isMalformed(message)) return
+    const node = this.#node
+    node.seen(from)
+    switch (message.kind) {
+      case 'presence':
+        this.#onPresence(from, message)
+        return
+      case 'update':
+        this.takeUpdate(from, message)
+        return
+      case 'contribution':
+        this.#parts.onContribution(from, message.signed)
+        return
+      case 'head':
+        this.#parts.sync.onHead(from, message)
+        return
+      case 'accepts':
+        this.#parts.evidence.seeAll(this.#speakers(), message.accepts)
+        return
+      case 'evidence':
+        this.#parts.evidence.onEvidence(from, message.evicted)
+    }
+  }
+
+  #onPresence(from: PeerName, message: Extract<TopicMessage, { kind: 'presence' }>): void {
+    const node = this.#node
+    void node.options.services.host.learn(from, message.addresses)
+    this.#parts.presence.strengthOf(from, message.strength)
+    if (message.term >= node.heard.term && message.aggregator !== null)
+      node.heard = { aggregator: message.aggregator, term: message.term }
+    if (message.index > node.state.consensus.commitIndex) void this.#parts.sync.catchUp(from)
+  }
+
+  takeUpdate(from: PeerName, { signed }: Extract<TopicMessage, { kind: 'update' }>): void {
+    const bytes = signedCodec.encode(signed)
+    const read = readUpdate(bytes)
+    if (read === null || read.update.federation !== this.#node.id) {
+      this.#fault(from, 'BAD_UPDATE', 'its update is damaged or wrongly signed')
+      return
+    }
+    this.#node.keepUpdate(read.link, bytes)
+    this.#parts.evidence.seeUpdate(read.link, read.update)
+    this.#node.dispatch({ type: 'update', link: read.link, update: read.update })
+  }
+
+  #speakers(): Set<PeerName> {
+    return rosterPeers(this.#node.state.roster, this.#node.options.charter)
+  }
+
+  #fault(peer: PeerName, code: string, detail: string): void {
+    this.#node.options.services.events.emit({ type: 'fault', federation: this.#node.path, peer, code, detail })
+  }
+}
