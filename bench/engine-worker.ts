@@ -1,37 +1,34 @@
 /** One side of the engine benchmark: takes the number of steps, answers the seconds that they took. */
-import { parentPort, workerData } from 'node:worker_threads'
 import { createEngine } from '../src/engine/create.ts'
-import { Random } from '../src/math/random.ts'
-import { initialParameters } from '../src/model/initial.ts'
-import { createLayout } from '../src/model/layout.ts'
-import { presets } from '../src/model/presets.ts'
+import { benchModel } from './engine-model.ts'
 import { openPrototype } from './engine-prototype.ts'
+import type { Reply, SideOptions } from './engine-side.ts'
 
-const { size, threads, vs } = workerData as { size: 'S' | 'M'; threads: number; vs: string | null }
-const { model, batch } = presets[size === 'S' ? 'small' : 'medium']
-const layout = createLayout(model, { keyFraction: 1, embeddingIsKey: true })
-const parameters = initialParameters(layout, 0)
-const random = new Random('bench')
-const stepTokens = batch * model.context
-const tokens = () => Int32Array.from({ length: stepTokens }, () => random.below(model.vocabulary))
-const data = { inputs: tokens(), targets: tokens() }
+const { size, threads, vs } = JSON.parse(process.argv[2]!) as SideOptions
+const { layout, batch, data, ...made } = benchModel(size)
+const say = (reply: Reply) => void process.send?.(reply)
 
-async function openOurs(): Promise<() => Promise<number>> {
+/** The weights are given away: a bench that kept them would count them twice. */
+async function openOurs(parameters: Float32Array): Promise<() => Promise<number>> {
   const engine = await createEngine('onnx', { layout, batch, threads, weightDecay: 0.1, gradientClip: 0 })
   await engine.load(parameters)
   return () => engine.step(data, 1e-4)
 }
 
 try {
-  const step = vs === null ? await openOurs() : await openPrototype(vs, { layout, parameters, batch, threads, data })
+  const step =
+    vs === null
+      ? await openOurs(made.parameters)
+      : await openPrototype(vs, { layout, parameters: made.parameters, batch, threads, data })
+  made.parameters = new Float32Array()
   const loss = await step()
   for (let warm = 0; warm < 2; warm++) await step()
-  parentPort?.on('message', async (steps: number) => {
+  process.on('message', async (steps: number) => {
     const began = performance.now()
     for (let one = 0; one < steps; one++) await step()
-    parentPort?.postMessage({ seconds: (performance.now() - began) / 1000 })
+    say({ seconds: (performance.now() - began) / 1000, peakBytes: process.resourceUsage().maxRSS * 1024 })
   })
-  parentPort?.postMessage({ ready: { loss, stepTokens } })
+  say({ ready: { loss, stepTokens: batch * layout.config.context } })
 } catch (error) {
-  parentPort?.postMessage({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+  say({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
 }

@@ -4,7 +4,14 @@ import type { Output } from './output.ts'
 import { table } from './table.ts'
 
 type BenchName = 'engine' | 'generate' | 'aggregate' | 'blob'
-type Options = { vs?: string; threads?: number; members?: number; floats?: number; megabytes?: number }
+type Options = {
+  vs?: string
+  sizes?: ('S' | 'M' | 'L')[]
+  threads?: number
+  members?: number
+  floats?: number
+  megabytes?: number
+}
 
 export async function benchCommand(name: BenchName, options: Options, output: Output): Promise<void> {
   const report = await runBench(name, { ...options, onProgress: line => void process.stderr.write(`${line}\n`) })

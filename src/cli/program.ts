@@ -52,6 +52,12 @@ const between = (least: number, most: number) => (text: string) => {
   return value
 }
 
+const sizeList = (text: string) => {
+  const sizes = text.split(',')
+  if (sizes.some(size => !['S', 'M', 'L'].includes(size))) throw new InvalidArgumentError('It must be a list of S, M, L.')
+  return sizes
+}
+
 function build(): Command {
   const program = new Command('worldlm')
     .description('Train one family of language models together, across organizations, without handing over text.')
@@ -269,11 +275,13 @@ function audit(program: Command): void {
 
 function bench(program: Command): void {
   const group = program.command('bench').description('Speed and memory, as ratios measured side by side.').exitOverride()
-  add(group, 'engine', 'Tokens/s of the training step at sizes S and M.', [
+  add(group, 'engine', 'Tokens/s and memory of the training step at sizes S, M and L.', [
     'worldlm bench engine',
-    'worldlm bench engine --vs ../prototype'
+    'WORLDLM_PYTHON=venv/bin/python worldlm bench engine --vs torch',
+    'worldlm bench engine --vs ../prototype --sizes S'
   ])
-    .option('--vs <dir>', 'a folder with model.mjs, onnx.mjs and adam.as.ts: its step runs in turns with ours')
+    .option('--vs <torch|dir>', 'in turns with PyTorch, or with a folder’s model.mjs, onnx.mjs and adam.as.ts')
+    .option('--sizes <list>', 'S, M, L (default: S,M; with torch all)', sizeList)
     .option('--threads <n>', 'of each engine', whole(1))
     .action(async options => (await import('./bench.ts')).benchCommand('engine', options, outputOf(options)))
   add(group, 'generate', 'Milliseconds to the first token behind 200 bytes, then tokens/s, at size S.', [

@@ -9,9 +9,10 @@
  * the head's is `d.HEAD` + scatter(targets, `d.targets`), the embedding's scatter(inputs, `d.embedded`); where they are one, the sum.
  */
 import { assert } from '../../errors.ts'
-import { createLayout, headNameOf, headWidthOf, kvHeadsOf, type ModelConfig } from '../../model/layout.ts'
+import { createLayout, headWidthOf, kvHeadsOf, type ModelConfig } from '../../model/layout.ts'
 import { ropeDivisors } from '../../model/rope.ts'
 import { Graph } from './graph.ts'
+import { lossAndBackward, lossForward } from './loss-graph.ts'
 
 /** What the backward pass of a block needs of its forward pass. */
 interface Saved {
@@ -31,8 +32,6 @@ interface Saved {
   /** [N, h] */
   gate: string
   up: string
-  silu: string
-  product: string
 }
 interface Normed {
   /** [N, d] */
@@ -61,8 +60,6 @@ interface Forward {
   /** Residual stream after the last block [N, d]. */
   x: string
   final: Normed
-  /** softmax of the logits [N, V] */
-  p: string
 }
 
 class StepGraph {
@@ -71,7 +68,6 @@ class StepGraph {
   readonly #batch: number
   readonly #tokens: number
   readonly #headWidth: number
-  readonly #head: 'embedding' | 'head'
   readonly #shapes: Map<string, number[]>
   readonly #transposed = new Map<string, string>()
 
@@ -80,7 +76,6 @@ class StepGraph {
     this.#batch = batch
     this.#tokens = batch * config.context
     this.#headWidth = headWidthOf(config)
-    this.#head = headNameOf(config)
     const { tensors } = createLayout(config, { keyFraction: 0, embeddingIsKey: false })
     this.#shapes = new Map(tensors.map(({ name, shape }) => [name, shape]))
     this.#declareInputs()
@@ -97,41 +92,25 @@ class StepGraph {
       saved.push(one.saved)
       x = one.x
     }
-    const final = this.#norm(x, 'finalNorm') //                                                  [N, d]
-    const logits = this.#gemm(final.y, this.#head, { transB: 1 }) //                             [N, V]
-    const p = graph.op('Softmax', [logits], { axis: -1 }) //                                     [N, V]
-    const nll = this.#nll(p) //                                                                  [N, 1]
-    graph.output('loss', graph.op('ReduceMean', [nll], { keepdims: 0 }), [])
-    return { saved, x, final, p }
+    return { saved, x, final: this.#norm(x, 'finalNorm') }
   }
 
   evaluation(): void {
     const { graph } = this
     let x = graph.op('Gather', ['embedding', 'inputs'], { axis: 0 }) //                          [N, d]
     for (let block = 0; block < this.#config.layers; block++) x = this.#block(`blocks.${block}`, x).x
-    const logits = this.#gemm(this.#norm(x, 'finalNorm').y, this.#head, { transB: 1 }) //        [N, V]
-    const nll = this.#nll(graph.op('Softmax', [logits], { axis: -1 })) //                        [N, 1]
+    const nll = lossForward(graph, this.#config, this.#tokens, this.#norm(x, 'finalNorm').y) //   [N, 1]
     graph.output('nll', nll, [this.#tokens, 1])
   }
 
-  backward({ saved, x, final, p }: Forward): void {
+  backward({ saved, x, final }: Forward): void {
     const { graph } = this
-    const { width: d } = this.#config
-    const perToken = 1 / this.#tokens
-    // Logits: dL/dlogits = (p − onehot(target))/N. Its products with the head need no onehot: a row is gathered or scattered.
-    const spread = this.#fused(p, this.#head, { alpha: { float: perToken } }) //                 [N, d]
-    const targets = graph.op('Reshape', ['targets', graph.integers([-1])]) //                     [N]
-    const wanted = this.#times(graph.op('Gather', [this.#head, targets], { axis: 0 }), graph.scalar(perToken))
-    const dFinal = graph.op('Sub', [spread, wanted]) //                                           [N, d]
-    const scaled = this.#times(final.y, graph.scalar(perToken)) //                                [N, d]
-    // (finalᵀ·p)ᵀ and not pᵀ·final: [d, V] and [N, d] are turned instead of [N, V], which is the largest of all.
-    const turned = graph.op('MatMul', [this.#transpose(scaled), p]) //                            [d, V]
-    graph.output(`d.${this.#head}`, this.#transpose(turned), [this.#config.vocabulary, d])
-    graph.output('d.targets', graph.op('Neg', [scaled]), [this.#tokens, d])
-    let dx = this.#normBackward(dFinal, x, final, 'finalNorm', null) //                           [N, d]
+    const { nll, dy } = lossAndBackward(graph, this.#config, this.#tokens, final.y) //            [N, 1], [N, d]
+    graph.output('loss', graph.op('ReduceMean', [nll], { keepdims: 0 }), [])
+    let dx = this.#normBackward(dy, x, final, 'finalNorm', null) //                               [N, d]
     for (let block = this.#config.layers - 1; block >= 0; block--)
       dx = this.#blockBackward(`blocks.${block}`, saved[block]!, dx)
-    graph.output('d.embedded', dx, [this.#tokens, d])
+    graph.output('d.embedded', dx, [this.#tokens, this.#config.width])
   }
 
   // ── a block ──
@@ -155,7 +134,7 @@ class StepGraph {
     const silu = graph.runtimeOp('QuickGelu', [gate], { alpha: { float: 1 } }) //                 [N, h], x·σ(x)
     const product = this.#times(silu, up) //                                                      [N, h]
     const out = this.#gemm(product, `${name}.down`, {}, middle) //                                [N, d], the residual added
-    return { x: out, saved: { x, middle, attentionNorm, feedForwardNorm, q, k, v, attention, mixed, gate, up, silu, product } }
+    return { x: out, saved: { x, middle, attentionNorm, feedForwardNorm, q, k, v, attention, mixed, gate, up } }
   }
 
   /** @param dy - gradient after the block [N, d]. @returns the gradient before it [N, d]. */
@@ -166,12 +145,14 @@ class StepGraph {
 
   #feedForwardBackward(name: string, saved: Saved, dy: string): string {
     const { graph } = this
-    const dProduct = this.#gemm(dy, `${name}.down`, { transB: 1 }) //                             [N, h]
-    this.#weight(`${name}.down`, saved.product, dy)
-    const dUp = this.#times(dProduct, saved.silu) //                                              [N, h]
+    // silu and its product are made again: half of what a block would keep, for two products of numbers.
     const sigma = graph.op('Sigmoid', [saved.gate]) //                                            [N, h]
+    const silu = this.#times(saved.gate, sigma) //                                                [N, h]
+    const dProduct = this.#gemm(dy, `${name}.down`, { transB: 1 }) //                             [N, h]
+    this.#weight(`${name}.down`, this.#times(silu, saved.up), dy)
+    const dUp = this.#times(dProduct, silu) //                                                    [N, h]
     // silu′ = σ + silu·(1 − σ) = σ + (silu − silu·σ)
-    const slope = graph.op('Add', [graph.op('Sub', [saved.silu, this.#times(saved.silu, sigma)]), sigma]) // [N, h]
+    const slope = graph.op('Add', [graph.op('Sub', [silu, this.#times(silu, sigma)]), sigma]) //  [N, h]
     const dGate = this.#times(this.#times(dProduct, saved.up), slope) //                          [N, h]
     this.#weight(`${name}.gate`, saved.feedForwardNorm.y, dGate)
     this.#weight(`${name}.up`, saved.feedForwardNorm.y, dUp)
@@ -249,13 +230,6 @@ class StepGraph {
     const made = this.graph.op('Transpose', [x], { perm: [1, 0] })
     this.#transposed.set(x, made)
     return made
-  }
-
-  /** −ln p(target) [N, 1]. p is kept off 0, where its logarithm has no end: 85 nats are enough to say "impossible". */
-  #nll(p: string): string {
-    const { graph } = this
-    const chosen = graph.op('GatherElements', [p, 'targets'], { axis: 1 }) //                     [N, 1]
-    return graph.op('Neg', [graph.op('Log', [graph.op('Max', [chosen, graph.scalar(1e-37)])])])
   }
 
   /** RoPE (Su et al. 2021), halves of a head's width paired; its backward pass turns the other way. [N, heads·e] → the same */
