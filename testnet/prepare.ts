@@ -6,6 +6,7 @@ import type { PeerName } from '../src/ids.ts'
 import { writeFileDurably } from '../src/node/files.ts'
 import { NodeFolder } from '../src/node/folder.ts'
 import { type Genesis, initNodeFolder, writeCharter } from '../src/node/genesis.ts'
+import { addStart, type Start } from '../src/node/starting-model.ts'
 import type { Plan, PlannedNode } from './plan.ts'
 import type { FaultyNetwork } from './proxy.ts'
 
@@ -15,6 +16,8 @@ export interface PrepareOptions {
   seed: number
   /** Charter fields of every federation. */
   charter: Record<string, unknown>
+  /** Parameters and tokenizer that all begin with; null: drawn from the seed, bytes. */
+  start: Start | null
   /** Threads of each engine. */
   threads: number
   /** Between the nodes, where links are to be cut or slowed. */
@@ -34,6 +37,7 @@ export async function prepareNodes({
   out,
   seed,
   charter,
+  start,
   threads,
   network,
   late
@@ -56,11 +60,12 @@ export async function prepareNodes({
   const latecomers = (path: string) => plan.nodes.filter(node => node.federation === path && late.has(node.path)).length
   for (const { path, name, parent, founder, members } of plan.federations) {
     const { folder } = nodes.find(node => node.plan.path === founder)!
+    const begins = start === null || parent !== null ? {} : await addStart(folder, start)
     federations.set(
       path,
       writeCharter(
         folder,
-        { ...charter, name, startMembers: members - latecomers(path), seed },
+        { ...charter, ...begins, name, startMembers: members - latecomers(path), seed },
         parent === null ? null : federations.get(parent)!
       )
     )

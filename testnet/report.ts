@@ -35,7 +35,7 @@ async function makeReport(result: TestnetResult, { seed, scenario }: TestnetOpti
     firstRoundSeconds: rounds[0]?.atSeconds ?? null,
     interrupted,
     stalled,
-    model: { parameters: layout.floats, ...charter.model, ...charter.algorithm, tokenizer: 'bytes' },
+    model: { parameters: layout.floats, ...charter.model, ...charter.algorithm, tokenizer: charter.tokenizer ?? 'bytes' },
     versions: { worldlm: version, node: process.versions.node },
     organizations: nodes.map(({ plan: { path, text }, peer, folder }) => {
       const { train, valid } = loadText(text, { context: charter.model.context, keptBackBytes: 0 })

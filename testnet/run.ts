@@ -14,6 +14,7 @@ import type { Genesis } from '../src/node/genesis.ts'
 import { type Alone, trainAlone } from '../src/train/alone.ts'
 import { Observation } from './observation.ts'
 import { type Plan, planTestnet } from './plan.ts'
+import type { Start } from '../src/node/starting-model.ts'
 import { prepareNodes } from './prepare.ts'
 import { Director } from './scenarios/director.ts'
 import type { Scenario } from './scenarios/schema.ts'
@@ -28,6 +29,8 @@ export interface TestnetOptions {
   steps: number
   /** `model` and `algorithm` of every charter. */
   charter: Record<string, unknown>
+  /** Parameters and tokenizer that all begin with; null: drawn from the seed, bytes. */
+  start: Start | null
   out: string
   seed: number
   alone: boolean
@@ -89,7 +92,16 @@ export async function runTestnet(options: TestnetOptions, events: TestnetEvents,
   const observation = new Observation(options.rounds)
   try {
     const threads = plan.nodes.length >= availableParallelism() ? 1 : 0
-    const given = { plan, out, seed: options.seed, charter, threads, network: set.network, late: set.late }
+    const given = {
+      plan,
+      out,
+      seed: options.seed,
+      charter,
+      start: options.start,
+      threads,
+      network: set.network,
+      late: set.late
+    }
     const { nodes: prepared, federations } = await prepareNodes(given)
     nodes = prepared.map(createNode)
     events.line(`starting ${plan.nodes.length} organizations in ${plan.federations.length} federations (${out})`)
@@ -97,7 +109,7 @@ export async function runTestnet(options: TestnetOptions, events: TestnetEvents,
     const federationSeconds = (performance.now() - began) / 1000
     const alone =
       options.alone && !signal.aborted && stalled === null
-        ? await compareAlone(plan, [...federations.values()][0]!, options, events, signal)
+        ? await compareAlone(plan, [...federations.values()][0]!, nodes, options, events, signal)
         : []
     return {
       plan,
@@ -242,15 +254,19 @@ async function untilDone(
 async function compareAlone(
   plan: Plan,
   { charter }: Genesis,
+  nodes: TestnetNode[],
   options: TestnetOptions,
   events: TestnetEvents,
   signal: AbortSignal
 ): Promise<Alone[]> {
+  // The founder's store holds what all began with.
+  const { blobs } = nodes.find(({ peer }) => charter.founders.includes(peer))!.folder
   events.line('training each organization alone, for comparison: the same text, steps and seed')
   try {
     return await trainAlone({
-      tokenizer: null,
       charter,
+      initial: charter.initial === undefined ? null : join(blobs, charter.initial),
+      tokenizer: charter.tokenizer === undefined ? null : join(blobs, charter.tokenizer),
       texts: plan.nodes.map(({ text }) => text),
       seed: options.seed,
       validationTokens: 6144,

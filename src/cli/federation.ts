@@ -8,15 +8,17 @@ import type { FederationId } from '../ids.ts'
 import { readCertifiedCar } from '../node/certified-car.ts'
 import { NodeFolder } from '../node/folder.ts'
 import { writeCharter } from '../node/genesis.ts'
+import { addStart } from '../node/starting-model.ts'
 import type { NodeStatus } from '../node/status.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { charterCodec } from '../wire/records.ts'
 import { fetchStatus } from './node.ts'
+import { beginningOf } from './model-choice.ts'
 import type { Output } from './output.ts'
 import { table } from './table.ts'
 
 export async function createFederation(
-  options: { dir: string; name?: string; file?: string; parent?: string },
+  options: { dir: string; name?: string; file?: string; parent?: string; model?: string; tokenizer?: string; context?: number },
   output: Output
 ): Promise<void> {
   const folder = new NodeFolder(options.dir)
@@ -24,11 +26,30 @@ export async function createFederation(
   const written = options.file === undefined ? {} : readYaml(options.file)
   const input = { ...written, ...(options.name === undefined ? {} : { name: options.name }) }
   const parent = options.parent === undefined ? null : await findCharter(folder, options.parent)
-  const { id, charter } = writeCharter(folder, input, parent)
+  const { id, charter } = writeCharter(folder, { ...input, ...(await begin(folder, options)) }, parent)
   addToConfig(folder, id, 'organization', [])
   output.line(`${charter.path} is ${id}`)
   output.line(`Others join it with: worldlm federation join ${id} --dir DIR --bootstrap ADDRESS-OF-THIS-NODE`)
   output.document({ id, path: charter.path, charter })
+}
+
+/** Fields of the charter for what --model and --tokenizer name; their files are put into the node's store. */
+async function begin(
+  folder: NodeFolder,
+  { parent, model, tokenizer, context }: { parent?: string; model?: string; tokenizer?: string; context?: number }
+): Promise<Record<string, unknown>> {
+  if (model === undefined && tokenizer === undefined) return {}
+  if (parent !== undefined)
+    throw new WorldlmError(
+      'USAGE',
+      '--model beside --parent',
+      'A federation trains what the one above it trains: leave it out.'
+    )
+  const { charter, start } = beginningOf(model ?? 'tiny', {
+    ...(tokenizer === undefined ? {} : { tokenizer }),
+    ...(context === undefined ? {} : { context })
+  })
+  return { ...charter, ...(start === null ? {} : await addStart(folder, start)) }
 }
 
 export async function joinFederation(

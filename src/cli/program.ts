@@ -100,7 +100,9 @@ function testnet(program: Command): void {
     .option('--data <dir>', 'tree of text, federation/…/organization (default: text that npm brought along)')
     .option('--rounds <n>', 'rounds in all (default: 8, or the scenario’s)', whole(1))
     .option('--steps <h>', 'local steps a round (default: 40, with a scenario 10)', whole(1))
-    .option('--model <name|file>', 'tiny, small, medium, or a YAML file with `model:` and `algorithm:`', 'tiny')
+    .option('--model <name|path>', 'tiny, small, medium, a YAML file with `model:` and `algorithm:`, or a checkpoint', 'tiny')
+    .option('--tokenizer <file>', 'tokenizer.json (default: the checkpoint’s, or bytes)')
+    .option('--context <n>', 'tokens of a window, instead of all that the checkpoint allows', whole(1))
     .option('--scenario <name|file>', 'a story of faults: lost-aggregator, churn, …, or a YAML file; `list` shows them all')
     .option('--out <dir>', 'folder of the report and the nodes (default: runs/testnet-<time>)')
     .option('--seed <n>', 'of the initial model and the order of the text', whole(0), 0)
@@ -180,11 +182,15 @@ function federation(program: Command): void {
   add(group, 'create', 'Writes a genesis charter, with this node as its founder, and adds it to the node.', [
     'worldlm federation create --dir ./node --name world',
     'worldlm federation create --dir ./node --name biomedicine --parent bafy…',
-    'worldlm federation create --dir ./node --file charter.yaml'
+    'worldlm federation create --dir ./node --file charter.yaml',
+    'worldlm federation create --dir ./node --name world --model ./SmolLM2-135M --context 512'
   ])
     .requiredOption('--dir <dir>', 'the node’s folder')
     .option('--name <name>', 'last segment of its path')
     .option('--file <yaml>', 'charter: name, model, algorithm, voters, minMembers, timings, …')
+    .option('--model <name|path>', 'what it begins with: a preset, a YAML file, a Llama-family folder, FILE.safetensors')
+    .option('--tokenizer <file>', 'tokenizer.json (default: the checkpoint’s, or bytes)')
+    .option('--context <n>', 'tokens of a window, instead of all that the checkpoint allows', whole(1))
     .option('--parent <id>', 'federation above it, whose charter this node holds')
     .action(async options => (await import('./federation.ts')).createFederation(options, outputOf(options)))
   add(group, 'join <id>', 'Adds a federation to the node; it joins when it is started.', [

@@ -12,7 +12,7 @@ import { verdict } from '../report/html.ts'
 import { short } from '../report/plots.ts'
 import { meanPerplexity, summarizeOrganizations, type TestnetReport } from '../report/schema.ts'
 import { LiveTable, progressBar } from './live-table.ts'
-import { charterOf } from './model-choice.ts'
+import { beginningOf } from './model-choice.ts'
 import { exitCodes, type Output } from './output.ts'
 import { table } from './table.ts'
 
@@ -21,6 +21,8 @@ interface Flags {
   rounds?: number
   steps?: number
   model: string
+  tokenizer?: string
+  context?: number
   scenario?: string
   out?: string
   seed: number
@@ -90,7 +92,7 @@ const defaultSteps = 40
 const scenarioSteps = 10
 
 function optionsOf(
-  { data, rounds, steps, model, out, seed, dashboard, alone }: Flags,
+  { data, rounds, steps, model, tokenizer, context, out, seed, dashboard, alone }: Flags,
   scenario: Scenario | null
 ): TestnetOptions {
   if (dashboard !== 'off')
@@ -100,7 +102,7 @@ function optionsOf(
     data: data ?? null,
     rounds: rounds ?? scenario?.testnet.rounds ?? defaultRounds,
     steps: steps ?? scenario?.testnet.steps ?? (scenario === null ? defaultSteps : scenarioSteps),
-    charter: charterOf(model),
+    ...beginningOf(model, { ...(tokenizer === undefined ? {} : { tokenizer }), ...(context === undefined ? {} : { context }) }),
     out: resolve(out ?? join('runs', `testnet-${time}`)),
     seed,
     alone: alone && scenario === null,

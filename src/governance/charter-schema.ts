@@ -88,9 +88,13 @@ const algorithm = z.strictObject({
 })
 
 const milliseconds = z.number().min(1)
+/** Name of a blob, as `worldlm federation create --model` makes it. */
+const blob = z.string().regex(/^bafy[a-z2-7]{20,80}$/, 'a blob’s name begins with bafy')
 export const charterSchema = z.strictObject({
   name: z.string().min(1).max(80),
   model: z.union([z.enum(Object.keys(presets) as [keyof typeof presets]), model]).default('tiny'),
+  initial: blob.optional(),
+  tokenizer: blob.optional(),
   algorithm: algorithm.prefault({}),
   voters: z.int().min(1).max(9).default(5),
   delegates: z.int().min(1).max(9).default(3),
@@ -195,6 +199,13 @@ export function completeCharter(input: unknown, { founders, parent }: CharterFac
     model: parent?.charter.model ?? config.model,
     algorithm: parent?.charter.algorithm ?? merged,
     seed: parent?.charter.seed ?? rest.seed
+  }
+  if (parent !== null) {
+    for (const field of ['initial', 'tokenizer'] as const) {
+      const inherited = parent.charter[field]
+      if (inherited === undefined) delete charter[field]
+      else charter[field] = inherited
+    }
   }
   checkContradictions(charter)
   return charter

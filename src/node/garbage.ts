@@ -10,6 +10,8 @@ import type { Organization } from './organization.ts'
 export function collectGarbage(blobs: Blobs, federations: FederationNode[], organization: Organization | null): void {
   const needed = new Set<Link>()
   for (const { log, state } of federations) {
+    const { initial, tokenizer } = state.charter
+    for (const link of [initial, tokenizer]) if (link !== undefined) needed.add(link)
     for (const { entry } of newestRounds(log, state.charter.retention.keepRounds)) {
       needed.add(entry.model)
       if (entry.outer !== null) needed.add(entry.outer)

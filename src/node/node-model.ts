@@ -1,5 +1,6 @@
 /** The models in a node's folder, read without starting it: the charter says what they are. */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { readConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
@@ -33,7 +34,8 @@ export async function readNodeModel(path: string, name?: NodeModelName): Promise
   const layout = createLayout(charter.model, charter.algorithm)
   const parameters = new Float32Array(layout.floats)
   readModelFile(folder.model(found), layout, [parameters])
-  return { config: charter.model, parameters, tokenizer: null }
+  const tokenizer = charter.tokenizer === undefined ? null : readFileSync(join(folder.blobs, charter.tokenizer), 'utf8')
+  return { config: charter.model, parameters, tokenizer }
 }
 
 /** Charter of the federation that the node trains for. @throws {WorldlmError} CHARTER_MISSING */

@@ -6,15 +6,13 @@
  * It follows its own federations and all above them. Above it votes only where a child names it a delegate; elsewhere it listens, and
  * so checks every certificate itself.
  */
-import { existsSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { NodeConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
 import type { FederationId } from '../ids.ts'
 import type { Logger } from '../log.ts'
-import { initialParameters } from '../model/initial.ts'
 import { createLayout } from '../model/layout.ts'
-import { writeModelFile } from '../train/model-file.ts'
 import { scheduleOf } from '../train/schedule.ts'
 import { Trainer } from '../train/trainer.ts'
 import { isMalformed } from '../wire/codec.ts'
@@ -32,6 +30,7 @@ import { Metrics } from './metrics.ts'
 import { openServices } from './open-services.ts'
 import { Organization } from './organization.ts'
 import type { Services } from './services.ts'
+import { prepareStart } from './starting-model.ts'
 import type { NodePhase, NodeStatus, NodeView, RoundSummary } from './status.ts'
 import { federationStatus } from './view.ts'
 import { summarize } from './summary.ts'
@@ -176,14 +175,13 @@ class Node implements RunningNode {
     const federation = this.#federations.get(id)!
     const { charter } = federation.state
     const layout = createLayout(charter.model, charter.algorithm)
-    const initial = this.#folder.model('initial')
-    if (!existsSync(initial)) writeModelFile(initial, layout, [initialParameters(layout, charter.seed)])
+    const tokenizer = await prepareStart(services, { id, charter, layout }, () => this.#stopping !== null)
     const path = this.#config.path === '' ? this.#config.name : this.#config.path
     this.#trainer = await Trainer.start(
       {
         layout,
         text: { path, folder: this.#dataFolder() },
-        tokenizer: null,
+        tokenizer,
         engine: this.#config.engine.name,
         threads:
           this.#config.engine.threads === 0 ? (await import('node:os')).availableParallelism() : this.#config.engine.threads,

@@ -2,7 +2,7 @@
  * What training alone gives: each organization by itself, over the windows and with the schedule that it has in its federation.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { OrganizationText } from '../data/text-tree.ts'
@@ -15,6 +15,8 @@ import { Trainer } from './trainer.ts'
 
 export interface AloneOptions {
   charter: Pick<Charter, 'model' | 'algorithm' | 'seed'>
+  /** Model file that all begin with; null: drawn from the charter's seed. */
+  initial: string | null
   texts: OrganizationText[]
   /** tokenizer.json; null: tokens are bytes. */
   tokenizer: string | null
@@ -68,7 +70,7 @@ export async function trainAlone(options: AloneOptions): Promise<Alone[]> {
 async function trainOne(
   text: OrganizationText,
   name: string,
-  { charter, tokenizer, seed, validationTokens, signal }: AloneOptions,
+  { charter, initial, tokenizer, seed, validationTokens, signal }: AloneOptions,
   tell: (steps: number) => void
 ): Promise<Alone[]> {
   const { algorithm, model } = charter
@@ -94,7 +96,8 @@ async function trainOne(
   const cancel = () => trainer.cancel()
   signal.addEventListener('abort', cancel)
   try {
-    writeModelFile(`${name}.model`, layout, [initialParameters(layout, charter.seed)])
+    if (initial === null) writeModelFile(`${name}.model`, layout, [initialParameters(layout, charter.seed)])
+    else copyFileSync(initial, `${name}.model`)
     const found: Alone[] = []
     for (let round = 1; round <= rounds; round++) {
       signal.throwIfAborted()

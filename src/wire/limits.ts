@@ -47,5 +47,7 @@ export const limits = {
   blobChunksOutstandingMax: 8,
   /** A model of 4 billion floats. */
   blobBytesMax: 16 * 1024 * MiB,
-  blobIndexBytesMax: 1 * MiB
+  blobIndexBytesMax: 1 * MiB,
+  /** The largest in use have a quarter million tokens and 33 MiB. It is read whole. */
+  tokenizerBytesMax: 64 * MiB
 } as const
