@@ -61,7 +61,7 @@ describe('a federation that begins with a checkpoint', () => {
     assert.ok(charter.initial !== undefined && charter.tokenizer !== undefined)
     assert.deepEqual(charter.model, model.config)
     const start = (folder: NodeFolder) =>
-      startNode(folder, readConfig(folder.config, {}, { federations: [{ id }] }), pino({ level: 'silent' }))
+      startNode({ folder, config: readConfig(folder.config, {}, { federations: [{ id }] }), log: pino({ level: 'silent' }) })
     const nodes: RunningNode[] = [await start(founder)]
     try {
       const newcomer = await makeNode('newcomer', nodes[0]!.addresses)
