@@ -2,14 +2,16 @@
 import { softmax } from '../aggregate/attend.ts'
 import { isSketched, sketchLogits } from '../aggregate/sketch.ts'
 import { checkInputs } from '../federation/checks.ts'
-import type { Entry, RoundEntry, Update } from '../federation/entry.ts'
+import type { RoundEntry, Update } from '../federation/entry.ts'
 import type { EntryFault } from '../federation/fault.ts'
 import type { Question } from '../federation/federation.ts'
+import type { FederationState } from '../federation/federation-state.ts'
 import { holdersOf } from '../federation/levels.ts'
 import type { Link, PeerName } from '../ids.ts'
-import { checkProof, readUpdate } from '../wire/certified-log.ts'
-import { checkMemberProofs } from '../wire/member-proofs.ts'
+import { addEntry, readUpdate } from '../wire/certified-log.ts'
+import { entryCodec } from '../wire/records.ts'
 import type { FederationCore } from './federation-core.ts'
+import { logStateOf } from './log-sync.ts'
 
 const verifying = new WeakMap<FederationCore, Set<Link>>()
 
@@ -20,31 +22,30 @@ export async function verify(node: FederationCore, question: Question): Promise<
   if (running.has(question.link)) return
   running.add(question.link)
   try {
-    const fault =
-      question.entry.kind === 'members'
-        ? checkJoined(node, question.entry)
-        : await checkRound(node, question.from, question.entry)
-    node.dispatch({ type: 'verified', ...question, fault })
+    node.dispatch({ type: 'verified', ...question, fault: await checkEntry(node, question) })
   } finally {
     running.delete(question.link)
   }
 }
 
-function checkJoined(node: FederationCore, entry: Extract<Entry, { kind: 'members' }>): EntryFault | null {
-  for (const member of entry.joined) {
-    const why = checkProof(node.id, member)
-    if (why !== null) return { code: 'NOT_ADMITTED', member: member.member, detail: why }
-  }
-  const wrong = checkMemberProofs(node.id, entry)
-  return wrong === null ? null : { code: 'WRONG_CHANGE', member: wrong.who, detail: wrong.why }
+/** As the log is now, when it is asked about: what comes while updates are fetched changes nothing. */
+async function checkEntry(node: FederationCore, { from, link, entry }: Question): Promise<EntryFault | null> {
+  const { state } = node
+  if (entry.kind === 'round') await fetchMissing(node, from, entry)
+  // Nothing is signed that the offline check would refuse, under no other name than its bytes have.
+  const added = addEntry(logStateOf(state), entryCodec.encode(entry), node.signedUpdates)
+  if ('code' in added) return { code: 'NOT_VERIFIABLE', detail: `${added.code}: ${added.detail}` }
+  if (added.link !== link) return { code: 'NOT_VERIFIABLE', detail: `proposed as ${link}, its bytes are ${added.link}` }
+  return entry.kind === 'round' ? checkRound(node, state, from, entry) : null
 }
 
 /** The updates that are counted, the attention that follows from them, and the model: a voter holds it before it signs. */
-async function checkRound(node: FederationCore, from: PeerName, entry: RoundEntry): Promise<EntryFault | null> {
-  // As it is now, when the round is asked about: what comes while its updates are fetched changes nothing.
-  const { state } = node
-  const missing = entry.inputs.map(({ update }) => update).filter(link => !node.signedUpdates.has(link))
-  if (missing.length > 0) await fetchUpdates(node, from, missing)
+async function checkRound(
+  node: FederationCore,
+  state: FederationState,
+  from: PeerName,
+  entry: RoundEntry
+): Promise<EntryFault | null> {
   const updates: Update[] = []
   for (const { update: link } of entry.inputs) {
     const bytes = node.signedUpdates.get(link)
@@ -81,7 +82,9 @@ function checkAttention(node: FederationCore, entry: RoundEntry, updates: Update
   return null
 }
 
-async function fetchUpdates(node: FederationCore, from: PeerName, links: Link[]): Promise<void> {
+async function fetchMissing(node: FederationCore, from: PeerName, entry: RoundEntry): Promise<void> {
+  const links = entry.inputs.map(({ update }) => update).filter(link => !node.signedUpdates.has(link))
+  if (links.length === 0) return
   const answer = await node.ask(from, { kind: 'updates', federation: node.id, links })
   if (answer?.kind !== 'updates') return
   for (const bytes of answer.updates) {

@@ -1,4 +1,5 @@
 /** The certified log between peers: heads that are told, and what is fetched when something is missing. Each certificate is checked here. */
+import type { FederationState } from '../federation/federation-state.ts'
 import type { PeerName } from '../ids.ts'
 import { extendLog, type LogState } from '../wire/certified-log.ts'
 import { isMalformed } from '../wire/codec.ts'
@@ -40,7 +41,7 @@ export class LogSync {
 
   /** @returns whether it was the next entry, and rightly certified. */
   #certified(from: PeerName, bytes: CertifiedBytes): boolean {
-    const extended = extendLog(this.logState(), bytes, this.#node.signedUpdates)
+    const extended = extendLog(logStateOf(this.#node.state), bytes, this.#node.signedUpdates)
     // It came twice, or together with what catches up: neither is a fault.
     if ('code' in extended && extended.code === 'GAP') return false
     if ('code' in extended) {
@@ -56,20 +57,6 @@ export class LogSync {
     const { entry, certificate, link } = extended
     this.#node.dispatch({ type: 'consensus', event: { type: 'certified', link, entry, certificate } })
     return true
-  }
-
-  logState(): LogState {
-    const { id, charter, roster, consensus, head, bases, counted } = this.#node.state
-    return {
-      id,
-      charter,
-      roster,
-      index: consensus.commitIndex,
-      head: consensus.head,
-      rounds: head.round,
-      bases: bases.map(({ link }) => link),
-      counted
-    }
   }
 
   /** Fetches what is certified and not here yet. One at a time. */
@@ -90,5 +77,19 @@ export class LogSync {
     } finally {
       this.#catchingUp = false
     }
+  }
+}
+
+/** The certified log as far as this peer has it, as the offline check carries it. */
+export function logStateOf({ id, charter, roster, consensus, head, bases, counted }: FederationState): LogState {
+  return {
+    id,
+    charter,
+    roster,
+    index: consensus.commitIndex,
+    head: consensus.head,
+    rounds: head.round,
+    bases: bases.map(({ link }) => link),
+    counted
   }
 }

@@ -71,17 +71,35 @@ export function extendLog(
   updates: ReadonlyMap<Link, Uint8Array> = new Map()
 ): { log: LogState; entry: Entry; certificate: Certificate; link: Link } | LogFault {
   const fail = (code: string, detail: string): LogFault => ({ federation: log.id, index: log.index + 1, code, detail })
-  const entry = entryCodec.decode(entryBytes)
   const certificate = certificateCodec.decode(certificateBytes)
-  if (isMalformed(entry)) return fail('MALFORMED', entry.detail)
   if (isMalformed(certificate)) return fail('MALFORMED', certificate.detail)
-  const link = linkOf(entryBytes)
-  if (entry.federation !== log.id || certificate.federation !== log.id) return fail('WRONG_FEDERATION', entry.federation)
-  if (entry.index !== log.index + 1 || certificate.index !== entry.index) return fail('GAP', `index ${entry.index}`)
-  if (entry.prev !== log.head) return fail('BROKEN_CHAIN', `follows ${entry.prev}, not ${log.head}`)
+  const added = addEntry(log, entryBytes, updates)
+  if ('code' in added) return added
+  const { link } = added
+  if (certificate.federation !== log.id) return fail('WRONG_FEDERATION', certificate.federation)
+  if (certificate.index !== added.entry.index) return fail('GAP', `index ${certificate.index}`)
   if (certificate.entry !== link) return fail('WRONG_CERTIFICATE', `is for ${certificate.entry}, the entry is ${link}`)
   const unsigned = checkCertificate(log.roster.voters, certificate)
-  if (unsigned !== null) return fail('WRONG_CERTIFICATE', unsigned)
+  return unsigned === null ? { ...added, certificate } : fail('WRONG_CERTIFICATE', unsigned)
+}
+
+/**
+ * The log with one more entry, if that follows from it: all that is checked but the certificate. A voter asks this before it signs, so that
+ * nothing is ever certified that this file would refuse afterwards.
+ */
+export function addEntry(
+  log: LogState,
+  entryBytes: Uint8Array,
+  updates: ReadonlyMap<Link, Uint8Array>
+): { log: LogState; entry: Entry; link: Link } | LogFault {
+  const fail = (code: string, detail: string): LogFault => ({ federation: log.id, index: log.index + 1, code, detail })
+  const entry = entryCodec.decode(entryBytes)
+  if (isMalformed(entry)) return fail('MALFORMED', entry.detail)
+  const link = linkOf(entryBytes)
+  if (entry.federation !== log.id) return fail('WRONG_FEDERATION', entry.federation)
+  if (entry.index !== log.index + 1) return fail('GAP', `index ${entry.index}`)
+  if (entry.prev !== log.head) return fail('BROKEN_CHAIN', `follows ${entry.prev}, not ${log.head}`)
+  const next = { ...log, index: entry.index, head: link }
   if (entry.kind === 'members') {
     const fault = checkMembers(log.roster, log.charter, entry)
     if (fault !== null) return fail(fault.code, 'a change of members that the charter does not allow')
@@ -91,28 +109,12 @@ export function extendLog(
     }
     const wrong = checkMemberProofs(log.id, entry)
     if (wrong !== null) return fail('WRONG_PROOF', `${wrong.who}: ${wrong.why}`)
-    return {
-      log: { ...log, roster: applyMembers(log.roster, entry), index: entry.index, head: link },
-      entry,
-      certificate,
-      link
-    }
+    return { log: { ...next, roster: applyMembers(log.roster, entry) }, entry, link }
   }
   const wrong = checkRoundOf(log, entry, updates)
   if (wrong !== null) return fail('WRONG_ROUND', wrong)
-  return {
-    log: {
-      ...log,
-      index: entry.index,
-      head: link,
-      rounds: entry.round,
-      bases: [...log.bases, link].slice(-8),
-      counted: countInputs(log.counted, entry)
-    },
-    entry,
-    certificate,
-    link
-  }
+  const bases = [...log.bases, link].slice(-8)
+  return { log: { ...next, rounds: entry.round, bases, counted: countInputs(log.counted, entry) }, entry, link }
 }
 
 function checkRoundOf(log: LogState, entry: RoundEntry, updates: ReadonlyMap<Link, Uint8Array>): string | null {

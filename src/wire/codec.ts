@@ -62,7 +62,9 @@ export function codec<Record>(schema: z.ZodType<Record>, most: number): Codec<Re
         if (!result.success) return malformed(z.prettifyError(result.error).slice(0, 300))
         // The library reads keys in any order, numbers of any length and broken characters, too. A record that is read must have the link
         // of its bytes: stored or passed on, it is encoded again.
-        return Buffer.compare(dagCbor.encode(value), encoded) === 0 ? result.data : malformed('not the one encoding of its record')
+        return Buffer.compare(dagCbor.encode(value), encoded) === 0
+          ? result.data
+          : malformed('not the one encoding of its record')
       } catch (error) {
         return malformed(error instanceof Error ? error.message : 'not dag-cbor')
       }

@@ -160,7 +160,8 @@ describe('records and bytes', () => {
         aggregator: peerOf('a').peer,
         addresses: [],
         phase: 'away',
-        starting: false
+        starting: false,
+        strength: 0
       })
       const value = { ...(dagCbor.decode(bytes) as object), aggregator: peer }
       return !isMalformed(topicCodec.decode(dagCbor.encode(value)))

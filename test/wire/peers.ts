@@ -2,10 +2,18 @@
 import { createHash, createPrivateKey, createPublicKey, sign } from 'node:crypto'
 import { base58btc } from 'multiformats/bases/base58'
 import type { Certificate, Entry, Member, MembersEntry, RoundEntry, Update } from '../../src/federation/entry.ts'
-import { applyMembers, genesisRoster, planMembers, type Roster } from '../../src/federation/membership.ts'
+import {
+  applyMembers,
+  genesisRoster,
+  type MembersChange,
+  planMembers,
+  type Roster,
+  type Wishes
+} from '../../src/federation/membership.ts'
 import type { Charter } from '../../src/governance/charter.ts'
 import { joinBytes } from '../../src/wire/certified-log.ts'
 import { linkOf } from '../../src/wire/codec.ts'
+import { enrollRecord } from '../../src/wire/member-proofs.ts'
 import { type CertifiedBytes, signedCodec } from '../../src/wire/messages.ts'
 import { certificateCodec, charterCodec, entryCodec, updateCodec } from '../../src/wire/records.ts'
 import { acceptBytes, type Domain, signedBytes } from '../../src/wire/signature.ts'
@@ -69,27 +77,27 @@ export class LogBuilder {
     return { federation: this.id, index: this.entries.length + 1, prev: this.head, term: 1, proposer: peerOf('a').peer }
   }
 
-  /** Admits these organizations, one entry after the other, until voters and delegates are settled. */
+  /** Admits these organizations, which enroll, one entry after the other, until voters and delegates are settled. */
   admit(...names: string[]): this {
-    const joining = names.map(name => peerOf(name).member(this.id))
-    for (let change = planMembers(this.roster, this.charter, joining); change !== null; ) {
+    const wishes: Wishes = {
+      joining: names.map(name => peerOf(name).member(this.id)),
+      enrolling: names.map(name => enrollRecord(peerOf(name).sign, this.id, peerOf(name).peer, name === 'a' ? 0 : 1)),
+      leaving: [],
+      accused: [],
+      isPresent: () => true,
+      isAway: () => false
+    }
+    for (let change = planMembers(this.roster, this.charter, wishes); change !== null; ) {
       this.add({ ...this.nextHead, kind: 'members', ...change })
-      change = planMembers(this.roster, this.charter, joining)
+      change = planMembers(this.roster, this.charter, wishes)
     }
     return this
   }
 
-  membersEntry(change: Partial<MembersEntry>): MembersEntry {
+  membersEntry(change: Partial<MembersChange>): MembersEntry {
     const { voters, delegates } = this.roster
-    return {
-      ...this.nextHead,
-      kind: 'members',
-      joined: [],
-      left: [],
-      voters: [...voters],
-      delegates: [...delegates],
-      ...change
-    }
+    const nothing = { joined: [], left: [], evicted: [], enrolled: [], absent: [] }
+    return { ...this.nextHead, kind: 'members', ...nothing, voters: [...voters], delegates: [...delegates], ...change }
   }
 
   update(name: string, facts: Partial<Update> = {}): Update {

@@ -1,0 +1,428 @@
+/** A certified log, checked offline from its genesis charter on: what holds, and each way of cheating by its name. */
+import assert from 'node:assert/strict'
+import * as dagCbor from '@ipld/dag-cbor'
+import type { Certificate, Entry, Member } from '../../src/federation/entry.ts'
+import {
+  addEntry,
+  beginLog,
+  checkCertificate,
+  checkProof,
+  encodeChildProof,
+  extendLog,
+  type LogState,
+  readUpdate
+} from '../../src/wire/certified-log.ts'
+import { linkOf } from '../../src/wire/codec.ts'
+import { type CertifiedBytes, signedCodec } from '../../src/wire/messages.ts'
+import { certificateCodec, entryCodec, updateCodec } from '../../src/wire/records.ts'
+import { acceptBytes, signedBytes, verifyPeerSignature } from '../../src/wire/signature.ts'
+import { LogBuilder, peerOf } from './peers.ts'
+
+const begun = (builder: LogBuilder): LogState => {
+  const log = beginLog(builder.charterBytes)
+  assert.ok(!('code' in log))
+  return log
+}
+/** The state after all entries of the builder. */
+function followed(builder: LogBuilder): LogState {
+  let log = begun(builder)
+  for (const bytes of builder.entries) {
+    const extended = extendLog(log, bytes, builder.updates)
+    assert.ok(!('code' in extended), JSON.stringify(extended))
+    log = extended.log
+  }
+  return log
+}
+/** Three organizations, all of them voters, and one round of two of them. */
+const grown = () => new LogBuilder().admit('a', 'b', 'c').addRound('a', 'b')
+
+describe('a certified log', () => {
+  it('holds from the genesis charter on, entry by entry', () => {
+    const builder = grown().addRound('a', 'b', 'c').admit('d').addRound('b', 'd')
+    const log = followed(builder)
+    assert.deepEqual(
+      [log.index, log.head, log.rounds, log.roster.members.size, log.roster.voters.length],
+      [builder.entries.length, builder.head, 3, 4, 3]
+    )
+    assert.deepEqual([...log.counted.values()].sort(), [2, 2, 3, 3])
+  })
+
+  it('is named by its charter’s bytes: another charter is another federation', () => {
+    const [one, other] = [new LogBuilder(), new LogBuilder({ minMembers: 2, startMembers: 2 })]
+    assert.notEqual(one.id, other.id)
+    assert.equal(begun(one).id, linkOf(one.charterBytes))
+    const wrong = beginLog(Uint8Array.of(0xa0))
+    assert.ok('code' in wrong)
+    assert.deepEqual([wrong.index, wrong.code], [0, 'MALFORMED'])
+  })
+
+  const cheats: { why: string; make: (builder: LogBuilder) => CertifiedBytes; code: string; says?: RegExp }[] = [
+    {
+      why: 'two of four voters: no majority',
+      make: builder => {
+        const five = builder.admit('d', 'e')
+        return five.certify(five.roundEntry(['a', 'b']), ['a', 'b'])
+      },
+      code: 'WRONG_CERTIFICATE',
+      says: /2 of 5 voters signed, 3 are a majority/
+    },
+    {
+      why: 'one voter signs twice',
+      make: builder => builder.certify(builder.roundEntry(['a', 'b']), ['a', 'a']),
+      code: 'WRONG_CERTIFICATE',
+      says: /1 of 3/
+    },
+    {
+      why: 'strangers sign',
+      make: builder => builder.certify(builder.roundEntry(['a', 'b']), ['a', 'x', 'y', 'z']),
+      code: 'WRONG_CERTIFICATE',
+      says: /1 of 3/
+    },
+    { why: 'nobody signs', make: builder => builder.certify(builder.roundEntry(['a', 'b']), []), code: 'WRONG_CERTIFICATE' },
+    {
+      why: 'a signature of somebody else',
+      make: builder =>
+        builder.certify(builder.roundEntry(['a', 'b']), ['a', 'b', 'c'], made => ({
+          ...made,
+          signatures: made.signatures.map((one, place) => ({ ...one, signature: made.signatures[(place + 1) % 3]!.signature }))
+        })),
+      code: 'WRONG_CERTIFICATE',
+      says: /signature of .* is wrong/
+    },
+    {
+      why: 'signatures of another term',
+      make: builder =>
+        builder.certify(builder.roundEntry(['a', 'b']), ['a', 'b', 'c'], made => ({ ...made, term: made.term + 1 })),
+      code: 'WRONG_CERTIFICATE'
+    },
+    {
+      why: 'a certificate of another entry',
+      make: builder => ({
+        entry: entryCodec.encode(builder.roundEntry(['a'])),
+        certificate: builder.certify(builder.roundEntry(['a', 'b'])).certificate
+      }),
+      code: 'WRONG_CERTIFICATE',
+      says: /is for /
+    },
+    {
+      why: 'a certificate of another federation',
+      make: builder => {
+        const bytes = builder.certify(builder.roundEntry(['a', 'b']), ['a', 'b', 'c'], made => ({
+          ...made,
+          federation: linkOf(new Uint8Array(1))
+        }))
+        return bytes
+      },
+      code: 'WRONG_FEDERATION'
+    },
+    {
+      why: 'an entry of another federation',
+      make: builder => builder.certify(builder.roundEntry(['a', 'b'], { federation: linkOf(new Uint8Array(1)) })),
+      code: 'WRONG_FEDERATION'
+    },
+    {
+      why: 'an entry is left out',
+      make: builder => builder.certify(builder.roundEntry(['a', 'b'], { index: 99 })),
+      code: 'GAP'
+    },
+    {
+      why: 'a certificate of another index',
+      make: builder => builder.certify(builder.roundEntry(['a']), ['a', 'b'], made => ({ ...made, index: made.index + 1 })),
+      code: 'GAP'
+    },
+    {
+      why: 'it does not follow the head',
+      make: builder => builder.certify(builder.roundEntry(['a', 'b'], { prev: builder.id })),
+      code: 'BROKEN_CHAIN'
+    },
+    { why: 'no entry', make: builder => ({ ...builder.entries[0]!, entry: Uint8Array.of(1) }), code: 'MALFORMED' },
+    {
+      why: 'no certificate',
+      make: builder => ({ ...builder.certify(builder.roundEntry(['a'])), certificate: Uint8Array.of(1) }),
+      code: 'MALFORMED'
+    },
+    {
+      why: 'a round out of turn',
+      make: builder => builder.certify(builder.roundEntry(['a', 'b'], { round: 3 })),
+      code: 'WRONG_ROUND',
+      says: /round 3 after round 1/
+    },
+    {
+      why: 'a round on an older base',
+      make: builder => builder.certify(builder.roundEntry(['a', 'b'], { base: builder.id })),
+      code: 'WRONG_ROUND',
+      says: /not on the round before/
+    },
+    {
+      why: 'a stranger’s input (I3)',
+      make: builder => builder.certify(builder.roundEntry(['a', 'z'])),
+      code: 'WRONG_ROUND',
+      says: /I3: .* is not in the roster/
+    },
+    {
+      why: 'a member’s input twice (I3)',
+      make: builder => builder.certify(builder.roundEntry(['a', 'a'])),
+      code: 'WRONG_ROUND',
+      says: /I3: a is counted twice/
+    },
+    {
+      why: 'an update that an earlier round counts (I4)',
+      make: builder => {
+        const entry = builder.roundEntry(['a'])
+        return builder.certify({ ...entry, inputs: entry.inputs.map(input => ({ ...input, round: 1 })) })
+      },
+      code: 'WRONG_ROUND',
+      says: /I4: a's update for round 1 is counted a second time/
+    },
+    {
+      why: 'a member both counted and excluded (I4)',
+      make: builder =>
+        builder.certify(builder.roundEntry(['a', 'b'], { excluded: [{ member: peerOf('b').peer, reason: 'late' }] })),
+      code: 'WRONG_ROUND',
+      says: /I4: .* both counted and excluded/
+    },
+    {
+      why: 'an update on an unknown base (I3)',
+      make: builder => {
+        const update = builder.signUpdate(builder.update('a', { base: linkOf(new Uint8Array(1)) }))
+        const entry = builder.roundEntry(['a'])
+        return builder.certify({ ...entry, inputs: [{ ...entry.inputs[0]!, update }] })
+      },
+      code: 'WRONG_ROUND',
+      says: /I3: a: its update is based on/
+    },
+    {
+      why: 'another member’s update (I3)',
+      make: builder => {
+        const update = builder.signUpdate(builder.update('b'))
+        const entry = builder.roundEntry(['a'])
+        return builder.certify({ ...entry, inputs: [{ ...entry.inputs[0]!, update }] })
+      },
+      code: 'WRONG_ROUND',
+      says: /names another member/
+    },
+    {
+      why: 'more than one voter changes',
+      make: builder => builder.certify(builder.membersEntry({ voters: [peerOf('a').peer] })),
+      code: 'WRONG_VOTERS'
+    },
+    {
+      why: 'a joining member without its signature',
+      make: builder => {
+        const joined = [{ ...peerOf('d').member(builder.id), proof: new Uint8Array(64) }]
+        return builder.certify(builder.membersEntry({ joined }))
+      },
+      code: 'WRONG_PROOF',
+      says: /d: its join record is wrongly signed/
+    }
+  ]
+  for (const { why, make, code, says = /./ } of cheats) {
+    it(`is refused as ${code}: ${why}`, () => {
+      const builder = grown()
+      const bytes = make(builder)
+      const log = followed(builder)
+      const fault = extendLog(log, bytes, builder.updates)
+      assert.ok('code' in fault, 'it was taken')
+      assert.deepEqual([fault.code, fault.federation, fault.index], [code, builder.id, log.index + 1], fault.detail)
+      assert.match(fault.detail, says)
+    })
+  }
+
+  it('is refused by its voters for all that it is refused for afterwards, but the signatures', () => {
+    for (const { make, code } of cheats) {
+      const builder = grown()
+      const { entry } = make(builder)
+      const added = addEntry(followed(builder), entry, builder.updates)
+      const certificateAlone = code === 'WRONG_CERTIFICATE'
+      if ('code' in added) assert.equal(added.code, code)
+      else assert.ok(certificateAlone || code === 'GAP' || code === 'WRONG_FEDERATION' || code === 'MALFORMED')
+    }
+  })
+
+  it('is as good without updates at hand, and checks those that are there', () => {
+    const builder = grown()
+    let log = begun(builder)
+    for (const bytes of builder.entries) {
+      const extended = extendLog(log, bytes)
+      assert.ok(!('code' in extended))
+      log = extended.log
+    }
+    const [link, bytes] = [...builder.updates][0]!
+    const broken = bytes.with(bytes.length - 1, bytes.at(-1)! ^ 1)
+    const before = { ...builder, entries: builder.entries.slice(0, -1) } as LogBuilder
+    const fault = extendLog(followed(before), builder.entries.at(-1)!, new Map([[link, broken]]))
+    assert.ok('code' in fault && /damaged or wrongly signed/.test(fault.detail))
+  })
+
+  it('takes a majority of voters whatever else is in the certificate, and counts foreign names for nothing', () => {
+    const builder = grown()
+    const bytes = builder.certify(builder.roundEntry(['a']), ['x', 'b', 'y', 'c'])
+    assert.ok(!('code' in extendLog(followed(builder), bytes, builder.updates)))
+    const certificate = certificateCodec.decode(bytes.certificate) as Certificate
+    assert.equal(checkCertificate([], certificate), '0 of 0 voters signed, 1 are a majority')
+  })
+})
+
+describe('an update record', () => {
+  const builder = grown()
+  const update = builder.update('a')
+  const link = builder.signUpdate(update)
+  const bytes = builder.updates.get(link)!
+
+  it('is read with its link, if its peer signed it', () => {
+    assert.deepEqual(readUpdate(bytes), { link, update })
+  })
+
+  it('is none if a byte of it is another', () => {
+    for (let place = 0; place < bytes.length; place += 3) {
+      const read = readUpdate(bytes.with(place, bytes[place]! ^ 0x01))
+      assert.equal(read, null, `byte ${place}`)
+    }
+  })
+
+  it('is none if somebody else signed it, or in another domain', () => {
+    const record = updateCodec.encode(update)
+    const b = peerOf('b')
+    const a = peerOf('a')
+    for (const signed of [
+      { record, by: b.peer, signature: b.signIn('update', record) },
+      { record, by: a.peer, signature: b.signIn('update', record) },
+      { record, by: a.peer, signature: a.signIn('join', record) },
+      { record, by: a.peer, signature: a.sign(record) }
+    ])
+      assert.equal(readUpdate(signedCodec.encode(signed)), null)
+  })
+})
+
+describe('a signature', () => {
+  it('is of one domain: what was signed to accept is no signature of an update', () => {
+    const [a, record] = [peerOf('a'), new Uint8Array(9)]
+    for (const made of ['accept', 'update', 'join'] as const)
+      for (const asked of ['accept', 'update', 'join'] as const)
+        assert.equal(verifyPeerSignature(a.peer, signedBytes(asked, record), a.signIn(made, record)), made === asked)
+  })
+
+  it('of an acceptance binds federation, index, term and entry', () => {
+    const [one, other] = [linkOf(new Uint8Array(1)), linkOf(new Uint8Array(2))]
+    const all = [
+      acceptBytes(one, 1, 1, one),
+      acceptBytes(other, 1, 1, one),
+      acceptBytes(one, 2, 1, one),
+      acceptBytes(one, 1, 2, one),
+      acceptBytes(one, 1, 1, other)
+    ]
+    assert.equal(new Set(all.map(bytes => Buffer.from(bytes).toString('hex'))).size, all.length)
+  })
+
+  it('is never good for a name that is no Ed25519 peer, and never an exception', () => {
+    const bytes = new Uint8Array(3)
+    for (const name of ['', 'x', '12D3KooW', 'QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N', '0OIl', linkOf(bytes)])
+      assert.equal(verifyPeerSignature(name, bytes, new Uint8Array(64)), false)
+    assert.equal(verifyPeerSignature(peerOf('a').peer, bytes, new Uint8Array(63)), false)
+    // More names than are kept: the first is as good afterwards.
+    for (let count = 0; count < 5000; count++) verifyPeerSignature(`x${count}`, bytes, new Uint8Array(64))
+    assert.equal(verifyPeerSignature(peerOf('a').peer, bytes, peerOf('a').sign(bytes)), true)
+  })
+})
+
+describe('what a member shows to join', () => {
+  const parent = new LogBuilder({ name: 'world', path: 'world' })
+  const child = new LogBuilder({ parent: parent.id }).admit('a', 'b', 'c').addRound('a', 'b')
+  const membersOf = (builder: LogBuilder) =>
+    builder.entries.filter(({ entry }) => (entryCodec.decode(entry) as Entry).kind === 'members')
+  const asked = (facts: Partial<Member> = {}): Member => ({
+    member: child.id,
+    kind: 'federation',
+    name: 'prose',
+    peers: [...child.roster.delegates],
+    proof: encodeChildProof(child.charterBytes, membersOf(child)),
+    ...facts
+  })
+
+  it('an organization: its own signature over federation, name and kind', () => {
+    const member = peerOf('a').member(parent.id)
+    assert.equal(checkProof(parent.id, member), null)
+    for (const changed of [
+      { ...member, name: 'other' },
+      { ...member, kind: 'witness' as const },
+      { ...member, proof: new Uint8Array() }
+    ])
+      assert.equal(checkProof(parent.id, changed), 'its join record is wrongly signed')
+    assert.equal(checkProof(child.id, member), 'its join record is wrongly signed', 'it was signed for another federation')
+    const two = { ...member, peers: [member.member, peerOf('b').peer] }
+    assert.equal(checkProof(parent.id, two), 'an organization has one peer, its own')
+    assert.equal(checkProof(parent.id, { ...member, peers: [peerOf('b').peer] }), 'an organization has one peer, its own')
+  })
+
+  it('a child federation: its charter and the entries that made its delegates', () => {
+    assert.equal(checkProof(parent.id, asked()), null)
+  })
+
+  const wrong: { why: string; member: () => Member; says: RegExp }[] = [
+    { why: 'no proof', member: () => asked({ proof: new Uint8Array() }), says: /not readable/ },
+    {
+      why: 'a proof of another shape',
+      member: () => asked({ proof: dagCbor.encode({ charter: 1, members: [] }) }),
+      says: /not readable/
+    },
+    {
+      why: 'a list of other things',
+      member: () => asked({ proof: dagCbor.encode({ charter: child.charterBytes, members: [1] }) }),
+      says: /not readable/
+    },
+    { why: 'more than is read', member: () => asked({ proof: new Uint8Array(300_000) }), says: /not readable/ },
+    {
+      why: 'no charter',
+      member: () => asked({ proof: encodeChildProof(Uint8Array.of(0xa0), membersOf(child)) }),
+      says: /./
+    },
+    { why: 'the proof of another federation', member: () => asked({ member: parent.id }), says: /of another federation/ },
+    {
+      why: 'another parent',
+      member: () => {
+        const other = new LogBuilder({ parent: linkOf(new Uint8Array(1)) })
+        return asked({ member: other.id, proof: encodeChildProof(other.charterBytes, []) })
+      },
+      says: /another parent/
+    },
+    {
+      why: 'delegates that its log does not name',
+      member: () => asked({ peers: [peerOf('z').peer] }),
+      says: /delegates that its log does not/
+    },
+    {
+      why: 'fewer delegates',
+      member: () => asked({ peers: child.roster.delegates.slice(0, 1) }),
+      says: /delegates that its log does not/
+    },
+    {
+      why: 'an entry that only its author signed',
+      member: () => {
+        const own = new LogBuilder({ parent: parent.id }).admit('a', 'b', 'c')
+        const change = own.membersEntry({ joined: [peerOf('z').member(own.id)] })
+        return asked({
+          member: own.id,
+          proof: encodeChildProof(own.charterBytes, [...membersOf(own), own.certify(change, ['a'])])
+        })
+      },
+      says: /1 of 3 voters signed/
+    },
+    {
+      why: 'a round among its entries',
+      member: () => asked({ proof: encodeChildProof(child.charterBytes, child.entries) }),
+      says: /damaged/
+    },
+    {
+      why: 'a certificate of another entry',
+      member: () => {
+        const [first, second] = membersOf(child)
+        return asked({
+          proof: encodeChildProof(child.charterBytes, [{ entry: first!.entry, certificate: second!.certificate }])
+        })
+      },
+      says: /for another entry/
+    }
+  ]
+  for (const { why, member, says } of wrong)
+    it(`is refused: ${why}`, () => assert.match(checkProof(parent.id, member()) ?? 'taken', says))
+})
