@@ -40,6 +40,16 @@ export const configSchema = z.strictObject({
     .describe('IP address of this machine that connections go out from. Empty: the system chooses.'),
   bootstrap: z.array(z.string()).default([]).describe('Multiaddrs of peers to begin with; one that answers is enough.'),
   mdns: z.boolean().default(false).describe('Whether to look for peers on the local network too.'),
+  network: z
+    .strictObject({
+      uploadBytesPerSecond: z
+        .number()
+        .min(0)
+        .max(1e12)
+        .default(0)
+        .describe('Models sent to all peers together, in bytes a second; 0: no limit. 100 Mbit/s are 12500000.')
+    })
+    .prefault({}),
   federations: z
     .array(federation)
     .default([])

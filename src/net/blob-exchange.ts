@@ -1,38 +1,18 @@
 /**
  * Blobs between peers (docs/protocol.md, "Blobs").
  *
- *   receiver → holder   { blob, chunk | null }     as many outstanding as its window allows; null asks for the index
- *   holder → receiver   code, bytes                in the order asked
- *
- * The receiver drives: it asks for what it lacks, checks each chunk against the index that the blob's name commits to, and writes it
- * to disk before it counts. Is not: a judge of who may have a blob; `allow` is asked before each answer.
+ * The receiver drives: it asks several holders for what it lacks (blob-scheduler.ts), checks each chunk against the index that the
+ * blob's name commits to, and writes it to disk before it counts; what it has, it passes on to others that pull the same blob
+ * (blob-server.ts). Is not: a judge of who may have a blob; `allow` is asked before each answer.
  */
-import type { Connection, Stream } from '@libp2p/interface'
-import { peerIdFromString } from '@libp2p/peer-id'
-import { type LengthPrefixedStream, lpStream } from '@libp2p/utils'
-import { Uint8ArrayList } from 'uint8arraylist'
 import type { Link, PeerName } from '../ids.ts'
-import { blobAnswers, blobQuestionCodec } from '../wire/blob-index.ts'
-import { isMalformed } from '../wire/codec.ts'
 import { limits } from '../wire/limits.ts'
-import { protocols } from '../wire/protocol-ids.ts'
+import { Bandwidth } from './bandwidth.ts'
+import { ChunkBuffers } from './blob-line.ts'
+import { BlobPull } from './blob-pull.ts'
+import { BlobServer } from './blob-server.ts'
+import type { BlobStore } from './blob-store.ts'
 import type { Host } from './host.ts'
-
-/** A store of blobs, as the exchange needs it (node/blobs.ts). */
-export interface BlobStore {
-  has(link: Link): boolean
-  bytes(link: Link): number
-  indexBytes(link: Link): Uint8Array | null
-  read(link: Link, chunk: number): Promise<Uint8Array | 'notHeld' | 'badRange'>
-  begin(link: Link, indexBytes: Uint8Array): Promise<PartialBlob | null>
-}
-export interface PartialBlob {
-  readonly missing: Set<number>
-  readonly index: { length: number; chunkBytes: number }
-  write(chunk: number, bytes: Uint8Array): Promise<boolean>
-  finish(): Promise<void>
-  leave(): Promise<void>
-}
 
 export interface BlobExchangeOptions {
   host: Host
@@ -41,16 +21,27 @@ export interface BlobExchangeOptions {
   allow: (peer: PeerName, blob: Link) => boolean
   /** A holder that sent wrong bytes, or a wrong index. */
   onLiar: (peer: PeerName, blob: Link, detail: string) => void
+  /** Sent to all peers together; 0: no limit. */
+  uploadBytesPerSecond?: number
 }
 
-/** A holder that says nothing for so long is given up, and the next one asked. */
-const idleTimeoutMs = 15_000
-const chunkFrameBytes = limits.blobChunkBytes + 16
+export interface Traffic {
+  in: number
+  out: number
+}
+
+/** Peers whose traffic is remembered. */
+const peersCountedMax = limits.membersMax * 2
+/** Pairs of holder and blob that are not asked again. */
+const liarsMax = 1_000
 
 export class BlobExchange {
-  readonly bytes = { in: 0, out: 0 }
+  readonly bytes: Traffic = { in: 0, out: 0 }
   readonly #options: BlobExchangeOptions
-  readonly #pulling = new Map<Link, Promise<number>>()
+  readonly #buffers = new ChunkBuffers()
+  readonly #pulling = new Map<Link, { pull: BlobPull; received: Promise<number> }>()
+  readonly #traffic = new Map<PeerName, Traffic>()
+  readonly #liars = new Set<string>()
 
   private constructor(options: BlobExchangeOptions) {
     this.#options = options
@@ -58,158 +49,58 @@ export class BlobExchange {
 
   static async start(options: BlobExchangeOptions): Promise<BlobExchange> {
     const exchange = new BlobExchange(options)
-    const streams = { maxInboundStreams: limits.streamsPerPeerMax, maxOutboundStreams: limits.streamsPerPeerMax }
-    await options.host.libp2p.handle(protocols.blob, (stream, connection) => void exchange.#serve(stream, connection), streams)
+    const { host, store, allow, uploadBytesPerSecond = 0 } = options
+    await BlobServer.start({
+      host,
+      store,
+      allow,
+      bandwidth: new Bandwidth(uploadBytesPerSecond),
+      onAsker: (peer, blob) => exchange.#pulling.get(blob)?.pull.consider(peer),
+      onSent: (peer, bytes) => exchange.#count(peer, 'out', bytes)
+    })
     return exchange
   }
 
+  /** Bytes from and to each peer, since the start. */
+  get traffic(): ReadonlyMap<PeerName, Traffic> {
+    return this.#traffic
+  }
+
   /**
-   * Brings a blob here, from the holders in their order; resumes what is already here.
+   * Brings a blob here from several holders at once; resumes what is already here.
+   * @param holders - who is likely to hold it, or to be pulling it too; the likeliest first.
    * @returns bytes that were received; 0 if it was here.
-   * @throws {Error} when no holder has all that is missing.
+   * @throws {Error} when no holder has all that is missing; what has arrived is kept.
    */
   pull(blob: Link, holders: PeerName[], signal?: AbortSignal): Promise<number> {
-    if (this.#options.store.has(blob)) return Promise.resolve(0)
-    const running = this.#pulling.get(blob)
-    if (running !== undefined) return running
-    const pulling = this.#pullFrom(blob, holders, signal).finally(() => this.#pulling.delete(blob))
-    this.#pulling.set(blob, pulling)
-    return pulling
-  }
-
-  async #pullFrom(blob: Link, holders: PeerName[], signal: AbortSignal | undefined): Promise<number> {
-    const { host } = this.#options
-    const reasons: string[] = []
-    let received = 0
-    for (const holder of new Set(holders)) {
-      if (holder === host.peer) continue
-      signal?.throwIfAborted()
-      const outcome = await this.#pullOne(blob, holder, signal)
-      received += outcome.received
-      if (outcome.failure === null) return received
-      reasons.push(`${holder}: ${outcome.failure}`)
-    }
-    throw new Error(`no holder of ${blob} gave it (${reasons.join('; ') || 'none known'})`)
-  }
-
-  async #pullOne(
-    blob: Link,
-    holder: PeerName,
-    signal: AbortSignal | undefined
-  ): Promise<{ received: number; failure: string | null }> {
     const { host, store, onLiar } = this.#options
-    let stream: Stream | null = null
-    let partial: PartialBlob | null = null
-    const before = this.bytes.in
-    try {
-      await host.dial(holder)
-      stream = await host.libp2p.dialProtocol(peerIdFromString(holder), protocols.blob, {
-        signal: AbortSignal.timeout(idleTimeoutMs)
-      })
-      const messages = lpStream(stream, {
-        maxDataLength: chunkFrameBytes,
-        maxBufferSize: chunkFrameBytes * (limits.blobChunksOutstandingMax + 2)
-      })
-      const index = await this.#askIndex(messages, blob)
-      if (typeof index === 'string') return { received: 0, failure: index }
-      partial = await store.begin(blob, index)
-      if (partial === null) {
-        onLiar(holder, blob, 'its index does not have the blob’s name')
-        return { received: 0, failure: 'wrong index' }
-      }
-      const failure = await this.#pullChunks(messages, blob, partial, signal)
-      if (failure !== null) {
-        if (failure === 'wrong bytes') onLiar(holder, blob, 'a chunk does not have its hash')
-        return { received: this.bytes.in - before, failure }
-      }
-      await partial.finish()
-      partial = null
-      return { received: this.bytes.in - before, failure: null }
-    } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'DISK_FULL') throw error
-      return { received: this.bytes.in - before, failure: error instanceof Error ? error.message : String(error) }
-    } finally {
-      await partial?.leave()
-      stream?.close().catch(() => stream?.abort(new Error('done')))
+    if (store.has(blob)) return Promise.resolve(0)
+    const running = this.#pulling.get(blob)
+    if (running !== undefined) {
+      for (const holder of holders) running.pull.consider(holder)
+      return running.received
     }
+    const pull = new BlobPull({
+      host,
+      store,
+      blob,
+      buffers: this.#buffers,
+      isLiar: peer => this.#liars.has(`${peer} ${blob}`),
+      onLiar: (peer, detail) => {
+        if (this.#liars.size < liarsMax) this.#liars.add(`${peer} ${blob}`)
+        onLiar(peer, blob, detail)
+      },
+      onReceived: (peer, bytes) => this.#count(peer, 'in', bytes)
+    })
+    const received = pull.run(holders, signal).finally(() => this.#pulling.delete(blob))
+    this.#pulling.set(blob, { pull, received })
+    return received
   }
 
-  async #askIndex(messages: LengthPrefixedStream, blob: Link): Promise<Uint8Array | string> {
-    await messages.write(blobQuestionCodec.encode({ blob, chunk: null }), { signal: AbortSignal.timeout(idleTimeoutMs) })
-    const answer = await messages.read({ signal: AbortSignal.timeout(idleTimeoutMs) })
-    this.bytes.in += answer.byteLength
-    const code = answer.get(0)
-    return code === blobAnswers.ok ? answer.subarray(1) : refusal(code)
+  #count(peer: PeerName, way: keyof Traffic, bytes: number): void {
+    this.bytes[way] += bytes
+    const counted = this.#traffic.get(peer) ?? { in: 0, out: 0 }
+    counted[way] += bytes
+    if (!this.#traffic.has(peer) && this.#traffic.size < peersCountedMax) this.#traffic.set(peer, counted)
   }
-
-  /** Keeps the window full; chunks are hashed and written while the next ones arrive. */
-  async #pullChunks(
-    messages: LengthPrefixedStream,
-    blob: Link,
-    partial: PartialBlob,
-    signal: AbortSignal | undefined
-  ): Promise<string | null> {
-    const queue = [...partial.missing]
-    const asked: number[] = []
-    const writing: Promise<boolean>[] = []
-    const ask = async () => {
-      const fresh = queue.splice(0, limits.blobChunksOutstandingMax - asked.length)
-      asked.push(...fresh)
-      const questions = fresh.map(chunk => blobQuestionCodec.encode({ blob, chunk }))
-      if (questions.length > 0) await messages.writeV(questions, { signal: AbortSignal.timeout(idleTimeoutMs) })
-    }
-    try {
-      await ask()
-      while (asked.length > 0) {
-        signal?.throwIfAborted()
-        const answer = await messages.read({ signal: AbortSignal.timeout(idleTimeoutMs) })
-        this.bytes.in += answer.byteLength
-        const chunk = asked.shift() ?? 0
-        if (answer.get(0) !== blobAnswers.ok) return refusal(answer.get(0))
-        writing.push(partial.write(chunk, answer.subarray(1)))
-        await ask()
-        if (writing.length > limits.blobChunksOutstandingMax && !(await writing.shift())) return 'wrong bytes'
-      }
-    } finally {
-      await Promise.allSettled(writing)
-    }
-    return (await Promise.all(writing)).every(Boolean) ? null : 'wrong bytes'
-  }
-
-  async #serve(stream: Stream, { remotePeer }: Connection): Promise<void> {
-    const messages = lpStream(stream, { maxDataLength: 256 })
-    try {
-      for (;;) {
-        const bytes = (await messages.read({ signal: AbortSignal.timeout(idleTimeoutMs * 4) })).subarray()
-        const answer = await this.#answer(remotePeer.toString(), bytes)
-        this.bytes.out += answer.byteLength
-        await messages.write(answer, { signal: AbortSignal.timeout(idleTimeoutMs * 4) })
-      }
-    } catch (error) {
-      stream.abort(error instanceof Error ? error : new Error('ended'))
-    }
-  }
-
-  async #answer(peer: PeerName, bytes: Uint8Array): Promise<Uint8ArrayList> {
-    const question = blobQuestionCodec.decode(bytes)
-    // What is no question ends the stream.
-    if (isMalformed(question)) throw new Error(question.detail)
-    const { store, allow } = this.#options
-    if (!allow(peer, question.blob)) return new Uint8ArrayList(Uint8Array.of(blobAnswers.forbidden))
-    const found =
-      question.chunk === null
-        ? store.has(question.blob)
-          ? store.indexBytes(question.blob)
-          : null
-        : await store.read(question.blob, question.chunk)
-    if (found === null || found === 'notHeld') return new Uint8ArrayList(Uint8Array.of(blobAnswers.notHeld))
-    if (found === 'badRange') return new Uint8ArrayList(Uint8Array.of(blobAnswers.badRange))
-    return new Uint8ArrayList(Uint8Array.of(blobAnswers.ok), found)
-  }
-}
-
-function refusal(code: number): string {
-  if (code === blobAnswers.notHeld) return 'it does not hold it'
-  if (code === blobAnswers.forbidden) return 'it may not give it'
-  return code === blobAnswers.badRange ? 'it has no such chunk' : `an unknown answer (${code})`
 }

@@ -73,8 +73,7 @@ function startLibp2p(privateKey: PrivateKey, options: HostOptions) {
     addresses: { listen: options.listen, announce: options.announce ?? [] },
     transports: [tcp({ dialOpts })],
     connectionEncrypters: [tls()],
-    // A stream window of 1 MiB keeps small messages quick while blobs flow (2 ms against 37 ms by default).
-    streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: 1024 * 1024 } })],
+    streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: limits.streamWindowBytes } })],
     // Many peers of one machine or LAN share an address: libp2p's defaults (5 a second from one address) turn them away.
     connectionManager: { inboundConnectionThreshold: 1000, maxIncomingPendingConnections: 100, maxConnections: 1000 },
     // Its default ends connections whose ping waits behind a blob, or behind two busy cores.
@@ -159,6 +158,16 @@ export class Host {
       await this.libp2p.peerStore.merge(peerIdFromString(peer), { multiaddrs: addresses.map(address => multiaddr(address)) })
     } catch {
       // A wrong address of a stranger: it is simply not learned.
+    }
+  }
+
+  /** Where `peer` said that it can be reached, or where others said so. */
+  async addressesOf(peer: PeerName): Promise<string[]> {
+    try {
+      const { addresses } = await this.libp2p.peerStore.get(peerIdFromString(peer))
+      return addresses.map(({ multiaddr }) => multiaddr.toString()).slice(0, limits.addressesMax)
+    } catch {
+      return []
     }
   }
 

@@ -2,7 +2,7 @@
  * Blobs on disk: `blobs/<link>` with `blobs/<link>.index`, and `blobs/<link>.part` while it is being pulled.
  *
  * A blob is there whole or not at all: temporary file, fsync, rename. A partial one is resumed by checking which of its chunks
- * have their hash already, so nothing but the file itself has to be remembered.
+ * have their hash already, so nothing but the file itself has to be remembered. What has arrived of it can be read meanwhile.
  */
 import { createHash } from 'node:crypto'
 import {
@@ -22,16 +22,29 @@ import { join } from 'node:path'
 import { WorldlmError } from '../errors.ts'
 import type { Link } from '../ids.ts'
 import { type BlobIndex, blobIndexCodec } from '../wire/blob-index.ts'
+import { bitmapOf } from '../wire/bitmap.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { limits } from '../wire/limits.ts'
 import { writeFileDurably } from './files.ts'
 
 /** Longer than a pull rests, or a round takes from making a blob to naming it. */
 const freshMs = 60_000
+const openFilesMax = 32
+/** Written before the disk is told to begin. */
+const syncBytes = 32 * 1024 * 1024
+
+interface ChunkReader {
+  bytes: number
+  /** @returns `into`, full. */
+  read(offset: number, into: Uint8Array): Promise<Uint8Array>
+}
 
 export class Blobs {
   readonly #folder: string
   readonly #indices = new Map<Link, BlobIndex>()
+  readonly #arriving = new Map<Link, Partial>()
+  /** Files that were read from a moment ago. */
+  readonly #open = new Map<Link, Promise<FileHandle>>()
 
   private constructor(folder: string) {
     this.#folder = folder
@@ -77,9 +90,29 @@ export class Blobs {
     return index
   }
 
+  /** Of a blob that is whole here or arriving; else null. */
   indexBytes(link: Link): Uint8Array | null {
-    const index = this.index(link)
+    const index = this.#indexToServe(link)
     return index === null ? null : blobIndexCodec.encode(index)
+  }
+
+  chunkCount(link: Link): number | null {
+    return this.#indexToServe(link)?.chunks.length ?? null
+  }
+
+  #indexToServe(link: Link): BlobIndex | null {
+    return this.#arriving.get(link)?.index ?? (this.has(link) ? this.index(link) : null)
+  }
+
+  /** Which chunks of a blob are here, while it is arriving (wire/bitmap.ts). @returns null if it is whole. */
+  held(link: Link): Uint8Array | null {
+    const partial = this.#arriving.get(link)
+    if (partial === undefined) return null
+    const count = partial.index.chunks.length
+    return bitmapOf(
+      Array.from({ length: count }, (_, chunk) => chunk).filter(chunk => !partial.missing.has(chunk)),
+      count
+    )
   }
 
   /** Takes a finished file over: it is moved into the store under the name of its content. */
@@ -100,19 +133,45 @@ export class Blobs {
     }
   }
 
-  /** One chunk of a blob that is held. */
-  async read(link: Link, chunk: number): Promise<Uint8Array | 'notHeld' | 'badRange'> {
-    const index = this.index(link)
-    if (index === null || !this.has(link)) return 'notHeld'
+  /** One chunk that is here, to be read in slices. */
+  chunk(link: Link, chunk: number): ChunkReader | 'notHeld' | 'badRange' {
+    const index = this.#indexToServe(link)
+    if (index === null) return 'notHeld'
     if (chunk >= index.chunks.length) return 'badRange'
-    const file = await open(this.path(link), 'r')
-    try {
-      const buffer = Buffer.allocUnsafe(chunkBytesOf(index, chunk))
-      await file.read(buffer, 0, buffer.length, chunk * index.chunkBytes)
-      return buffer
-    } finally {
-      await file.close()
-    }
+    if (this.#arriving.get(link)?.missing.has(chunk) === true) return 'notHeld'
+    const begin = chunk * index.chunkBytes
+    return { bytes: chunkBytesOf(index, chunk), read: (offset, into) => this.#read(link, begin + offset, into) }
+  }
+
+  async #read(link: Link, position: number, into: Uint8Array): Promise<Uint8Array> {
+    const file = this.#arriving.get(link)?.file ?? (await this.#opened(link))
+    const { bytesRead } = await file.read(into, 0, into.length, position)
+    if (bytesRead !== into.length) throw new Error(`blob ${link} ends before byte ${position + into.length}`)
+    return into
+  }
+
+  #opened(link: Link): Promise<FileHandle> {
+    const known = this.#open.get(link)
+    if (known !== undefined) return known
+    const opening = open(this.path(link), 'r')
+    opening.catch(() => this.#open.delete(link))
+    this.#open.set(link, opening)
+    const oldest = this.#open.keys().next()
+    if (this.#open.size > openFilesMax && oldest.done !== true) this.#closeFile(oldest.value)
+    return opening
+  }
+
+  #closeFile(link: Link): void {
+    const opened = this.#open.get(link)
+    this.#open.delete(link)
+    opened?.then(file => file.close()).catch(() => undefined)
+  }
+
+  /** Closes what was read from; for the end of a process, or of a test. */
+  async close(): Promise<void> {
+    const files = [...this.#open.values()]
+    this.#open.clear()
+    for (const opened of await Promise.allSettled(files)) if (opened.status === 'fulfilled') await opened.value.close()
   }
 
   /** Begins or resumes a blob. @returns null if `indexBytes` is not the index that `link` names. */
@@ -128,21 +187,27 @@ export class Blobs {
       await file.truncate(index.length)
       const missing = new Set(index.chunks.keys())
       if (resumed) for (const chunk of await wholeChunks(file, index)) missing.delete(chunk)
-      return new Partial(this, link, index, file, missing)
+      const partial = new Partial(this, link, index, file, missing)
+      this.#arriving.set(link, partial)
+      return partial
     } catch (error) {
       throw diskError(error, this.#folder)
     }
   }
 
-  /** For `Partial`: the file is complete. */
-  finish(link: Link): void {
-    renameSync(`${this.path(link)}.part`, this.path(link))
-    this.#syncFolder()
+  /** For `Partial`: the file is complete, or left as it is. */
+  settle(link: Link, isWhole: boolean): void {
+    if (isWhole) {
+      renameSync(`${this.path(link)}.part`, this.path(link))
+      this.#syncFolder()
+    }
+    this.#arriving.delete(link)
   }
 
   remove(link: Link): void {
     for (const path of [this.path(link), `${this.path(link)}.index`, `${this.path(link)}.part`]) rmSync(path, { force: true })
     this.#indices.delete(link)
+    this.#closeFile(link)
   }
 
   /** Removes every blob, whole or partial, that is not in `links` and was not written just now. @returns how many. */
@@ -184,43 +249,58 @@ export class Blobs {
 export class Partial {
   readonly index: BlobIndex
   readonly missing: Set<number>
+  /** Readable too: what is here is passed on before the rest has come. */
+  readonly file: FileHandle
   readonly #store: Blobs
   readonly #link: Link
-  readonly #file: FileHandle
+  #unsyncedBytes = 0
+  #syncing: Promise<void> | null = null
 
   constructor(store: Blobs, link: Link, index: BlobIndex, file: FileHandle, missing: Set<number>) {
     this.#store = store
     this.#link = link
     this.index = index
-    this.#file = file
+    this.file = file
     this.missing = missing
   }
 
-  /** @returns false if the bytes are not that chunk. @throws {WorldlmError} DISK_FULL */
-  async write(chunk: number, bytes: Uint8Array): Promise<boolean> {
-    const want = this.index.chunks[chunk]
-    if (want === undefined || bytes.length !== chunkBytesOf(this.index, chunk)) return false
-    // On the thread pool: while one chunk is hashed, the next is received.
-    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>))
-    if (Buffer.compare(digest, want) !== 0) return false
+  /** @param bytes - a chunk whose hash was found right. @throws {WorldlmError} DISK_FULL */
+  async write(chunk: number, bytes: Uint8Array): Promise<void> {
     try {
-      await this.#file.write(bytes, 0, bytes.length, chunk * this.index.chunkBytes)
+      await this.file.write(bytes, 0, bytes.length, chunk * this.index.chunkBytes)
     } catch (error) {
       throw diskError(error, 'the blobs’ folder')
     }
     this.missing.delete(chunk)
-    return true
+    this.#unsyncedBytes += bytes.length
+    if (this.#unsyncedBytes >= syncBytes) this.#syncAhead()
+  }
+
+  /** The disk writes while the network receives, so that the last sync has little left to wait for. */
+  #syncAhead(): void {
+    if (this.#syncing !== null) return
+    this.#unsyncedBytes = 0
+    // What fails here fails again in `finish`.
+    this.#syncing = this.file
+      .datasync()
+      .catch(() => undefined)
+      .finally(() => {
+        this.#syncing = null
+      })
   }
 
   async finish(): Promise<void> {
-    await this.#file.sync()
-    await this.#file.close()
-    this.#store.finish(this.#link)
+    await this.#syncing
+    await this.file.sync()
+    this.#store.settle(this.#link, true)
+    await this.file.close()
   }
 
   /** Leaves the file as it is, to be resumed. */
   async leave(): Promise<void> {
-    await this.#file.close()
+    await this.#syncing
+    this.#store.settle(this.#link, false)
+    await this.file.close()
   }
 }
 

@@ -335,6 +335,7 @@ class Node implements RunningNode {
       await services.directory.stop()
       await services.mixer.close()
       await services.host.stop()
+      await services.blobs.close()
       services.car.close()
       services.records.close()
     }

@@ -47,7 +47,13 @@ export async function openServices(opening: Opening): Promise<{ services: Servic
       gossip: new Gossip(host),
       direct: await Direct.start(host, opening.onConsensus, opening.onQuestion),
       directory: new Directory(host),
-      exchange: await BlobExchange.start({ host, store: blobs, allow: () => true, onLiar }),
+      exchange: await BlobExchange.start({
+        host,
+        store: blobs,
+        allow: () => true,
+        onLiar,
+        uploadBytesPerSecond: config.network.uploadBytesPerSecond
+      }),
       blobs,
       car,
       mixer: new Mixer(),

@@ -3,9 +3,8 @@
  * arrives, from whomever it comes (docs/protocol.md, "Blobs").
  */
 import { z } from 'zod'
-import { bytes, codec, link, natural } from './codec.ts'
+import { bytes, codec, natural } from './codec.ts'
 import { limits } from './limits.ts'
-import type { Link } from '../ids.ts'
 
 export interface BlobIndex {
   /** Bytes of the whole. */
@@ -20,15 +19,7 @@ export const blobIndexCodec = codec<BlobIndex>(
   z.strictObject({
     length: natural.max(limits.blobBytesMax),
     chunkBytes: z.literal(limits.blobChunkBytes),
-    chunks: z.array(bytes(32)).max(limits.blobBytesMax / limits.blobChunkBytes)
+    chunks: z.array(bytes(32)).max(limits.blobChunksMax)
   }) as unknown as z.ZodType<BlobIndex>,
   limits.blobIndexBytesMax
 )
-
-export type BlobQuestion = { blob: Link; chunk: number | null }
-
-/** `chunk: null` asks for the index. */
-export const blobQuestionCodec = codec<BlobQuestion>(z.strictObject({ blob: link, chunk: natural.nullable() }), 256)
-
-/** First byte of an answer. */
-export const blobAnswers = { ok: 0, notHeld: 1, forbidden: 2, badRange: 3 } as const

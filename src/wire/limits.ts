@@ -41,13 +41,36 @@ export const limits = {
   /** Messages waiting for one peer; past it the oldest is dropped, for consensus says everything again. */
   consensusQueueMax: 256,
   streamsPerPeerMax: 8,
-  /** A chunk has its own hash; one range is one chunk. */
+  /** On its way on one stream, at most: keeps small messages quick while blobs flow (2 ms against 37 ms by yamux's default). */
+  streamWindowBytes: 1 * MiB,
+  /** A chunk has its own hash, and is asked for whole. */
   blobChunkBytes: 1 * MiB,
-  /** Outstanding per source: 8 × 1 MiB fill a 100 ms path of 80 MiB/s. A source that dies loses them all. */
-  blobChunksOutstandingMax: 8,
   /** A model of 4 billion floats. */
   blobBytesMax: 16 * 1024 * MiB,
+  blobChunksMax: 16 * 1024,
   blobIndexBytesMax: 1 * MiB,
+  /** The longest answer: a chunk, or an index. */
+  blobAnswerBytesMax: 1 * MiB,
+  /** A question with the bitmap of what is lacking. */
+  blobQuestionBytesMax: 4 * KiB,
+  blobHoldingBytesMax: 64 * KiB,
+  /** Outstanding per holder: 16 × 1 MiB fill a path of 100 ms and 160 MB/s. A holder that dies loses them all. */
+  blobChunksPerHolderMax: 16,
+  /** Outstanding of one blob, from all its holders: what a pull holds in memory at most. */
+  blobChunksOutstandingMax: 64,
+  /** Streams to one holder for chunks; a stream carries 1 MiB a round trip (yamux's window), so seven fill 1 Gbit/s at 50 ms. */
+  blobStreamsPerPullMax: 7,
+  /** From one peer: four pulls at once, each with its chunks and its questions. */
+  blobStreamsPerPeerMax: 32,
+  /** Holders asked at once; more bring no more, and each costs a bitmap a second. */
+  blobHoldersMax: 12,
+  /** Others named in one answer. */
+  blobOthersMax: 16,
+  /** A blob of fewer chunks goes straight from who holds it: telling each other would take longer. */
+  blobSharedChunksMin: 8,
+  /** A holder with nothing new to say lets the asker wait this long. */
+  blobHaveWaitMs: 1_000,
+  addressesMax: 16,
   /** The largest in use have a quarter million tokens and 33 MiB. It is read whole. */
   tokenizerBytesMax: 64 * MiB
 } as const

@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import type { BlobStore } from '../../src/net/blob-store.ts'
+import type { Blobs } from '../../src/node/blobs.ts'
+import { limits } from '../../src/wire/limits.ts'
+import { type BlobPeer, BlobPeers, putRandom, randomBytes } from './blob-peers.ts'
+
+const chunkBytes = limits.blobChunkBytes
+
+/** The store of a peer, with another way of reading chunks. */
+function readingBy(
+  blobs: Blobs,
+  read: (chunk: number, into: Uint8Array, whole: () => Promise<Uint8Array>) => Promise<Uint8Array>
+): BlobStore {
+  return {
+    has: link => blobs.has(link),
+    indexBytes: link => blobs.indexBytes(link),
+    chunkCount: link => blobs.chunkCount(link),
+    held: link => blobs.held(link),
+    begin: (link, index) => blobs.begin(link, index),
+    chunk: (link, chunk) => {
+      const found = blobs.chunk(link, chunk)
+      if (typeof found === 'string') return found
+      return { bytes: found.bytes, read: (offset, into) => read(chunk, into, () => found.read(offset, into)) }
+    }
+  }
+}
+
+const contentOf = ({ blobs }: BlobPeer, blob: string): Buffer => readFileSync(blobs.path(blob))
+
+describe('blob exchange', () => {
+  let peers: BlobPeers
+  beforeEach(() => {
+    peers = new BlobPeers()
+  })
+  afterEach(() => peers.stopAll())
+
+  for (const bytes of [1, chunkBytes, 2.5 * chunkBytes, 11 * chunkBytes + 7]) {
+    it(`brings ${bytes} bytes from one holder, and nothing the second time`, async () => {
+      const [holder, receiver] = [await peers.add(), await peers.add()]
+      const blob = await putRandom(holder, bytes, 'one')
+      await peers.introduce(receiver, holder)
+      const received = await receiver.exchange.pull(blob, [holder.name])
+      assert.ok(received >= bytes && received < bytes + 4096 + bytes / 100, `${received} bytes came`)
+      assert.ok(contentOf(receiver, blob).equals(randomBytes(bytes, 'one')))
+      assert.equal(await receiver.exchange.pull(blob, [holder.name]), 0)
+      assert.equal(receiver.exchange.traffic.get(holder.name)?.in, received)
+    })
+  }
+
+  it('takes chunks from several holders, each a part', async () => {
+    const holders = [await peers.add({ uploadBytesPerSecond: 2e7 }), await peers.add({ uploadBytesPerSecond: 2e7 })]
+    const receiver = await peers.add()
+    const blobs = await Promise.all(holders.map(holder => putRandom(holder, 16 * chunkBytes, 'several')))
+    await peers.introduce(receiver, ...holders)
+    await receiver.exchange.pull(
+      blobs[0]!,
+      holders.map(({ name }) => name)
+    )
+    assert.ok(contentOf(receiver, blobs[0]!).equals(randomBytes(16 * chunkBytes, 'several')))
+    for (const { name } of holders) {
+      const chunks = receiver.exchange.traffic.get(name)!.in / chunkBytes
+      assert.ok(chunks > 3 && chunks < 13, `${chunks} chunks from ${name}`)
+    }
+  })
+
+  it('uploads about one copy to six receivers that know only the holder: they pass on what they have', async () => {
+    const holder = await peers.add({ uploadBytesPerSecond: 2e7 })
+    const blob = await putRandom(holder, 24 * chunkBytes, 'shared')
+    const receivers: BlobPeer[] = []
+    for (let place = 0; place < 6; place++) {
+      const receiver = await peers.add({ uploadBytesPerSecond: 2e7 })
+      await peers.introduce(receiver, holder)
+      receivers.push(receiver)
+    }
+    await Promise.all(receivers.map(({ exchange }) => exchange.pull(blob, [holder.name])))
+    for (const receiver of receivers) assert.ok(contentOf(receiver, blob).equals(randomBytes(24 * chunkBytes, 'shared')))
+    const copies = holder.exchange.bytes.out / (24 * chunkBytes)
+    assert.ok(copies < 2, `the holder uploaded ${copies} copies`)
+  })
+
+  it('drops and reports a holder that sends wrong bytes, and takes the chunk from another', async () => {
+    const liar = await peers.add({
+      serve: blobs =>
+        readingBy(blobs, async (chunk, _, whole) => {
+          const bytes = await whole()
+          if (chunk === 5) bytes[17]! ^= 1
+          return bytes
+        })
+    })
+    const honest = await peers.add({ uploadBytesPerSecond: 3e7 })
+    const receiver = await peers.add()
+    const blob = await putRandom(liar, 12 * chunkBytes, 'lie')
+    await putRandom(honest, 12 * chunkBytes, 'lie')
+    await peers.introduce(receiver, liar, honest)
+    // Alone first: what the liar gave rightly is kept, and the wrong chunk is not.
+    await assert.rejects(receiver.exchange.pull(blob, [liar.name]), /wrong bytes/)
+    assert.deepEqual(receiver.liars, [{ peer: liar.name, detail: 'chunk 5 does not have its hash' }])
+    assert.ok(!receiver.blobs.has(blob))
+    await receiver.exchange.pull(blob, [liar.name, honest.name])
+    assert.ok(contentOf(receiver, blob).equals(randomBytes(12 * chunkBytes, 'lie')))
+    assert.equal(receiver.liars.length, 1, 'a liar is not asked again for that blob')
+  })
+
+  it('goes on with the others when a holder stops sending in the middle of a chunk', async () => {
+    let asked = 0
+    const stuck = await peers.add({
+      serve: blobs => readingBy(blobs, (_, __, whole) => (asked++ < 6 ? whole() : new Promise(() => undefined)))
+    })
+    const holder = await peers.add()
+    const receiver = await peers.add()
+    const blob = await putRandom(stuck, 12 * chunkBytes, 'stuck')
+    await putRandom(holder, 12 * chunkBytes, 'stuck')
+    await peers.introduce(receiver, stuck, holder)
+    await receiver.exchange.pull(blob, [stuck.name, holder.name])
+    assert.ok(contentOf(receiver, blob).equals(randomBytes(12 * chunkBytes, 'stuck')))
+  })
+
+  it('goes on with the others when a holder dies', async () => {
+    let dying: Promise<void> | null = null
+    const dies = await peers.add({
+      serve: blobs =>
+        readingBy(blobs, (chunk, _, whole) => {
+          if (chunk > 3) dying ??= peers.stop(dies)
+          return whole()
+        })
+    })
+    const holder = await peers.add({ uploadBytesPerSecond: 1e7 })
+    const receiver = await peers.add()
+    const blob = await putRandom(dies, 12 * chunkBytes, 'dies')
+    await putRandom(holder, 12 * chunkBytes, 'dies')
+    await peers.introduce(receiver, dies, holder)
+    await receiver.exchange.pull(blob, [dies.name, holder.name])
+    assert.notEqual(dying, null)
+    await dying
+    assert.ok(contentOf(receiver, blob).equals(randomBytes(12 * chunkBytes, 'dies')))
+  })
+
+  it('resumes after a break with what it has, in a new process’s store too', async () => {
+    const holder = await peers.add({ uploadBytesPerSecond: 2e7 })
+    const receiver = await peers.add()
+    const blob = await putRandom(holder, 12 * chunkBytes, 'resume')
+    await peers.introduce(receiver, holder)
+    const stop = new AbortController()
+    const pulling = receiver.exchange.pull(blob, [holder.name], stop.signal)
+    while (receiver.exchange.bytes.in < 5 * chunkBytes) await new Promise(resolve => setTimeout(resolve, 5))
+    stop.abort(new Error('that is enough'))
+    await assert.rejects(pulling, /that is enough/)
+    assert.ok(existsSync(`${receiver.blobs.path(blob)}.part`))
+    await peers.stop(receiver)
+    const again = await peers.add({ folder: receiver.folder })
+    await peers.introduce(again, holder)
+    const received = await again.exchange.pull(blob, [holder.name])
+    assert.ok(received < 9 * chunkBytes, `${received} bytes came again`)
+    assert.ok(contentOf(again, blob).equals(randomBytes(12 * chunkBytes, 'resume')))
+  })
+
+  it('says who was asked and why nobody gave it', async () => {
+    const [holder, receiver] = [await peers.add(), await peers.add()]
+    const blob = await putRandom(holder, 10, 'here')
+    const other = await peers.add()
+    await peers.introduce(receiver, other)
+    await assert.rejects(
+      receiver.exchange.pull(blob, [other.name]),
+      new RegExp(`no holder of ${blob}.*${other.name}: it does not hold it`)
+    )
+    await assert.rejects(receiver.exchange.pull(blob, []), /none known/)
+  })
+})
