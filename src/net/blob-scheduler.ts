@@ -110,6 +110,8 @@ export class BlobScheduler {
       clearBit(holder.held, chunk)
       holder.heldCount--
       this.#holderCount[chunk]!--
+      // It has lost something: no companion, until it has something new.
+      holder.progressMs = Number.NEGATIVE_INFINITY
     }
     this.#takeBack(chunk)
   }
