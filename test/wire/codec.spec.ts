@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import * as dagCbor from '@ipld/dag-cbor'
 import fc from 'fast-check'
 import { CID } from 'multiformats/cid'
-import { blobIndexCodec, blobQuestionCodec } from '../../src/wire/blob-index.ts'
+import { blobIndexCodec } from '../../src/wire/blob-index.ts'
+import { blobQuestionCodec, holdingCodec } from '../../src/wire/blob-messages.ts'
 import { type Codec, isMalformed, linkOf } from '../../src/wire/codec.ts'
 import { limits } from '../../src/wire/limits.ts'
 import { answerCodec, consensusCodec, questionCodec, signedCodec, topicCodec } from '../../src/wire/messages.ts'
@@ -45,7 +46,18 @@ const codecs: Record<string, { codec: Codec<never>; bytes: Uint8Array }> = {
     codec: blobIndexCodec as Codec<never>,
     bytes: blobIndexCodec.encode({ length: 5, chunkBytes: limits.blobChunkBytes, chunks: [new Uint8Array(32)] })
   },
-  'blob question': { codec: blobQuestionCodec as Codec<never>, bytes: blobQuestionCodec.encode({ blob, chunk: 3 }) }
+  'blob question': {
+    codec: blobQuestionCodec as Codec<never>,
+    bytes: blobQuestionCodec.encode({ ask: 'have', blob, known: 2, lacks: Uint8Array.of(5), offers: 4 })
+  },
+  'what a holder has': {
+    codec: holdingCodec as Codec<never>,
+    bytes: holdingCodec.encode({
+      held: Uint8Array.of(3),
+      others: [{ peer: peerOf('a').peer, addresses: ['/ip4/127.0.0.1/tcp/1'] }],
+      offers: [1, 0]
+    })
+  }
 }
 
 describe('records and bytes', () => {
@@ -129,19 +141,20 @@ describe('records and bytes', () => {
   })
 
   it('has one encoding of a record: keys in another order, longer numbers and floats for integers are refused', () => {
-    const question = blobQuestionCodec.encode({ blob, chunk: 3 })
+    const question = blobQuestionCodec.encode({ ask: 'chunk', blob, chunk: 3 })
     const link = dagCbor.encode(CID.parse(blob))
     const text = (word: string) => Uint8Array.from([0x60 + word.length, ...new TextEncoder().encode(word)])
-    const map = (...parts: Uint8Array[]) => Uint8Array.from([0xa2, ...parts.flatMap(part => [...part])])
-    assert.deepEqual(map(text('blob'), link, text('chunk'), Uint8Array.of(3)), question)
+    const map = (...parts: Uint8Array[]) => Uint8Array.from([0xa3, ...parts.flatMap(part => [...part])])
+    const ask = [text('ask'), text('chunk')]
+    assert.deepEqual(map(...ask, text('blob'), link, text('chunk'), Uint8Array.of(3)), question)
     const same: Record<string, Uint8Array> = {
-      'keys in another order': map(text('chunk'), Uint8Array.of(3), text('blob'), link),
-      'a longer number': map(text('blob'), link, text('chunk'), Uint8Array.of(0x18, 3)),
-      'a float': map(text('blob'), link, text('chunk'), Uint8Array.of(0xfb, 0x40, 0x08, 0, 0, 0, 0, 0, 0)),
-      'a short float': map(text('blob'), link, text('chunk'), Uint8Array.of(0xf9, 0x42, 0x00)),
+      'keys in another order': map(...ask, text('chunk'), Uint8Array.of(3), text('blob'), link),
+      'a longer number': map(...ask, text('blob'), link, text('chunk'), Uint8Array.of(0x18, 3)),
+      'a float': map(...ask, text('blob'), link, text('chunk'), Uint8Array.of(0xfb, 0x40, 0x08, 0, 0, 0, 0, 0, 0)),
+      'a short float': map(...ask, text('blob'), link, text('chunk'), Uint8Array.of(0xf9, 0x42, 0x00)),
       'a key twice': Uint8Array.from([
-        0xa3,
-        ...map(text('blob'), link, text('chunk'), Uint8Array.of(3)).subarray(1),
+        0xa4,
+        ...map(...ask, text('blob'), link, text('chunk'), Uint8Array.of(3)).subarray(1),
         ...text('blob'),
         ...link
       ]),
