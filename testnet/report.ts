@@ -37,16 +37,18 @@ async function makeReport(result: TestnetResult, { seed, scenario }: TestnetOpti
     stalled,
     model: { parameters: layout.floats, ...charter.model, ...charter.algorithm, tokenizer: charter.tokenizer ?? 'bytes' },
     versions: { worldlm: version, node: process.versions.node },
-    organizations: nodes.map(({ plan: { path, text }, peer, folder }) => {
-      const { train, valid } = loadText(text, { context: charter.model.context, keptBackBytes: 0 })
-      return {
-        path,
-        peer,
-        trainBytes: train.length,
-        validBytes: valid.length,
-        folder: folder.root.slice(folder.root.lastIndexOf('/') + 1)
-      }
-    }),
+    organizations: await Promise.all(
+      nodes.map(async ({ plan: { path, text }, peer, folder }) => {
+        const { train, valid } = await loadText(text, { context: charter.model.context, keptBackBytes: 0 })
+        return {
+          path,
+          peer,
+          trainBytes: train.length,
+          validBytes: valid.length,
+          folder: folder.root.slice(folder.root.lastIndexOf('/') + 1)
+        }
+      })
+    ),
     federations: plan.federations.map(({ path, parent }) => {
       const seen = observation.federations.get(path)
       return {

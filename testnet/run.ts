@@ -86,7 +86,7 @@ export async function runTestnet(options: TestnetOptions, events: TestnetEvents,
     timings: { ...testnetTimings, ...scenario?.testnet.timings },
     algorithm: { ...(options.charter.algorithm as object | undefined), rounds: options.rounds, steps: options.steps }
   }
-  const plan = planTestnet(readOrganizations(options, out, charter))
+  const plan = planTestnet(await readOrganizations(options, out, charter))
   const set = await setStage(plan, out, scenario, options.seed)
   let nodes: TestnetNode[] = []
   const observation = new Observation(options.rounds)
@@ -210,7 +210,7 @@ function prepareOut(path: string): string {
 }
 
 /** Everything that can be refused is refused here, before a process starts. */
-function readOrganizations(options: TestnetOptions, out: string, charter: Record<string, unknown>) {
+async function readOrganizations(options: TestnetOptions, out: string, charter: Record<string, unknown>) {
   const checked = completeCharter({ ...charter, name: 'world' }, { founders: [], parent: null })
   if (options.data === null) writeBuiltin(join(out, 'text'))
   const organizations = readTree(options.data ?? join(out, 'text'))
@@ -221,7 +221,7 @@ function readOrganizations(options: TestnetOptions, out: string, charter: Record
       'A testnet has 2 to 64; 12 are comfortable on one machine.'
     )
   }
-  for (const organization of organizations) loadText(organization, textNeeds(checked.model.context))
+  for (const organization of organizations) await loadText(organization, textNeeds(checked.model.context))
   return organizations
 }
 

@@ -3,7 +3,8 @@ import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import { writeBuiltin } from '../data/builtin.ts'
-import { readTree } from '../data/text-tree.ts'
+import { inspectTexts, overlapWarnings } from '../data/inspect.ts'
+import { type LoadedText, loadText, type OrganizationText, readTree } from '../data/text-tree.ts'
 import { WorldlmError } from '../errors.ts'
 import { methodNames } from '../experiment/methods.ts'
 import { combinations, parseSweep } from '../experiment/options.ts'
@@ -48,6 +49,8 @@ export async function runExperimentCommand(flags: Flags, output: Output, version
   process.on('SIGINT', interrupt)
   process.on('SIGTERM', interrupt)
   const line = (text: string) => live.line(`${seconds().toFixed(1).padStart(6)} s  ${text}`)
+  const warnings = await warningsOf(options.texts)
+  for (const warning of warnings) line(`! ${warning}`)
   let toldShare = 0
   const result = await runExperiment(
     options,
@@ -65,12 +68,19 @@ export async function runExperimentCommand(flags: Flags, output: Output, version
   live.clear()
   process.off('SIGINT', interrupt)
   process.off('SIGTERM', interrupt)
-  const report = makeExperimentReport(result, { seeds: options.seeds, texts: options.texts, version })
+  const report = await makeExperimentReport(result, { seeds: options.seeds, texts: options.texts, version, warnings })
   writeExperimentReport(out, report)
   for (const text of closingLines(report)) output.line(text)
   output.line(`Report: ${join(out, 'report.html')}   (finished cells: ${options.cache})`)
   output.document(report)
   if (report.interrupted) process.exitCode = exitCodes.interrupted
+}
+
+/** Text that is there twice makes figures look better than they are. @throws {WorldlmError} DATA_* */
+async function warningsOf(texts: OrganizationText[]): Promise<string[]> {
+  const loaded = new Map<string, LoadedText>()
+  for (const text of texts) loaded.set(text.path, await loadText(text, { context: 1, keptBackBytes: 0 }))
+  return overlapWarnings(inspectTexts(loaded))
 }
 
 function prepareOut(path: string | undefined): string {

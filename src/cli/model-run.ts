@@ -87,7 +87,7 @@ export async function evaluateModel(
   await interruptible(async signal => {
     const rows: { path: string; perplexity: number; bitsPerByte: number; tokens: number; bytes: number }[] = []
     for (const organization of organizations(options.data)) {
-      const { valid } = loadText(organization, { context: 1, keptBackBytes: 0 })
+      const { valid } = await loadText(organization, { context: 1, keptBackBytes: 0 })
       const text = tokenizer.encode(valid)
       if (text.length < context + 1)
         throw new WorldlmError(

@@ -55,11 +55,12 @@ export async function trainTokenizer(
   const utf8 = new TextDecoder()
   const needs = { context: 1, keptBackBytes: 0 }
   let bytes = 0
-  const texts = organizations(options.train).map(organization => {
-    const { train } = loadText(organization, needs)
+  const texts: string[] = []
+  for (const organization of organizations(options.train)) {
+    const { train } = await loadText(organization, needs)
     bytes += train.length
-    return utf8.decode(train)
-  })
+    texts.push(utf8.decode(train))
+  }
   const tell = (merges: number) => {
     if (process.stderr.isTTY) process.stderr.write(`\r${256 + merges} of ${options.vocabulary} tokens`)
   }

@@ -68,6 +68,7 @@ function build(): Command {
     .configureHelp({ showGlobalOptions: true })
   testnet(program)
   experiment(program)
+  data(program)
   node(program)
   federation(program)
   model(program)
@@ -138,6 +139,16 @@ function experiment(program: Command): void {
     .addOption(new Option('--engine <name>', 'what trains').choices(['onnx', 'reference']).default('onnx'))
     .addHelpText('after', () => experimentHelp())
     .action(async options => (await import('./experiment.ts')).runExperimentCommand(options, outputOf(options), version))
+}
+
+function data(program: Command): void {
+  const group = program.command('data').description('Text for training.').exitOverride()
+  add(group, 'inspect <dir>', 'What each organization of a tree would train on: bytes, scripts, lines, samples, overlap.', [
+    'worldlm data inspect ./texts',
+    'worldlm data inspect ./texts --json | jq .warnings'
+  ])
+    .option('--no-samples', 'leave out the samples of the text')
+    .action(async (dir, options) => (await import('./data.ts')).inspectData(dir, options, outputOf(options)))
 }
 
 const collect = (value: string, before: string[] = []): string[] => [...before, value]

@@ -10,7 +10,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { WorldlmError } from '../errors.ts'
-import { characterBytes } from './text-tree.ts'
+import { characterBytes } from './formats.ts'
 
 const bytesMax = 1_000_000
 /** One file may fill no more than this of its kind: bundles of a megabyte are no variety. */

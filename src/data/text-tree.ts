@@ -4,9 +4,10 @@
  *
  * What cannot be trained on is refused by name before anything starts.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { basename, extname, join, relative, resolve } from 'node:path'
+import { readdirSync, statSync } from 'node:fs'
+import { join, relative, resolve } from 'node:path'
 import { WorldlmError } from '../errors.ts'
+import { cutBefore, formatNames, isTextFile, readTextFile, stemOf } from './formats.ts'
 
 export interface OrganizationText {
   /** From the root of the tree, with `/`. */
@@ -28,7 +29,6 @@ export interface LoadedText {
   valid: Uint8Array
 }
 
-const extensions = new Set(['.txt', '.md'])
 const validShare = 0.08
 /** Deeper trees are links that lead back. */
 const depthMax = 16
@@ -50,7 +50,7 @@ export function readTree(root: string): OrganizationText[] {
     throw new WorldlmError(
       'DATA_EMPTY',
       `${root} holds no organization`,
-      'An organization is a folder with text files (.txt, .md) in it.'
+      `An organization is a folder with text files (${formatNames}) in it.`
     )
   const alone = found.find(({ path }) => path === '')
   if (alone !== undefined)
@@ -74,7 +74,7 @@ function walk(root: string, folder: string, found: OrganizationText[]): void {
     .filter(name => !name.startsWith('.'))
     .sort()
   const folders = names.filter(name => statSync(join(folder, name), { throwIfNoEntry: false })?.isDirectory())
-  const files = names.filter(name => extensions.has(extname(name)) && !folders.includes(name))
+  const files = names.filter(name => isTextFile(name) && !folders.includes(name))
   const texts = folder === root ? files.filter(name => name.toLowerCase() !== 'readme.md') : files
   if (folders.length > 0 && texts.length > 0) {
     throw new WorldlmError(
@@ -102,22 +102,22 @@ function checkName(path: string): void {
   )
 }
 
-/** Reads one organization's text. @throws {WorldlmError} DATA_EMPTY, DATA_NOT_UTF8, DATA_TOO_SHORT, DATA_UNREADABLE */
-export function loadText({ path, folder, trainBytesMax }: OrganizationText, needs: TextNeeds): LoadedText {
+/** Reads one organization's text. @throws {WorldlmError} DATA_EMPTY, DATA_TOO_SHORT, and those of `readTextFile` */
+export async function loadText({ path, folder, trainBytesMax }: OrganizationText, needs: TextNeeds): Promise<LoadedText> {
   const names = readdirSync(folder)
-    .filter(name => extensions.has(extname(name)) && !name.startsWith('.'))
+    .filter(name => isTextFile(name))
     .sort()
   if (names.length === 0)
     throw new WorldlmError(
       'DATA_EMPTY',
       `organization ${path} has no text file in ${folder}`,
-      'Put .txt or .md files there, or remove the folder.'
+      `Put text files there (${formatNames}), or remove the folder.`
     )
-  const read = (wanted: string[]) => joined(wanted.map(name => readText(path, join(folder, name))))
-  const trainNames = names.filter(name => basename(name, extname(name)) === 'train')
-  const validNames = names.filter(name => basename(name, extname(name)) === 'valid')
-  const text = read(trainNames.length > 0 ? trainNames : names.filter(name => !validNames.includes(name)))
-  const loaded = validNames.length > 0 ? { train: text, valid: read(validNames) } : split(text)
+  const read = async (wanted: string[]) => joined(await inTurn(wanted, name => readTextFile(path, join(folder, name))))
+  const trainNames = names.filter(name => stemOf(name) === 'train')
+  const validNames = names.filter(name => stemOf(name) === 'valid')
+  const text = await read(trainNames.length > 0 ? trainNames : names.filter(name => !validNames.includes(name)))
+  const loaded = validNames.length > 0 ? { train: text, valid: await read(validNames) } : split(text)
   if (trainBytesMax !== undefined) loaded.train = loaded.train.subarray(0, cutBefore(loaded.train, trainBytesMax))
   const least = trainLeast(needs)
   refuseShort(path, 'for training', loaded.train.length, least)
@@ -141,61 +141,12 @@ function refuseShort(path: string, what: string, bytes: number, least: number): 
   )
 }
 
-function readText(organization: string, path: string): Uint8Array {
-  let bytes: Buffer
-  try {
-    bytes = readFileSync(path)
-  } catch (cause) {
-    throw new WorldlmError(
-      'DATA_UNREADABLE',
-      `${path} of organization ${organization} cannot be read: ${(cause as Error).message}`,
-      'Check its permissions.',
-      { cause }
-    )
-  }
-  const wrong = firstInvalidByte(bytes)
-  if (wrong !== null) {
-    throw new WorldlmError(
-      'DATA_NOT_UTF8',
-      `${path} of organization ${organization} is not UTF-8: byte ${wrong} begins no character`,
-      'Convert it (iconv -f LATIN1 -t UTF-8, for example), or remove it.'
-    )
-  }
-  return bytes
+/** One after the other: many files at once would be many copies at once. */
+async function inTurn<Result>(names: string[], read: (name: string) => Promise<Result>): Promise<Result[]> {
+  const results: Result[] = []
+  for (const name of names) results.push(await read(name))
+  return results
 }
-
-/** Offset of the first byte that is not part of a character, or null. */
-function firstInvalidByte(bytes: Uint8Array): number | null {
-  const whole = (end: number): boolean => {
-    try {
-      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, end), { stream: true })
-      return true
-    } catch {
-      return false
-    }
-  }
-  const complete = (): boolean => {
-    try {
-      new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-      return true
-    } catch {
-      return false
-    }
-  }
-  if (complete()) return null
-  let [low, high] = [0, bytes.length]
-  while (low < high) {
-    const middle = (low + high + 1) >> 1
-    if (whole(middle)) low = middle
-    else high = middle - 1
-  }
-  // What goes wrong there may have begun before: a lead byte that its followers do not complete.
-  const lead = cutBefore(bytes, Math.max(0, low - 1))
-  return lead + characterBytes(bytes[lead]!) > low ? lead : low
-}
-
-/** Bytes of the character that begins with `lead`. */
-export const characterBytes = (lead: number): number => (lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1)
 
 function joined(parts: Uint8Array[]): Uint8Array {
   return parts.length === 1 ? parts[0]! : new Uint8Array(Buffer.concat(parts))
@@ -205,12 +156,4 @@ function joined(parts: Uint8Array[]): Uint8Array {
 function split(text: Uint8Array): LoadedText {
   const cut = cutBefore(text, Math.floor(text.length * (1 - validShare)))
   return { train: text.subarray(0, cut), valid: text.subarray(cut) }
-}
-
-/** The start of the character that holds byte `at`. */
-function cutBefore(text: Uint8Array, at: number): number {
-  if (at >= text.length) return text.length
-  let cut = at
-  while (cut > 0 && cut > at - 4 && (text[cut]! & 0xc0) === 0x80) cut--
-  return cut
 }

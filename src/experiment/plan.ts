@@ -52,35 +52,24 @@ export interface PlanOptions {
   engine: Engine['name']
 }
 
-/** Of an organization's text: who has other text has other results. */
-interface Digested {
-  train: string
-  valid: string
-  trainBytes: number
-  validBytes: number
-}
-
 /** @throws {WorldlmError} of the options, the texts, METHOD_UNKNOWN, NEWCOMER_UNKNOWN */
-export function planCells(options: PlanOptions): CellPlan[] {
-  const digests = new Map<string, Digested>()
-  return options.seeds.flatMap(seed =>
-    options.combinations.flatMap(swept => options.methods.map(name => planCell(options, name, swept, seed, digests)))
+export async function planCells(options: PlanOptions): Promise<CellPlan[]> {
+  const plans = options.seeds.flatMap(seed =>
+    options.combinations.flatMap(swept => options.methods.map(name => planCell(options, name, swept, seed)))
   )
+  const digests = new Map<string, string>()
+  for (const { session } of plans.flatMap(({ organizations }) => organizations))
+    if (!digests.has(textKey(session))) digests.set(textKey(session), await digestOfText(session))
+  return plans.map(plan => ({ ...plan, key: keyOf(plan, digests, options) }))
 }
 
-function planCell(
-  options: PlanOptions,
-  methodName: string,
-  swept: Swept,
-  seed: number,
-  digests: Map<string, Digested>
-): CellPlan {
+function planCell(options: PlanOptions, methodName: string, swept: Swept, seed: number): Omit<CellPlan, 'key'> {
   const method = methodOf(methodName)
   const made = cellOptions(options, method.algorithm, swept)
   const { algorithm, model, settings } = made
   const layout = createLayout(model, algorithm)
   const organizations = planOrganizations(options, method, made, seed, layout)
-  const plan = {
+  return {
     name: cellName(methodName, swept),
     methodName,
     method,
@@ -92,8 +81,6 @@ function planCell(
     evaluateEvery: settings.newcomer === '' ? options.evaluateEvery : 1,
     steps: stepsOf(method, organizations, algorithm.rounds, algorithm.steps)
   }
-  const texts = organizations.map(({ name, session }) => [name, digestOf(session, digests)] as const)
-  return { ...plan, key: keyOf(plan, texts, options) }
 }
 
 function stepsOf(method: Method, organizations: PlannedOrganization[], rounds: number, steps: number): number {
@@ -138,14 +125,11 @@ function planOrganizations(
   })
 }
 
-function digestOf({ text, layout }: SessionOptions, digests: Map<string, Digested>): Digested {
-  const key = JSON.stringify([text, layout.config.context])
-  const known = digests.get(key)
-  if (known !== undefined) return known
-  const { train, valid } = loadText(text, textNeeds(layout.config.context))
-  const made = { train: sha256(train), valid: sha256(valid), trainBytes: train.length, validBytes: valid.length }
-  digests.set(key, made)
-  return made
+const textKey = ({ text, layout }: SessionOptions): string => JSON.stringify([text, layout.config.context])
+
+async function digestOfText({ text, layout }: SessionOptions): Promise<string> {
+  const { train, valid } = await loadText(text, textNeeds(layout.config.context))
+  return `${sha256(train)}/${sha256(valid)}`
 }
 
 const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex')
@@ -153,16 +137,12 @@ const sha256 = (data: Uint8Array | string): string => createHash('sha256').updat
 /** Options that nothing depends on where nobody aggregates. */
 const exchangeOnly = new Set<string>(
   [
-    'preset keyFraction embeddingIsKey outer outerLearningRate outerMomentum up upTemperature clip down downTemperature textPrior',
-    'levels stale encoding swap dpClip dpNoise liars newcomerRound'
+    'preset keyFraction embeddingIsKey outer outerLearningRate outerMomentum outerKeys up upTemperature clip down downTemperature downSchedule textPrior',
+    'levels stale encoding residuals swap dpClip dpNoise liars newcomerRound'
   ].flatMap(line => line.split(' '))
 )
 
-function keyOf(
-  plan: Omit<CellPlan, 'key'>,
-  texts: (readonly [string, Digested])[],
-  { validationTokens, engine }: PlanOptions
-): string {
+function keyOf(plan: Omit<CellPlan, 'key'>, digests: Map<string, string>, { validationTokens, engine }: PlanOptions): string {
   const { method, seed, options, organizations, evaluateEvery } = plan
   const alone = method.shape === 'none'
   const relevant = (all: object) => Object.entries(all).filter(([name]) => !alone || !exchangeOnly.has(name))
@@ -175,7 +155,7 @@ function keyOf(
       model: options.model,
       seed,
       places: alone ? [] : organizations.map(({ place, joinsAfter }) => [place, joinsAfter]),
-      texts,
+      texts: organizations.map(({ name, session }) => [name, digests.get(textKey(session))]),
       evaluateEvery,
       validationTokens,
       engine,

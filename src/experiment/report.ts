@@ -14,6 +14,8 @@ export interface ReportFacts {
   seeds: number[]
   texts: OrganizationText[]
   version: string
+  /** Of the texts. */
+  warnings: string[]
 }
 
 /** Writes report.json, report.html and curves.csv into `out`. */
@@ -23,7 +25,10 @@ export function writeExperimentReport(out: string, report: ExperimentReport): vo
   writeFileSync(join(out, 'curves.csv'), experimentCsv(report))
 }
 
-export function makeExperimentReport({ cells, interrupted, seconds }: ExperimentResult, facts: ReportFacts): ExperimentReport {
+export async function makeExperimentReport(
+  { cells, interrupted, seconds }: ExperimentResult,
+  facts: ReportFacts
+): Promise<ExperimentReport> {
   const { model, algorithm } = cells[0]!.plan.options
   const names = [...new Set(cells.map(({ plan }) => plan.name))]
   return {
@@ -35,10 +40,13 @@ export function makeExperimentReport({ cells, interrupted, seconds }: Experiment
     rounds: algorithm.rounds,
     steps: algorithm.steps,
     versions: { worldlm: facts.version, node: process.versions.node },
-    organizations: facts.texts.map(text => {
-      const { train, valid } = loadText(text, { context: model.context, keptBackBytes: 0 })
-      return { path: text.path, trainBytes: train.length, validBytes: valid.length }
-    }),
+    organizations: await Promise.all(
+      facts.texts.map(async text => {
+        const { train, valid } = await loadText(text, { context: model.context, keptBackBytes: 0 })
+        return { path: text.path, trainBytes: train.length, validBytes: valid.length }
+      })
+    ),
+    warnings: facts.warnings,
     methods: names.flatMap(name => {
       const mine = cells.filter(({ plan }) => plan.name === name)
       const done = mine.flatMap(({ plan, result }) => (result === null ? [] : [{ plan, result }]))

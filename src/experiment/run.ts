@@ -47,7 +47,7 @@ export async function runExperiment(
   signal: AbortSignal
 ): Promise<ExperimentResult> {
   const began = performance.now()
-  const plans = planCells(options)
+  const plans = await planCells(options)
   mkdirSync(options.cache, { recursive: true })
   const results = new Map(plans.map(plan => [plan.key, readResult(options.cache, plan)]))
   const cells = plans.map(plan => progressOf(plan, results.get(plan.key) ?? null))

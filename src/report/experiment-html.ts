@@ -40,11 +40,11 @@ function key(report: ExperimentReport): string {
 }
 
 function intro(report: ExperimentReport): string {
-  const { organizations: all, methods, rounds, steps, seeds, model, versions, seconds, interrupted } = report
+  const { organizations: all, methods, rounds, steps, seeds, model, versions, seconds, interrupted, warnings } = report
   const state = interrupted ? '<p class="bad">The experiment was stopped: this is what was done until then.</p>' : ''
   const says = methods.map(({ name, says: what }) => `<li><b>${escapeHtml(name)}</b>: ${escapeHtml(what)}</li>`)
   return `<h1>${methods.length} methods on the text of ${all.length} organizations</h1>
-<p class="soft">${rounds} rounds of ${steps} steps, ${seeds.length === 1 ? `seed ${seeds[0]}` : `seeds ${seeds.join(', ')}`}; ${methods[0]?.parameters ?? 0} parameters (${escapeHtml(`${model.layers} layers, width ${model.width}, context ${model.context}, batch ${model.batch}`)}); worldlm ${escapeHtml(versions.worldlm ?? '')}, Node ${escapeHtml(versions.node ?? '')}; ${seconds.toFixed(0)} s in this run</p>${state}<ul>${says.join('')}</ul>`
+<p class="soft">${rounds} rounds of ${steps} steps, ${seeds.length === 1 ? `seed ${seeds[0]}` : `seeds ${seeds.join(', ')}`}; ${methods[0]?.parameters ?? 0} parameters (${escapeHtml(`${model.layers} layers, width ${model.width}, context ${model.context}, batch ${model.batch}`)}); worldlm ${escapeHtml(versions.worldlm ?? '')}, Node ${escapeHtml(versions.node ?? '')}; ${seconds.toFixed(0)} s in this run</p>${state}${warnings.map(warning => `<p class="bad">${escapeHtml(warning)}</p>`).join('')}<ul>${says.join('')}</ul>`
 }
 
 function outcome(report: ExperimentReport): string {

@@ -41,6 +41,8 @@ export const experimentReportSchema = z.object({
   steps: z.int(),
   versions: z.record(z.string(), z.string()),
   organizations: z.array(z.object({ path: z.string(), trainBytes: z.int(), validBytes: z.int() })),
+  /** Of the texts: what is there twice. */
+  warnings: z.array(z.string()),
   methods: z.array(
     z.object({
       /** The method, and the swept options. */

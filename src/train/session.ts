@@ -81,7 +81,7 @@ export class TrainingSession {
   static async open(options: SessionOptions, shared?: Engine): Promise<TrainingSession> {
     const { layout, engine, threads, batch, weightDecay, gradientClip } = options
     const tokenizer = readTokenizer(options.tokenizer, layout.config.vocabulary)
-    const texts = readTexts(options, tokenizer)
+    const texts = await readTexts(options, tokenizer)
     const made = shared ?? (await createEngine(engine, { layout, batch, threads, weightDecay, gradientClip }))
     return new TrainingSession(options, made, tokenizer, texts)
   }
@@ -202,10 +202,10 @@ export function readTokenizer(path: string | null, vocabulary: number): Tokenize
 }
 
 /** @throws {WorldlmError} DATA_*: also of a text that is long enough in bytes and too short in tokens. */
-function readTexts({ text, layout }: SessionOptions, tokenizer: Tokenizer): Texts {
+async function readTexts({ text, layout }: SessionOptions, tokenizer: Tokenizer): Promise<Texts> {
   const { context } = layout.config
   const needs = textNeeds(context)
-  const { train, valid } = loadText(text, needs)
+  const { train, valid } = await loadText(text, needs)
   const texts = { train, valid, trainTokens: tokenizer.encode(train), validTokens: tokenizer.encode(valid) }
   const checks = [
     ['for training', texts.trainTokens.length, trainLeast(needs)],

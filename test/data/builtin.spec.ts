@@ -32,13 +32,13 @@ describe('the built-in text', () => {
     assert.match(start('prose/licences'), /Permission is hereby granted|Apache License/)
   })
 
-  it('is written as a tree that is read like any other', () => {
+  it('is written as a tree that is read like any other', async () => {
     const root = temporaryFolder()
     writeBuiltin(root)
     const organizations = readTree(root)
     assert.equal(organizations.length, 6)
     for (const organization of organizations) {
-      const { train, valid } = loadText(organization, { context: 128, keptBackBytes: 4096 })
+      const { train, valid } = await loadText(organization, { context: 128, keptBackBytes: 4096 })
       assert.equal(train.length + valid.length, texts.get(organization.path)!.length)
     }
   })

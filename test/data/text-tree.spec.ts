@@ -8,9 +8,9 @@ import type { WorldlmError } from '../../src/errors.ts'
 import { temporaryFolder, textOf, writeTree } from '../temporary.ts'
 
 const needs = { context: 32, keptBackBytes: 100 }
-const refusal = (run: () => unknown): WorldlmError => {
+const refusal = async (run: () => unknown): Promise<WorldlmError> => {
   try {
-    run()
+    await run()
   } catch (error) {
     return error as WorldlmError
   }
@@ -61,45 +61,49 @@ describe('the tree of text', () => {
     }
   ]
   for (const { why, root, code, says } of trees) {
-    it(`is refused: ${why}`, () => {
-      const error = refusal(() => readTree(root()))
+    it(`is refused: ${why}`, async () => {
+      const error = await refusal(() => readTree(root()))
       assert.deepEqual([error.code, says.test(error.message)], [code, true], error.message)
     })
   }
 
-  it('has an empty organization in it, which is refused by name when its text is asked for', () => {
+  it('has an empty organization in it, which is refused by name when its text is asked for', async () => {
     const root = writeTree({ 'a/full/t.txt': 'x' })
     mkdirSync(join(root, 'a', 'empty'))
     const [empty] = readTree(root)
-    const error = refusal(() => loadText(empty!, needs))
+    const error = await refusal(() => loadText(empty!, needs))
     assert.deepEqual([error.code, /organization a\/empty has no text file/.test(error.message)], ['DATA_EMPTY', true])
   })
 })
 
 describe('the text of an organization', () => {
-  it('is train.* and valid.*, and nothing else, where they are there', () => {
-    const { train, valid } = load({ 'train.txt': textOf(900, 'sea'), 'valid.md': textOf(90, 'sky'), 'other.txt': textOf(500) })
+  it('is train.* and valid.*, and nothing else, where they are there', async () => {
+    const { train, valid } = await load({
+      'train.txt': textOf(900, 'sea'),
+      'valid.md': textOf(90, 'sky'),
+      'other.txt': textOf(500)
+    })
     assert.deepEqual([text(train), text(valid)], [textOf(900, 'sea'), textOf(90, 'sky')])
   })
 
-  it('is all text files in the order of their names, the last 8 % for validation, where there is no valid.*', () => {
+  it('is all text files in the order of their names, the last 8 % for validation, where there is no valid.*', async () => {
     const [a, b] = [textOf(600, 'alpha'), textOf(400, 'beta')]
-    const { train, valid } = load({ 'b.md': b, 'a.txt': a, 'c.bin': 'no text' })
+    const { train, valid } = await load({ 'b.md': b, 'a.txt': a, 'c.bin': 'no text' })
     assert.equal(text(train) + text(valid), a + b)
     assert.deepEqual([train.length, valid.length], [920, 80])
   })
 
-  it('is all but valid.* for training where only that is named', () => {
-    const { train, valid } = load({ 'a.txt': textOf(900), 'valid.txt': textOf(90, 'sky') })
+  it('is all but valid.* for training where only that is named', async () => {
+    const { train, valid } = await load({ 'a.txt': textOf(900), 'valid.txt': textOf(90, 'sky') })
     assert.deepEqual([text(train), text(valid)], [textOf(900), textOf(90, 'sky')])
   })
 
-  it('is never cut inside a character, and loses none', () => {
+  it('is never cut inside a character, and loses none', async () => {
     const characters = fc.constantFrom('a', 'é', '€', '😀', '\n')
-    fc.assert(
-      fc.property(fc.array(characters, { minLength: 600, maxLength: 700 }), parts => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(characters, { minLength: 600, maxLength: 700 }), async parts => {
         const whole = parts.join('')
-        const { train, valid } = load({ 'train.txt': whole })
+        const { train, valid } = await load({ 'train.txt': whole })
         assert.equal(text(train) + text(valid), whole)
         assert.ok(!text(valid).startsWith('\ufffd'))
         assert.ok(Math.abs(valid.length - 0.08 * (train.length + valid.length)) <= 4)
@@ -145,25 +149,26 @@ describe('the text of an organization', () => {
     }
   ]
   for (const { why, files, code, says } of refused) {
-    it(`is refused: ${why}`, () => {
-      const error = refusal(() => load(files))
+    it(`is refused: ${why}`, async () => {
+      const error = await refusal(() => load(files))
       assert.deepEqual([error.code, says.test(error.message)], [code, true], error.message)
       assert.notEqual(error.hint, '')
     })
   }
 
-  it('names the first wrong byte, wherever it stands and whatever character it breaks', () => {
+  it('names the first wrong byte, wherever it stands and whatever character it breaks', async () => {
     const characters = fc.constantFrom('a', 'é', '€', '😀')
     const wrong = fc.constantFrom([0xff], [0x80], [0xe9, 0x20], [0xf0, 0x9f, 0x98, 0x20], [0xe2, 0x82], [0xc0, 0x80])
-    fc.assert(
-      fc.property(
+    await fc.assert(
+      fc.asyncProperty(
         fc.array(characters, { maxLength: 40 }),
         wrong,
         fc.array(characters, { maxLength: 9 }),
-        (before, bytes, after) => {
+        async (before, bytes, after) => {
           const start = Buffer.from(before.join(''))
           const broken = Buffer.concat([start, Buffer.from(bytes), Buffer.from(after.join(''))])
-          assert.match(refusal(() => load({ 'train.txt': broken })).message, new RegExp(`byte ${start.length} `))
+          const { message } = await refusal(() => load({ 'train.txt': broken }))
+          assert.match(message, new RegExp(`byte ${start.length} `))
         }
       ),
       { numRuns: 100, seed: 2 }

@@ -1,0 +1,226 @@
+/**
+ * Text files of an organization, whatever their format, as one run of UTF-8 bytes (docs/data.md).
+ *
+ *   .txt .md           as they are
+ *   .jsonl .jsonl.gz   a document a line, in the field `text`
+ *   .parquet           a document a row, in the column `text`
+ *
+ * Documents end with a line break. Lines and row groups are read one after the other: memory is that of the text, not of the file.
+ */
+import { createReadStream } from 'node:fs'
+import { open, readFile } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { brotliDecompressSync, createGunzip, gunzipSync, zstdDecompressSync } from 'node:zlib'
+import { WorldlmError } from '../errors.ts'
+
+const suffixes = ['.txt', '.md', '.jsonl', '.jsonl.gz', '.parquet'] as const
+type Suffix = (typeof suffixes)[number]
+
+/** For hints. */
+export const formatNames = suffixes.join(', ')
+
+const suffixOf = (name: string): Suffix | undefined => suffixes.find(suffix => name.endsWith(suffix))
+
+/** Whether it is a text file by its name; hidden ones are not. */
+export const isTextFile = (name: string): boolean => suffixOf(name) !== undefined && !name.startsWith('.')
+
+/** `train` of `train.jsonl.gz`. */
+export const stemOf = (name: string): string => basename(name, suffixOf(name))
+
+/** @throws {WorldlmError} DATA_UNREADABLE, DATA_NOT_UTF8, DATA_JSONL, DATA_PARQUET */
+export async function readTextFile(organization: string, path: string): Promise<Uint8Array> {
+  const suffix = suffixOf(path)
+  try {
+    if (suffix === '.parquet') return await readParquet(organization, path)
+    if (suffix === '.jsonl' || suffix === '.jsonl.gz') return await readJsonLines(organization, path, suffix === '.jsonl.gz')
+    return checkUtf8(organization, path, await readFile(path))
+  } catch (cause) {
+    if (cause instanceof WorldlmError) throw cause
+    throw new WorldlmError(
+      'DATA_UNREADABLE',
+      `${path} of organization ${organization} cannot be read: ${(cause as Error).message}`,
+      'Check its permissions, and that it is whole.',
+      { cause }
+    )
+  }
+}
+
+function checkUtf8(organization: string, path: string, bytes: Uint8Array): Uint8Array {
+  const wrong = firstInvalidByte(bytes)
+  if (wrong === null) return bytes
+  throw new WorldlmError(
+    'DATA_NOT_UTF8',
+    `${path} of organization ${organization} is not UTF-8: byte ${wrong} begins no character`,
+    'Convert it (iconv -f LATIN1 -t UTF-8, for example), or remove it.'
+  )
+}
+
+// ── JSON lines ──
+
+async function readJsonLines(organization: string, path: string, zipped: boolean): Promise<Uint8Array> {
+  const text = new GrowingText()
+  const file = createReadStream(path, { highWaterMark: 1 << 20 })
+  const unzipped = zipped ? createGunzip() : null
+  // A pipe does not hand errors on.
+  file.on('error', error => unzipped?.destroy(error))
+  let line = 0
+  let rest: Buffer = Buffer.alloc(0)
+  const take = (bytes: Buffer) => {
+    line++
+    if (bytes.length > 0) text.add(documentOf(organization, path, line, bytes))
+  }
+  for await (const chunk of unzipped === null ? file : file.pipe(unzipped)) {
+    const bytes = rest.length > 0 ? Buffer.concat([rest, chunk as Buffer]) : (chunk as Buffer)
+    let from = 0
+    for (let end = bytes.indexOf(10); end !== -1; end = bytes.indexOf(10, from)) {
+      take(bytes.subarray(from, end))
+      from = end + 1
+    }
+    rest = bytes.subarray(from)
+  }
+  take(rest)
+  return text.whole()
+}
+
+function documentOf(organization: string, path: string, line: number, bytes: Buffer): Uint8Array {
+  const refuse = (what: string): never => {
+    throw new WorldlmError(
+      'DATA_JSONL',
+      `${path} of organization ${organization}, line ${line}: ${what}`,
+      'Each line is a JSON object with its text in the field "text".'
+    )
+  }
+  let parsed: unknown
+  try {
+    const decoded = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    if (decoded.trim() === '') return new Uint8Array()
+    parsed = JSON.parse(decoded)
+  } catch (error) {
+    refuse(error instanceof SyntaxError ? `it is not JSON (${error.message})` : 'it is not UTF-8')
+  }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) refuse('it is not an object')
+  const { text } = parsed as { text?: unknown }
+  if (text === undefined)
+    refuse(
+      `it has no field "text" (it has ${
+        Object.keys(parsed as object)
+          .slice(0, 5)
+          .join(', ') || 'none'
+      })`
+    )
+  if (typeof text !== 'string') refuse(`its field "text" is ${text === null ? 'null' : `a ${typeof text}`}, not a string`)
+  return Buffer.from(text as string)
+}
+
+// ── Parquet ──
+
+/** Codecs of the format that hyparquet leaves to its caller; Node has them. */
+const compressors = {
+  GZIP: (bytes: Uint8Array) => gunzipSync(bytes),
+  BROTLI: (bytes: Uint8Array) => brotliDecompressSync(bytes),
+  ZSTD: (bytes: Uint8Array) => zstdDecompressSync(bytes)
+}
+
+async function readParquet(organization: string, path: string): Promise<Uint8Array> {
+  const { parquetMetadataAsync, parquetRead } = await import('hyparquet')
+  const refuse = (what: string, cause?: unknown): never => {
+    throw new WorldlmError(
+      'DATA_PARQUET',
+      `${path} of organization ${organization}: ${what}`,
+      'It is a Parquet file with its text in the column "text", as strings.',
+      { cause }
+    )
+  }
+  const handle = await open(path)
+  try {
+    const { size } = await handle.stat()
+    const file = {
+      byteLength: size,
+      slice: async (start: number, end: number = size) => {
+        const bytes = Buffer.alloc(end - start)
+        await handle.read(bytes, 0, bytes.length, start)
+        return bytes.buffer
+      }
+    }
+    const metadata = await parquetMetadataAsync(file).catch(error => refuse(`it is no Parquet file (${error.message})`, error))
+    const names = metadata.schema.slice(1).map(({ name }) => name)
+    if (!names.includes('text')) refuse(`it has no column "text" (it has ${names.slice(0, 8).join(', ')})`)
+    const text = new GrowingText()
+    let row = 0
+    for (const { num_rows: count } of metadata.row_groups) {
+      const rowEnd = row + Number(count)
+      const rows = await new Promise<unknown[][]>((resolve, reject) => {
+        const options = { file, metadata, columns: ['text'], rowStart: row, rowEnd, compressors, onComplete: resolve }
+        parquetRead(options).catch(reject)
+      }).catch(error => refuse(`rows ${row + 1} to ${rowEnd} cannot be read (${error.message})`, error))
+      for (const [place, [value]] of rows.entries()) {
+        if (value === null || value === undefined) continue
+        if (typeof value !== 'string') refuse(`row ${row + place + 1} has a ${typeof value} in its column "text", not a string`)
+        text.add(Buffer.from(value as string))
+      }
+      row = rowEnd
+    }
+    return text.whole()
+  } finally {
+    await handle.close()
+  }
+}
+
+// ── bytes ──
+
+/** Documents one after the other, each ended by a line break. */
+class GrowingText {
+  #bytes = Buffer.alloc(1 << 16)
+  #length = 0
+
+  add(document: Uint8Array): void {
+    if (document.length === 0) return
+    const breaks = document.at(-1) === 10 ? 0 : 1
+    const needed = this.#length + document.length + breaks
+    if (needed > this.#bytes.length) {
+      const larger = Buffer.alloc(Math.max(needed, this.#bytes.length * 2))
+      larger.set(this.#bytes.subarray(0, this.#length))
+      this.#bytes = larger
+    }
+    this.#bytes.set(document, this.#length)
+    this.#length = needed
+    if (breaks > 0) this.#bytes[this.#length - 1] = 10
+  }
+
+  whole(): Uint8Array {
+    return this.#bytes.subarray(0, this.#length)
+  }
+}
+
+/** Offset of the first byte that is not part of a character, or null. */
+function firstInvalidByte(bytes: Uint8Array): number | null {
+  const decodes = (end: number, stream: boolean): boolean => {
+    try {
+      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, end), { stream })
+      return true
+    } catch {
+      return false
+    }
+  }
+  if (decodes(bytes.length, false)) return null
+  let [low, high] = [0, bytes.length]
+  while (low < high) {
+    const middle = (low + high + 1) >> 1
+    if (decodes(middle, true)) low = middle
+    else high = middle - 1
+  }
+  // What goes wrong there may have begun before: a lead byte that its followers do not complete.
+  const lead = cutBefore(bytes, Math.max(0, low - 1))
+  return lead + characterBytes(bytes[lead]!) > low ? lead : low
+}
+
+/** Bytes of the character that begins with `lead`. */
+export const characterBytes = (lead: number): number => (lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1)
+
+/** The start of the character that holds byte `at`. */
+export function cutBefore(text: Uint8Array, at: number): number {
+  if (at >= text.length) return text.length
+  let cut = at
+  while (cut > 0 && cut > at - 4 && (text[cut]! & 0xc0) === 0x80) cut--
+  return cut
+}

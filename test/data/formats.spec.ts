@@ -1,0 +1,100 @@
+/** Text files of every format that docs/data.md names, and what is refused, by name and place. */
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import fc from 'fast-check'
+import { isTextFile, readTextFile, stemOf } from '../../src/data/formats.ts'
+import { loadText, readTree } from '../../src/data/text-tree.ts'
+
+const parquet = (name: string) => join(import.meta.dirname, 'parquet', `${name}.parquet`)
+const utf8 = (bytes: Uint8Array) => new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+
+describe('text files', () => {
+  let folder = ''
+  beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'worldlm-data-'))))
+  afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+  const write = (name: string, bytes: string | Uint8Array): string => {
+    const path = join(folder, name)
+    mkdirSync(dirname(path), { recursive: true })
+    writeFileSync(path, bytes)
+    return path
+  }
+  const read = async (name: string, bytes: string | Uint8Array) => utf8(await readTextFile('org', write(name, bytes)))
+  const refused = (name: string, bytes: string | Uint8Array, code: string, message: RegExp) =>
+    assert.rejects(read(name, bytes), (error: Error & { code: string; hint: string }) => {
+      assert.equal(error.code, code)
+      assert.match(error.message, message)
+      assert.match(error.message, /org/)
+      assert.notEqual(error.hint, '')
+      return true
+    })
+
+  it('are known by their names', () => {
+    const yes = ['a.txt', 'train.md', 'train.jsonl', 'x.jsonl.gz', 'part-0.parquet']
+    const no = ['a.csv', 'a.gz', '.hidden.txt', 'a.json', 'txt']
+    assert.deepEqual([...yes, ...no].filter(isTextFile), yes)
+    assert.deepEqual(yes.map(stemOf), ['a', 'train', 'train', 'x', 'part-0'])
+  })
+
+  it('give plain text as it is', async () => assert.equal(await read('a.txt', 'ä\nb'), 'ä\nb'))
+
+  it('give the documents of JSON lines, each ended by a line break', async () => {
+    const lines = ['{"text":"one"}', '', '{"id":3,"text":"two\\nlines\\n"}', '{"text":""}', '{"text":"drei 🎉"}']
+    assert.equal(await read('a.jsonl', lines.join('\n')), 'one\ntwo\nlines\ndrei 🎉\n')
+    assert.equal(await read('b.jsonl.gz', gzipSync(`${lines.join('\r\n')}\n`)), 'one\ntwo\nlines\ndrei 🎉\n')
+  })
+
+  it('give any documents back, wherever the file is cut into pieces', () =>
+    fc.assert(
+      fc.asyncProperty(fc.array(fc.string({ unit: 'binary', minLength: 1, maxLength: 40 }), { maxLength: 30 }), async texts => {
+        // Longer than the pieces that a file is read in.
+        const padded = texts.length > 25 ? ['x'.repeat(1_500_000), ...texts] : texts
+        const want = padded.map(text => (text.endsWith('\n') ? text : `${text}\n`)).join('')
+        const got = await readTextFile('org', write('any.jsonl', padded.map(text => JSON.stringify({ text })).join('\n')))
+        assert.equal(new TextDecoder().decode(got), new TextDecoder().decode(new TextEncoder().encode(want)))
+      }),
+      { numRuns: 60, seed: 3 }
+    ))
+
+  for (const codec of ['none', 'snappy', 'gzip', 'zstd', 'brotli'])
+    it(`give the column \`text\` of a Parquet file, compressed with ${codec}`, async () =>
+      assert.equal(utf8(await readTextFile('org', parquet(codec))), 'Guten Tag, Welt.\nЗдравствуй, мир.\n三つ目の文書 🎉\n'))
+
+  it('are refused by name, with the line or the byte', async () => {
+    await refused('a.txt', Uint8Array.of(97, 98, 0xff, 99), 'DATA_NOT_UTF8', /a\.txt.*byte 2/)
+    await refused('a.jsonl', '{"text":"x"}\n{"text":', 'DATA_JSONL', /a\.jsonl.*line 2: it is not JSON/)
+    await refused('b.jsonl', '{"body":"x"}', 'DATA_JSONL', /line 1: it has no field "text" \(it has body\)/)
+    await refused('c.jsonl', '{"text":"x"}\n\n{"text":7}', 'DATA_JSONL', /line 3: its field "text" is a number/)
+    await refused('d.jsonl', '[]', 'DATA_JSONL', /line 1: it is not an object/)
+    await refused('e.jsonl', Buffer.from('{"text":"\xff"}', 'latin1'), 'DATA_JSONL', /line 1: it is not UTF-8/)
+    await refused('f.jsonl.gz', 'not zipped', 'DATA_UNREADABLE', /f\.jsonl\.gz/)
+    await refused('g.jsonl.gz', gzipSync('{"text":"x"}'.repeat(99)).subarray(0, 30), 'DATA_UNREADABLE', /g\.jsonl\.gz/)
+    await refused('h.parquet', 'not a Parquet file', 'DATA_PARQUET', /h\.parquet.*no Parquet file/)
+    await assert.rejects(readTextFile('org', parquet('no-text')), /no column "text" \(it has body\)/)
+    await assert.rejects(readTextFile('org', parquet('numbers')), /row 1 has a (number|bigint)/)
+    await assert.rejects(readTextFile('org', join(folder, 'away.txt')), { code: 'DATA_UNREADABLE' })
+  })
+
+  it('of one organization are read in the order of their names, whatever their formats', async () => {
+    write('f/org/1.txt', `first ${'a'.repeat(99)}\n`)
+    write('f/org/2.jsonl.gz', gzipSync(JSON.stringify({ text: `second ${'b'.repeat(99)}` })))
+    write('f/org/3.md', `third ${'c'.repeat(99)}`)
+    const [text] = readTree(folder)
+    const { train, valid } = await loadText(text!, { context: 4, keptBackBytes: 0 })
+    const whole = utf8(train) + utf8(valid)
+    assert.match(whole, /^first a+\nsecond b+\nthird c+$/)
+    assert.equal(train.length, Math.floor(whole.length * 0.92))
+  })
+
+  it('are cut at a limit, between characters', async () => {
+    write('f/org/train.txt', 'ä'.repeat(500))
+    write('f/org/valid.jsonl', JSON.stringify({ text: 'x'.repeat(50) }))
+    const [text] = readTree(folder)
+    const { train, valid } = await loadText({ ...text!, trainBytesMax: 101 }, { context: 4, keptBackBytes: 0 })
+    assert.equal(utf8(train), 'ä'.repeat(50))
+    assert.equal(valid.length, 51)
+  })
+})
