@@ -21,6 +21,10 @@ export async function verifyCommand(paths: string[], output: Output): Promise<vo
   )
   for (const { node, federation, index, code, detail } of report.faults)
     output.line(`${node}: ${federation} entry ${index}: ${code}: ${detail}`)
+  for (const { node, bytes } of report.torn)
+    output.line(
+      `${node}: the last ${bytes} bytes are no whole block: cut off by a crash, or changed; what is before them was checked`
+    )
   output.line(
     report.ok
       ? `${report.logs.length} logs, every certificate holds from its genesis charter on`

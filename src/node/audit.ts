@@ -26,6 +26,8 @@ export interface AuditReport {
   ok: boolean
   logs: VerifiedLog[]
   faults: (LogFault & { node: string })[]
+  /** Bytes at the end of a file that are no whole block: a killed node leaves them, and cuts them off when it starts again. */
+  torn: { node: string; bytes: number }[]
 }
 
 /** @param paths - a node's folder, or a folder of them. @throws {WorldlmError} NOTHING_TO_VERIFY, CAR_DAMAGED */
@@ -37,11 +39,12 @@ export async function verifyPaths(paths: string[]): Promise<AuditReport> {
       `no certified.car lies in ${paths.join(', ')}`,
       'Give a node’s folder, or the --out of a testnet.'
     )
-  const report: AuditReport = { schema: 'worldlm.audit/1', ok: true, logs: [], faults: [] }
+  const report: AuditReport = { schema: 'worldlm.audit/1', ok: true, logs: [], faults: [], torn: [] }
   const entryAt = new Map<string, { link: Link; node: string }>()
   for (const path of cars) {
     const node = basename(join(path, '..'))
     const archive = await readCertifiedCar(path)
+    if (archive.tornBytes > 0) report.torn.push({ node, bytes: archive.tornBytes })
     for (const [id, charter] of archive.charters) verifyOne(node, id, charter, archive, report, entryAt)
   }
   report.ok = report.faults.length === 0

@@ -8,7 +8,6 @@
  * (the process died while it wrote) is cut off at opening; a damaged block in the middle is an error that names it.
  */
 import { closeSync, createReadStream, existsSync, fsyncSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs'
-import { createHash } from 'node:crypto'
 import * as dagCbor from '@ipld/dag-cbor'
 import { CID } from 'multiformats/cid'
 import { WorldlmError } from '../errors.ts'
@@ -110,8 +109,10 @@ async function* blocks(path: string): AsyncGenerator<{ bytes: Uint8Array; link: 
       const body = rest.subarray(length.end, length.end + length.value)
       offset += length.end + length.value
       rest = rest.subarray(length.end + length.value)
-      if (inHeader) inHeader = false
-      else yield { ...checked(path, offset - body.length, body), end: offset }
+      if (inHeader) {
+        if (Buffer.compare(body, header.subarray(1)) !== 0) throw damaged(path, 0, 'it does not begin as an archive of ours')
+        inHeader = false
+      } else yield { ...checked(path, offset - body.length, body), end: offset }
     }
   }
   if (rest.length > 0) yield { tornAt: offset }
@@ -119,10 +120,10 @@ async function* blocks(path: string): AsyncGenerator<{ bytes: Uint8Array; link: 
 
 function checked(path: string, offset: number, body: Uint8Array): { bytes: Uint8Array; link: Link } {
   const bytes = new Uint8Array(body.subarray(cidBytes))
-  const digest = createHash('sha256').update(bytes).digest()
-  if (!digest.equals(body.subarray(cidBytes - 32, cidBytes)))
-    throw damaged(path, offset, `its bytes do not match ${CID.decode(body.subarray(0, cidBytes))}`)
-  return { bytes, link: CID.decode(body.subarray(0, cidBytes)).toString() }
+  const link = linkOf(bytes)
+  if (Buffer.compare(CID.parse(link).bytes, body.subarray(0, cidBytes)) !== 0)
+    throw damaged(path, offset, 'a block does not have the bytes that its link names')
+  return { bytes, link }
 }
 
 const damaged = (path: string, offset: number, what: string): WorldlmError =>

@@ -1,0 +1,150 @@
+/** certified.car on disk, and what `audit verify` says of it: torn tails are cut off, anything else that is changed is found and named. */
+import assert from 'node:assert/strict'
+import { appendFileSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { WorldlmError } from '../../src/errors.ts'
+import { verifyPaths } from '../../src/node/audit.ts'
+import { CertifiedCar, readCertifiedCar } from '../../src/node/certified-car.ts'
+import { temporaryFolder } from '../temporary.ts'
+import { LogBuilder } from '../wire/peers.ts'
+
+const builder = new LogBuilder().admit('a', 'b', 'c').addRound('a', 'b').addRound('b', 'c')
+
+/** A node's folder with the log in it. */
+async function nodeFolder(log = builder, root = temporaryFolder(), name = 'node'): Promise<string> {
+  const folder = join(root, name)
+  mkdirSync(folder, { recursive: true })
+  const { car } = await CertifiedCar.open(join(folder, 'certified.car'))
+  car.addCharter(log.charterBytes)
+  const updates = [...log.updates].map(([link, bytes]) => ({ link, bytes }))
+  for (const entry of log.entries) car.addEntry(entry, updates)
+  car.close()
+  return folder
+}
+const refusal = async (run: () => Promise<unknown>): Promise<WorldlmError> => {
+  try {
+    await run()
+  } catch (error) {
+    return error as WorldlmError
+  }
+  throw new Error('was not refused')
+}
+
+describe('certified.car', () => {
+  it('gives back charters, entries in order, and updates', async () => {
+    const folder = await nodeFolder()
+    const { charters, logs, updates, tornBytes } = await readCertifiedCar(join(folder, 'certified.car'))
+    assert.deepEqual([[...charters.keys()], tornBytes], [[builder.id], 0])
+    const log = logs.get(builder.id)!
+    assert.equal(log.length, builder.entries.length)
+    for (const [place, { entry, certificate }] of log.entries()) {
+      assert.ok(Buffer.from(entry).equals(builder.entries[place]!.entry))
+      assert.ok(Buffer.from(certificate).equals(builder.entries[place]!.certificate))
+    }
+    assert.deepEqual([...updates.keys()].sort(), [...builder.updates.keys()].sort())
+  })
+
+  it('grows over restarts and holds nothing twice', async () => {
+    const path = join(await nodeFolder(), 'certified.car')
+    const before = statSync(path).size
+    const { car, archive } = await CertifiedCar.open(path)
+    car.addCharter(builder.charterBytes)
+    car.close()
+    assert.deepEqual([statSync(path).size, archive.logs.get(builder.id)!.length], [before, builder.entries.length])
+  })
+
+  it('whatever the length that a dying process left it at, opens with the whole entries before, and goes on from there', async () => {
+    const path = join(await nodeFolder(), 'certified.car')
+    const whole = readFileSync(path)
+    for (let length = 0; length < whole.length; length += 211) {
+      writeFileSync(path, whole)
+      truncateSync(path, length)
+      const { car, archive } = await CertifiedCar.open(path)
+      const entries = archive.logs.get(builder.id) ?? []
+      for (const [place, { entry }] of entries.entries()) assert.ok(Buffer.from(entry).equals(builder.entries[place]!.entry))
+      car.addCharter(builder.charterBytes)
+      for (const entry of builder.entries.slice(entries.length)) car.addEntry(entry, [])
+      car.close()
+      const again = await readCertifiedCar(path)
+      assert.deepEqual([again.logs.get(builder.id)!.length, again.tornBytes], [builder.entries.length, 0], `cut at ${length}`)
+    }
+  })
+
+  it('a block whose bytes are others is named with its place', async () => {
+    const path = join(await nodeFolder(), 'certified.car')
+    const bytes = readFileSync(path)
+    const inMiddle = Math.floor(bytes.length / 2)
+    bytes[inMiddle] = bytes[inMiddle]! ^ 1
+    writeFileSync(path, bytes)
+    const error = await refusal(() => CertifiedCar.open(path))
+    assert.deepEqual([error.code, /damaged at byte \d+/.test(error.message)], ['CAR_DAMAGED', true], error.message)
+  })
+
+  it('is never more than read or refused, whichever byte is changed', async () => {
+    const path = join(await nodeFolder(), 'certified.car')
+    const whole = readFileSync(path)
+    for (let place = 0; place < whole.length; place += 41) {
+      const bytes = Buffer.from(whole)
+      bytes[place] = bytes[place]! ^ 0x10
+      writeFileSync(path, bytes)
+      try {
+        await readCertifiedCar(path)
+      } catch (error) {
+        assert.equal((error as WorldlmError).code, 'CAR_DAMAGED', `byte ${place}: ${error}`)
+      }
+    }
+  })
+})
+
+describe('audit verify', () => {
+  it('holds for a node, for a folder of nodes, and for the file itself', async () => {
+    const root = temporaryFolder()
+    const [one] = [await nodeFolder(builder, root, 'one'), await nodeFolder(builder, root, 'two')]
+    const all = await verifyPaths([root])
+    assert.deepEqual([all.ok, all.logs.map(({ node }) => node)], [true, ['one', 'two']])
+    const [log] = (await verifyPaths([one])).logs
+    assert.deepEqual(
+      [log!.federationId, log!.entries, log!.rounds, log!.members, log!.updatesCounted, log!.updatesChecked, log!.fault],
+      [builder.id, builder.entries.length, 2, 3, 4, 4, null]
+    )
+    assert.equal((await verifyPaths([join(one, 'certified.car')])).ok, true)
+  })
+
+  it('finds an entry that was certified by too few, although every block is whole', async () => {
+    const forged = new LogBuilder().admit('a', 'b', 'c')
+    forged.entries.push(forged.certify(forged.roundEntry(['a']), ['a']))
+    const report = await verifyPaths([await nodeFolder(forged)])
+    assert.deepEqual([report.ok, report.faults.map(({ code }) => code)], [false, ['WRONG_CERTIFICATE']])
+    assert.equal(report.logs[0]!.fault, 'WRONG_CERTIFICATE')
+  })
+
+  it('finds an entry that is missing in between', async () => {
+    const cut = new LogBuilder().admit('a', 'b', 'c').addRound('a')
+    cut.entries.splice(1, 1)
+    const report = await verifyPaths([await nodeFolder(cut)])
+    assert.deepEqual([report.ok, report.faults.map(({ code }) => code)], [false, ['GAP']])
+  })
+
+  it('finds two certified entries for one index in different nodes (I1)', async () => {
+    const root = temporaryFolder()
+    const [one, other] = [0, 1].map(() => new LogBuilder().admit('a', 'b', 'c'))
+    await nodeFolder(one!.addRound('a', 'b'), root, 'one')
+    await nodeFolder(other!.addRound('b', 'c'), root, 'other')
+    const report = await verifyPaths([root])
+    assert.deepEqual([report.ok, report.faults.map(({ code, node }) => [code, node])], [false, [['I1', 'other']]])
+  })
+
+  it('says what is torn at the end, without calling it a fault: a killed node leaves that', async () => {
+    const folder = await nodeFolder()
+    appendFileSync(join(folder, 'certified.car'), Buffer.from([0x80]))
+    const report = await verifyPaths([folder])
+    assert.deepEqual([report.ok, report.torn], [true, [{ node: 'node', bytes: 1 }]])
+  })
+
+  it('refuses paths without a log, by name', async () => {
+    for (const path of ['/nowhere', temporaryFolder()]) {
+      const error = await refusal(() => verifyPaths([path]))
+      assert.deepEqual([error.code, error.message.includes(path)], ['NOTHING_TO_VERIFY', true])
+    }
+  })
+})

@@ -1,0 +1,226 @@
+/** What a node keeps: its votes, its blobs, its folder. Whole or not there; damaged: said, by name. */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { WorldlmError } from '../../src/errors.ts'
+import { Blobs } from '../../src/node/blobs.ts'
+import { EventLog, eventsKeptMax, RecordLog } from '../../src/node/events.ts'
+import { writeFileDurably } from '../../src/node/files.ts'
+import { NodeFolder } from '../../src/node/folder.ts'
+import { initNodeFolder } from '../../src/node/genesis.ts'
+import { readConsensus, writeConsensus } from '../../src/node/store.ts'
+import { blobIndexCodec } from '../../src/wire/blob-index.ts'
+import { isMalformed, linkOf } from '../../src/wire/codec.ts'
+import { limits } from '../../src/wire/limits.ts'
+import { entryCodec } from '../../src/wire/records.ts'
+import { temporaryFolder } from '../temporary.ts'
+import { LogBuilder } from '../wire/peers.ts'
+
+const refusal = (run: () => unknown): WorldlmError => {
+  try {
+    run()
+  } catch (error) {
+    return error as WorldlmError
+  }
+  throw new Error('was not refused')
+}
+
+describe('consensus on disk', () => {
+  const builder = new LogBuilder().admit('a')
+  const entry = entryCodec.decode(builder.entries[0]!.entry)
+  assert.ok(!isMalformed(entry))
+
+  it('comes back as it was, with the entry that was accepted', () => {
+    const path = join(temporaryFolder(), 'c.cbor')
+    for (const accepted of [null, { index: 1, term: 4, link: builder.head, entry }])
+      for (const votedFor of [null, 'peer']) {
+        writeConsensus(path, { term: 5, votedFor, accepted, enrolled: true })
+        assert.deepEqual(readConsensus(path), { term: 5, votedFor, accepted, enrolled: true })
+      }
+  })
+
+  it('is empty where there is none, and refused where it is damaged: who forgot its votes may vote twice', () => {
+    const path = join(temporaryFolder(), 'c.cbor')
+    assert.equal(readConsensus(path).enrolled, false)
+    writeConsensus(path, {
+      term: 5,
+      votedFor: null,
+      accepted: { index: 1, term: 4, link: builder.head, entry },
+      enrolled: true
+    })
+    const whole = readFileSync(path)
+    for (const bytes of [whole.subarray(0, 9), Buffer.alloc(0), Buffer.from('{}'), Buffer.from([0xf6])]) {
+      writeFileSync(path, bytes)
+      const error = refusal(() => readConsensus(path))
+      assert.deepEqual([error.code, error.message.includes(path)], ['CONSENSUS_DAMAGED', true])
+    }
+  })
+})
+
+describe('blobs on disk', () => {
+  const chunk = limits.blobChunkBytes
+  const content = Buffer.alloc(2 * chunk + 77, 'worldlm ')
+  const put = async (blobs: Blobs, folder: string, bytes: Uint8Array = content) => {
+    writeFileSync(join(folder, 'made.tmp'), bytes)
+    return blobs.put(join(folder, 'made.tmp'))
+  }
+
+  const chunkOf = async (blobs: Blobs, link: string, place: number): Promise<Uint8Array | string> => {
+    const reader = blobs.chunk(link, place)
+    return typeof reader === 'string' ? reader : reader.read(0, Buffer.alloc(reader.bytes))
+  }
+
+  it('are named by their content, and read chunk by chunk', async () => {
+    const folder = temporaryFolder()
+    const { blobs } = await Blobs.open(folder)
+    const { link, bytes } = await put(blobs, folder)
+    assert.equal(bytes, content.length)
+    assert.equal((await put(blobs, folder)).link, link)
+    const chunks = await Promise.all([0, 1, 2].map(place => chunkOf(blobs, link, place)))
+    assert.ok(Buffer.concat(chunks as Uint8Array[]).equals(content))
+    assert.deepEqual([await chunkOf(blobs, link, 3), await chunkOf(blobs, 'bafyother', 0)], ['badRange', 'notHeld'])
+    const digests = blobs.index(link)!.chunks
+    assert.ok(
+      createHash('sha256')
+        .update(content.subarray(2 * chunk))
+        .digest()
+        .equals(digests[2]!)
+    )
+  })
+
+  it('that are damaged are found when the store is opened, told, and gone', async () => {
+    const folder = temporaryFolder()
+    const { blobs } = await Blobs.open(folder)
+    const good = await put(blobs, folder)
+    const flipped = await put(blobs, folder, Buffer.from('flipped'))
+    const longer = await put(blobs, folder, Buffer.from('longer'))
+    const nameless = await put(blobs, folder, Buffer.from('nameless'))
+    const misnamed = await put(blobs, folder, Buffer.from('misnamed'))
+    writeFileSync(join(folder, flipped.link), 'flopped')
+    appendFileSync(join(folder, longer.link), '!')
+    rmSync(join(folder, `${nameless.link}.index`))
+    writeFileSync(join(folder, `${misnamed.link}.index`), readFileSync(join(folder, `${good.link}.index`)))
+    const again = await Blobs.open(folder)
+    assert.deepEqual(again.damaged.sort(), [flipped, longer, nameless, misnamed].map(({ link }) => link).sort())
+    assert.deepEqual([again.blobs.has(good.link), again.blobs.has(flipped.link)], [true, false])
+    assert.deepEqual(readdirSync(folder).sort(), [good.link, `${good.link}.index`].sort())
+  })
+
+  it('that are partial are resumed: chunks that are whole are not asked for again, others are', async () => {
+    const folder = temporaryFolder()
+    const { blobs: source } = await Blobs.open(temporaryFolder())
+    const { link } = await put(source, folder)
+    const { blobs } = await Blobs.open(folder)
+    const first = await blobs.begin(link, source.indexBytes(link)!)
+    await first!.write(1, (await chunkOf(source, link, 1)) as Uint8Array)
+    await first!.write(2, Buffer.alloc(77))
+    await first!.leave()
+    assert.equal(blobs.has(link), false)
+    const { blobs: later } = await Blobs.open(folder)
+    const second = await later.begin(link, source.indexBytes(link)!)
+    assert.deepEqual([...second!.missing].sort(), [0, 2])
+    for (const place of second!.missing) await second!.write(place, (await chunkOf(source, link, place)) as Uint8Array)
+    await second!.finish()
+    assert.ok(readFileSync(later.path(link)).equals(content))
+  })
+
+  it('are begun with no index that is not theirs', async () => {
+    const folder = temporaryFolder()
+    const { blobs: source } = await Blobs.open(temporaryFolder())
+    const { link } = await put(source, folder)
+    const other = await put(source, folder, Buffer.from('other'))
+    const { blobs } = await Blobs.open(folder)
+    assert.equal(await blobs.begin(link, source.indexBytes(other.link)!), null)
+    assert.equal(await blobs.begin(link, Uint8Array.of(1)), null)
+    const index = source.index(link)!
+    const shorter = blobIndexCodec.encode({ ...index, chunks: index.chunks.slice(1) })
+    assert.equal(await blobs.begin(linkOf(shorter), shorter), null)
+  })
+})
+
+describe('a node’s folder', () => {
+  it('keeps its secrets for its owner, and an identity for good', async () => {
+    const folder = new NodeFolder(join(temporaryFolder(), 'node'))
+    const peer = await initNodeFolder(folder, { name: 'Klinik' })
+    assert.match(peer, /^12D3KooW/)
+    for (const name of ['identity.key', 'token']) assert.equal(statSync(join(folder.root, name)).mode & 0o777, 0o600, name)
+    assert.ok(folder.token().length >= 32)
+    await assert.rejects(initNodeFolder(folder, { name: 'Klinik' }), { code: 'FOLDER_EXISTS' })
+    assert.equal(refusal(() => new NodeFolder(temporaryFolder()).prepare()).code, 'FOLDER_MISSING')
+    assert.equal(refusal(() => new NodeFolder(temporaryFolder()).identity()).code, 'FOLDER_MISSING')
+  })
+
+  it('belongs to one process at a time; what a dead one left over is not believed', async () => {
+    const folder = new NodeFolder(join(temporaryFolder(), 'node'))
+    await initNodeFolder(folder, { name: 'n' })
+    const other = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 60000)'])
+    try {
+      folder.writeRun({ pid: other.pid!, api: 'http://127.0.0.1:1', addresses: [], peer: '' })
+      assert.equal(folder.running()?.pid, other.pid)
+      const error = refusal(() => folder.lock())
+      assert.deepEqual([error.code, error.message.includes(String(other.pid))], ['FOLDER_IN_USE', true])
+    } finally {
+      const ended = new Promise(resolve => other.once('exit', resolve))
+      other.kill('SIGKILL')
+      await ended
+    }
+    assert.equal(folder.running(), null)
+    folder.lock()
+    folder.lock()
+    assert.equal(folder.running()?.pid, process.pid)
+    folder.unlock()
+    assert.equal(existsSync(join(folder.root, 'run.json')), false)
+  })
+
+  it('says which charter is not what its name says', async () => {
+    const folder = new NodeFolder(join(temporaryFolder(), 'node'))
+    await initNodeFolder(folder, { name: 'n' })
+    const builder = new LogBuilder()
+    const id = folder.addCharter(builder.charterBytes)
+    assert.deepEqual([id, [...folder.charters().keys()]], [builder.id, [builder.id]])
+    appendFileSync(join(folder.root, 'charters', `${id}.cbor`), 'x')
+    const error = refusal(() => folder.charters())
+    assert.deepEqual([error.code, error.message.includes(id)], ['CHARTER_DAMAGED', true])
+  })
+
+  it('has files that are whole or not there', () => {
+    const folder = temporaryFolder()
+    const path = join(folder, 'f')
+    writeFileDurably(path, 'one')
+    writeFileDurably(path, 'two')
+    assert.deepEqual([readFileSync(path, 'utf8'), readdirSync(folder)], ['two', ['f']])
+  })
+})
+
+describe('events and records', () => {
+  it('are numbered without gaps; the newest are kept, and who comes late gets what it missed', () => {
+    const events = new EventLog()
+    const heard: number[] = []
+    events.emit({ type: 'finished', round: 0 })
+    const end = events.subscribe(({ seq }) => void heard.push(seq))
+    for (let round = 1; round <= eventsKeptMax + 5; round++) events.emit({ type: 'finished', round })
+    end()
+    events.emit({ type: 'finished', round: -1 })
+    assert.deepEqual([heard.length, heard[0], heard.at(-1)], [eventsKeptMax + 5, 2, eventsKeptMax + 6])
+    const kept = events.since(0)
+    assert.deepEqual([kept.length, kept.at(-1)!.seq], [eventsKeptMax, eventsKeptMax + 7])
+    assert.deepEqual(
+      events.since(eventsKeptMax + 5).map(({ seq }) => seq),
+      [eventsKeptMax + 6, eventsKeptMax + 7]
+    )
+    assert.deepEqual(events.since(1e9), [])
+  })
+
+  it('are on disk, a line each, when they are said', () => {
+    const path = join(temporaryFolder(), 'records.jsonl')
+    for (const index of [1, 2]) {
+      const records = new RecordLog(path)
+      records.append({ record: 'accept', federation: 'f', index, term: 1, entry: 'e' })
+      records.close()
+    }
+    const lines = readFileSync(path, 'utf8').split('\n')
+    assert.deepEqual([lines.length, lines.slice(0, 2).map(line => JSON.parse(line).index)], [3, [1, 2]])
+  })
+})
