@@ -12,15 +12,16 @@ import { WorldlmError } from '../src/errors.ts'
 import { completeCharter } from '../src/governance/charter-schema.ts'
 import type { Genesis } from '../src/node/genesis.ts'
 import { type Alone, trainAlone } from '../src/train/alone.ts'
+import { Fleet } from './fleet.ts'
 import { Observation } from './observation.ts'
 import { type Plan, planTestnet } from './plan.ts'
 import type { Start } from '../src/node/starting-model.ts'
-import { prepareNodes } from './prepare.ts'
+import { type Prepared, prepareNodes } from './prepare.ts'
 import { Director } from './scenarios/director.ts'
 import type { Scenario } from './scenarios/schema.ts'
 import { type Stage, setStage } from './stage.ts'
-import { createNode, isRunning, spawnNodes, startAgain, stopNodes, type TestnetNode } from './spawn.ts'
-import { readStatus, watchNode } from './watch.ts'
+import { isRunning, type TestnetNode } from './spawn.ts'
+import { readStatus } from './watch.ts'
 
 export interface TestnetOptions {
   /** Tree of text; null: the built-in one. */
@@ -88,7 +89,6 @@ export async function runTestnet(options: TestnetOptions, events: TestnetEvents,
   }
   const plan = planTestnet(await readOrganizations(options, out, charter))
   const set = await setStage(plan, out, scenario, options.seed)
-  let nodes: TestnetNode[] = []
   const observation = new Observation(options.rounds)
   try {
     const threads = plan.nodes.length >= availableParallelism() ? 1 : 0
@@ -103,9 +103,8 @@ export async function runTestnet(options: TestnetOptions, events: TestnetEvents,
       late: set.late
     }
     const { nodes: prepared, federations } = await prepareNodes(given)
-    nodes = prepared.map(createNode)
     events.line(`starting ${plan.nodes.length} organizations in ${plan.federations.length} federations (${out})`)
-    const stalled = await play({ plan, nodes, observation, ...set }, options, events, signal)
+    const { nodes, stalled } = await play(prepared, observation, set, options, events, signal)
     const federationSeconds = (performance.now() - began) / 1000
     const alone =
       options.alone && !signal.aborted && stalled === null
@@ -129,53 +128,53 @@ export async function runTestnet(options: TestnetOptions, events: TestnetEvents,
   }
 }
 
-/** Starts the nodes, plays the scenario, and stops them. @returns why it ended early, or null. */
+/** Starts the nodes, plays the scenario, and stops them. `stalled`: why it ended early, or null. */
 async function play(
-  { nodes, observation, network, disks, late }: Stage & { plan: Plan; nodes: TestnetNode[]; observation: Observation },
-  options: TestnetOptions,
-  events: TestnetEvents,
+  prepared: Prepared[],
+  observation: Observation,
+  { network, disks, late }: Stage,
+  { scenario, seed, rounds }: TestnetOptions,
+  { line, tick }: TestnetEvents,
   signal: AbortSignal
-): Promise<string | null> {
-  const watching: Promise<void>[] = []
-  const stopWatching = new AbortController()
-  let stopping = false
+): Promise<{ nodes: TestnetNode[]; stalled: string | null }> {
   let director: Director | null = null
-  const onEnd = (node: TestnetNode) => {
-    if (stopping || signal.aborted || !observation.nodes.has(node.plan.path)) return
-    if (!node.endPlanned) events.line(observation.lose(node))
-    else observation.gone(node)
-  }
-  const watch = (node: TestnetNode) => {
-    const onEvent = (from: TestnetNode, event: Parameters<Observation['take']>[1]) => {
-      const line = observation.take(from, event)
-      if (line !== null && !stopping) events.line(line)
-      director?.tick()
-    }
-    watching.push(watchNode(node, onEvent, stopWatching.signal))
-  }
-  const start = async (node: TestnetNode) => {
-    await startAgain(node, nodes, onEnd, signal)
-    watch(node)
-  }
+  const fleet = new Fleet(
+    prepared,
+    {
+      onEvent: (node, event) => {
+        // Offices that are handed over because all stop are no news.
+        if (fleet.stopping && event.type === 'aggregator') return
+        const said = observation.take(node, event)
+        if (said !== null && !fleet.stopping) line(said)
+        director?.tick()
+      },
+      onEnd: node => {
+        if (node.endPlanned) observation.gone(node)
+        else line(observation.lose(node))
+      }
+    },
+    signal
+  )
+  const { nodes } = fleet
   for (const node of nodes) observation.addNode(node)
   try {
-    const present = nodes.filter(({ plan }) => !late.has(plan.path))
-    await spawnNodes(present, onEnd, signal)
-    for (const node of present) watch(node)
-    if (options.scenario !== null) {
-      const { scenario, seed, rounds } = options
-      director = new Director(scenario, seed, { nodes, observation, network, disks, rounds, start, line: events.line })
-      director.begin()
-    }
-    return await untilDone(observation, director, events, signal)
+    await fleet.begin(late)
+    if (scenario !== null)
+      director = new Director(scenario, seed, {
+        nodes,
+        observation,
+        network,
+        disks,
+        rounds,
+        line,
+        start: node => fleet.start(node)
+      })
+    return { nodes, stalled: await untilDone(observation, director, tick, signal) }
   } catch (error) {
     if (!signal.aborted) throw error
-    return null
+    return { nodes, stalled: null }
   } finally {
-    stopping = true
-    await stopNodes(nodes)
-    stopWatching.abort()
-    await Promise.allSettled(watching)
+    await fleet.stop()
   }
 }
 
@@ -229,7 +228,7 @@ async function readOrganizations(options: TestnetOptions, out: string, charter: 
 async function untilDone(
   observation: Observation,
   director: Director | null,
-  events: TestnetEvents,
+  tick: TestnetEvents['tick'],
   signal: AbortSignal
 ): Promise<string | null> {
   for (let ticks = 0; !signal.aborted; ticks++) {
@@ -243,7 +242,7 @@ async function untilDone(
         .filter(one => !one.finished)
         .map(one => one.node.plan.path)
         .join(', ')})`
-    events.tick(observation)
+    tick(observation)
     if (ticks % statusTicks === 0)
       for (const { node } of living) void readStatus(node).then(status => observation.takeStatus(node.plan.path, status))
     await sleep(tickMs, undefined, { signal }).catch(() => undefined)

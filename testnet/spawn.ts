@@ -29,6 +29,8 @@ export interface TestnetNode {
   /** Of the process that runs. */
   api: string
   addresses: string[]
+  /** When that was started, in milliseconds since 1970. */
+  startedAtMs: number
   /** Set when its process has ended. */
   ended: { code: number | null; signal: NodeJS.Signals | null } | null
   /** SIGSTOP was sent. */
@@ -40,7 +42,18 @@ export interface TestnetNode {
 export const isRunning = (node: TestnetNode): boolean => node.process !== null && node.ended === null
 
 export function createNode({ plan, folder, peer }: Prepared): TestnetNode {
-  return { plan, folder, peer, process: null, api: '', addresses: [], ended: null, paused: false, endPlanned: false }
+  return {
+    plan,
+    folder,
+    peer,
+    process: null,
+    api: '',
+    addresses: [],
+    startedAtMs: 0,
+    ended: null,
+    paused: false,
+    endPlanned: false
+  }
 }
 
 /** Starts the first node, then all others with its address. @throws {WorldlmError} NODE_FAILED, with its last words. */
@@ -93,7 +106,7 @@ function spawnNode(node: TestnetNode, onEnd: (node: TestnetNode) => void): void 
     detached: true,
     env: { ...process.env, WORLDLM_EXIT_WITH_PARENT: '1' }
   })
-  Object.assign(node, { process: child, api: '', ended: null, paused: false, endPlanned: false })
+  Object.assign(node, { process: child, api: '', startedAtMs: Date.now(), ended: null, paused: false, endPlanned: false })
   child.stderr?.on('data', chunk => keepWords(node, chunk))
   child.stdin?.on('error', () => undefined)
   child.on('exit', (code, endSignal) => {

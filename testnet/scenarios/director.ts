@@ -36,18 +36,15 @@ export class Director {
   /** Faults that are not mended, by what they met. */
   readonly #unmended = new Map<string, Fault>()
   #starting = 0
-  #began = 0
+  readonly #began: number
 
+  /** Made when all nodes are up. */
   constructor(scenario: Scenario, seed: number, stage: Stage) {
     this.#stage = stage
+    this.#began = stage.observation.seconds
     this.#random = new Random(`scenario/${scenario.name}/${seed}`)
     const nodes = stage.nodes.map(({ plan }) => plan)
     this.#script = new Script(expandEach(scenario.steps, nodes), this.#random.fork('when'))
-  }
-
-  /** All nodes are up. */
-  begin(): void {
-    this.#began = this.#stage.observation.seconds
   }
 
   /** Nodes that will be started, or links healed, yet: the run is not over before. */
