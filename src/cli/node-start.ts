@@ -35,8 +35,11 @@ export async function startCommand(options: { dir: string; config?: string; set?
     folder.writeRun({ pid: process.pid, api: api.address, addresses: node.addresses, peer: node.peer })
     log.info({ peer: node.peer, api: api.address, addresses: node.addresses }, 'started')
     output.line(`node ${config.name} (${node.peer}) listens on ${node.addresses.join(', ')}; API ${api.address}`)
-    await untilStopped(node)
-    await api.close()
+    try {
+      await untilStopped(node)
+    } finally {
+      await api.close()
+    }
   } finally {
     folder.unlock()
   }
@@ -54,9 +57,9 @@ async function untilStopped(node: RunningNode): Promise<void> {
   // A testnet that is killed leaves no nodes behind: its end of the pipe closes.
   if (process.env.WORLDLM_EXIT_WITH_PARENT === '1') process.stdin.on('end', stop).on('error', stop).resume()
   const error = await node.done
-  if (error !== null) throw error
-  // Workers and sockets are closed; what a library still holds open must not keep the process.
+  // Workers and sockets are closed; what a library, standard input or a reader of events still holds open must not keep the process.
   setTimeout(() => process.exit(), 1_000).unref()
+  if (error !== null) throw error
 }
 
 function overrides(pairs: string[]): Record<string, unknown> {
