@@ -1,17 +1,17 @@
 /**
  * Disks that fill up, for real nodes.
  *
- * Where root may mount: each node's folder is a small tmpfs, and a file takes what is left of it; the node meets ENOSPC. Elsewhere, on
+ * Where root may mount: each node's folder is a tmpfs, which is made as small as what is in it; the node meets ENOSPC. Elsewhere, on
  * Linux: `prlimit` lets no file of the process grow (RLIMIT_FSIZE); it meets EFBIG, at the same places. The report says which it was.
  */
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, openSync, closeSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, openSync, closeSync, renameSync, rmSync, statfsSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { WorldlmError } from '../src/errors.ts'
 import type { TestnetNode } from './spawn.ts'
 
-/** Of each node's tmpfs: a run of tiny models takes a few MB. */
-const diskMiB = 64
+/** Of each node's tmpfs while it has room; it takes what is written, no more. */
+const roomyMiB = 2048
 const fillerName = 'filler'
 
 export class Disks {
@@ -36,7 +36,7 @@ export class Disks {
   }
 
   get description(): string {
-    return this.kind === 'tmpfs' ? `a tmpfs of ${diskMiB} MiB, full (ENOSPC)` : 'emulated: prlimit --fsize=0 (EFBIG)'
+    return this.kind === 'tmpfs' ? 'a tmpfs without room (ENOSPC)' : 'emulated: prlimit --fsize=0 (EFBIG)'
   }
 
   fill(node: TestnetNode): void {
@@ -44,9 +44,13 @@ export class Disks {
       execFileSync('prlimit', ['--pid', String(node.process?.pid), '--fsize=0:'])
       return
     }
-    const file = openSync(join(node.folder.root, fillerName), 'a')
+    const { root } = node.folder
+    const { blocks, bfree, bsize } = statfsSync(root)
+    // As large as what is in it, and a little that a file fills.
+    execFileSync('mount', ['-o', `remount,size=${(blocks - bfree) * bsize + (64 << 10)}`, root])
+    const file = openSync(join(root, fillerName), 'a')
     // Down to the last byte: what fits in between is found by smaller and smaller pieces.
-    for (let piece = 1 << 20; piece >= 1; ) {
+    for (let piece = 1 << 14; piece >= 1; ) {
       try {
         writeSync(file, Buffer.alloc(piece))
       } catch {
@@ -57,8 +61,10 @@ export class Disks {
   }
 
   free(node: TestnetNode): void {
-    if (this.kind === 'tmpfs') rmSync(join(node.folder.root, fillerName), { force: true })
-    else if (node.process !== null && node.ended === null)
+    if (this.kind === 'tmpfs') {
+      rmSync(join(node.folder.root, fillerName), { force: true })
+      execFileSync('mount', ['-o', `remount,size=${roomyMiB}m`, node.folder.root])
+    } else if (node.process !== null && node.ended === null)
       execFileSync('prlimit', ['--pid', String(node.process.pid), '--fsize=unlimited:'])
   }
 
@@ -76,7 +82,7 @@ export class Disks {
 
   #mount(folder: string): void {
     mkdirSync(folder, { recursive: true })
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${diskMiB}m,mode=0755`, 'worldlm-testnet', folder])
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${roomyMiB}m,mode=0755`, 'worldlm-testnet', folder])
     this.#mounted.push(folder)
   }
 }
