@@ -3,7 +3,7 @@ import type { BenchReport } from '../../bench/report.ts'
 import type { Output } from './output.ts'
 import { table } from './table.ts'
 
-type BenchName = 'engine' | 'generate' | 'aggregate' | 'blob'
+type BenchName = 'engine' | 'generate' | 'aggregate' | 'blob' | 'gossip' | 'discovery' | 'failover' | 'round' | 'api'
 type Options = {
   vs?: string
   sizes?: ('S' | 'M' | 'L')[]
@@ -11,6 +11,11 @@ type Options = {
   members?: number
   floats?: number
   megabytes?: number
+  peers?: number
+  times?: number
+  rounds?: number
+  messages?: number
+  seed?: number
 }
 
 export async function benchCommand(name: BenchName, options: Options, output: Output): Promise<void> {
@@ -38,6 +43,16 @@ async function runBench(name: BenchName, options: Options & { onProgress: (line:
       return (await import('../../bench/aggregate.ts')).benchAggregate(options)
     case 'blob':
       return (await import('../../bench/blob.ts')).benchBlob(options)
+    case 'gossip':
+      return (await import('../../bench/gossip.ts')).benchGossip(options)
+    case 'discovery':
+      return (await import('../../bench/discovery.ts')).benchDiscovery(options)
+    case 'failover':
+      return (await import('../../bench/failover.ts')).benchFailover(options)
+    case 'round':
+      return (await import('../../bench/round.ts')).benchRound(options)
+    case 'api':
+      return (await import('../../bench/api.ts')).benchApi(options)
   }
 }
 

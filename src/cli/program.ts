@@ -315,4 +315,33 @@ function bench(program: Command): void {
   add(group, 'blob', 'MB/s of the blob exchange between two processes, beside a raw socket.', ['worldlm bench blob'])
     .option('--megabytes <n>', 'size of the blob', whole(1))
     .action(async options => (await import('./bench.ts')).benchCommand('blob', options, outputOf(options)))
+  const run =
+    (name: Parameters<typeof import('./bench.ts').benchCommand>[0]) =>
+    async (options: Parameters<typeof import('./bench.ts').benchCommand>[1] & { json?: boolean }) =>
+      (await import('./bench.ts')).benchCommand(name, options, outputOf(options))
+  const seed = (command: Command) => command.option('--seed <n>', 'draws what is random', whole(0), 0)
+  add(group, 'gossip', 'How long a message takes to all who follow a topic, beside a direct one.', [
+    'worldlm bench gossip --peers 16'
+  ])
+    .option('--peers <n>', 'processes', whole(2))
+    .option('--messages <n>', 'in all', whole(1))
+    .action(run('gossip'))
+  seed(
+    add(group, 'discovery', 'How long until processes that know one address are all in their federations.', [
+      'worldlm bench discovery --peers 12'
+    ])
+  )
+    .option('--peers <n>', 'processes, six a federation', whole(2))
+    .action(run('discovery'))
+  seed(
+    add(group, 'failover', 'How long a federation stands still when its aggregator is killed.', [
+      'worldlm bench failover --times 5 --seed 3'
+    ])
+  )
+    .option('--times <n>', 'kills', whole(1))
+    .action(run('failover'))
+  seed(add(group, 'round', 'What a round costs besides training.', ['worldlm bench round --rounds 10']))
+    .option('--rounds <n>', 'measured rounds', whole(1))
+    .action(run('round'))
+  add(group, 'api', 'Requests/s of a node’s status, beside a bare HTTP server.', ['worldlm bench api']).action(run('api'))
 }
