@@ -52,6 +52,7 @@ export class Observation {
   readonly evaluations = new Map<string, SeenEvaluation>()
   readonly times: (RoundTimes & { path: string })[] = []
   readonly attention: { path: string; round: number; candidates: { name: string; weight: number; nllPerByte: number }[] }[] = []
+  readonly residuals: { round: number; from: string; to: string; via: PeerName; similarity: number; weight: number }[] = []
   readonly warnings: { path: string; code: string; message: string }[] = []
   readonly #faults = new FaultLog()
   readonly #rounds: number
@@ -117,6 +118,12 @@ export class Observation {
       case 'attention':
         this.attention.push({ path: node.plan.path, round: event.round, candidates: event.candidates })
         return null
+      case 'residual': {
+        const { round, path, via, similarity, weight } = event
+        const from = path.slice(path.indexOf('/') + 1)
+        this.residuals.push({ round, from, to: node.plan.path, via, similarity, weight })
+        return null
+      }
       case 'round':
         return this.#takeRound(event.round)
       case 'round-phase': {

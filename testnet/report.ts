@@ -66,6 +66,7 @@ async function makeReport(result: TestnetResult, { seed, scenario }: TestnetOpti
     times: observation.times,
     outsideTraining: outsideTraining(observation.times),
     attention: observation.attention,
+    residuals: observation.residuals,
     faults: observation.faults,
     scenario: scenario === null ? null : { name: scenario.name, about: scenario.about, failures: result.failures },
     warnings: observation.warnings,

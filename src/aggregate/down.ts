@@ -36,6 +36,14 @@ export interface Candidate<Model> {
   model: Model
   /** t: mean training bytes behind it. */
   textBytes: number
+  /** From a federation elsewhere in the tree; `chain` looks at these besides its federation. */
+  isResidual?: boolean
+}
+
+/** Mean weight over the groups. */
+export interface Share {
+  name: string
+  weight: number
 }
 
 /** How a candidate was weighed; the weight is the first group's. */
@@ -49,7 +57,7 @@ export interface Weighed extends LikelihoodCandidate {
  * @param groups - of key layers. @param own - its personal model, after training.
  * @param above - its federation first, then those above it and residuals, as far as they could be had; at least one.
  * @param isAsked - by name, which of `above` are candidates at all (asking.ts); the federation's backbone is taken in any case.
- * @returns how candidates were weighed, oneself first; empty unless by likelihood.
+ * @returns how candidates were weighed, oneself first; `weighed` is empty unless by likelihood, `shares` where nothing is attended to.
  */
 export async function memberDown<Model>(
   operations: MemberOperations<Model>,
@@ -58,11 +66,15 @@ export async function memberDown<Model>(
   own: Candidate<Model>,
   above: [Candidate<Model>, ...Candidate<Model>[]],
   isAsked: (name: string) => boolean = () => true
-): Promise<{ model: Model; weighed: Weighed[] }> {
+): Promise<{ model: Model; weighed: Weighed[]; shares: Share[] }> {
   const federation = above[0].model
-  if (options.down === 'replace') return { model: await operations.combine(federation, federation), weighed: [] }
-  if (options.down === 'self' || groups === 0) return { model: await operations.combine(federation, own.model), weighed: [] }
-  if (options.down === 'chain') return { model: await attendTo(operations, options, own.model, federation), weighed: [] }
+  const bare = { weighed: [], shares: [] }
+  if (options.down === 'replace') return { model: await operations.combine(federation, federation), ...bare }
+  if (options.down === 'self' || groups === 0) return { model: await operations.combine(federation, own.model), ...bare }
+  if (options.down === 'chain') {
+    const others = [above[0], ...above.slice(1).filter(({ isResidual }) => isResidual === true)]
+    return { ...(await attendTo(operations, options, own, others)), weighed: [] }
+  }
   const judged: (Candidate<Model> & LikelihoodCandidate)[] = []
   for (const candidate of [own, ...above.filter(({ name }) => isAsked(name))]) {
     judged.push({ ...candidate, nllPerByte: await operations.nllPerByte(federation, candidate.model) })
@@ -76,7 +88,7 @@ export async function memberDown<Model>(
     textBytes,
     weight: weights[place]![0] ?? 0
   }))
-  return { model, weighed }
+  return { model, weighed, shares: weighed.map(({ name, weight }) => ({ name, weight })) }
 }
 
 /**
@@ -90,22 +102,28 @@ export async function federationDown<Model>(
   own: Model,
   parent: Model
 ): Promise<Model | null> {
-  if (options.down === 'chain' && groups > 0) return attendTo(operations, options, own, parent)
+  if (options.down === 'chain' && groups > 0) {
+    const one = (name: string, model: Model) => ({ name, model, textBytes: 0 })
+    return (await attendTo(operations, options, one('own', own), [one('parent', parent)])).model
+  }
   if (options.down === 'replace') return operations.combine(parent, parent)
   return hasBackbone ? operations.combine(parent, own) : null
 }
 
-/** The paper's step down: cosine attention of a node to itself and to the one above. */
+/** The paper's step down: cosine attention of a node to itself, the one above (the first of `others`, whose backbone it takes) and residuals. */
 async function attendTo<Model>(
   operations: ModelOperations<Model>,
   { downTemperature }: DownOptions,
-  own: Model,
-  above: Model
-): Promise<Model> {
-  const scores = await operations.score(own, [own, above])
-  const candidates = [own, above].map((model, place) => ({
-    model,
-    logits: scores[place]!.map(score => score / downTemperature)
-  }))
-  return (await operations.mix(above, candidates)).model
+  own: Candidate<Model>,
+  others: Candidate<Model>[]
+): Promise<{ model: Model; shares: Share[] }> {
+  const all = [own, ...others]
+  const scores = await operations.score(
+    own.model,
+    all.map(({ model }) => model)
+  )
+  const candidates = all.map(({ model }, place) => ({ model, logits: scores[place]!.map(score => score / downTemperature) }))
+  const { model, weights } = await operations.mix(others[0]!.model, candidates)
+  const mean = (row: number[]) => row.reduce((sum, weight) => sum + weight, 0) / Math.max(1, row.length)
+  return { model, shares: all.map(({ name }, place) => ({ name, weight: mean(weights[place]!) })) }
 }

@@ -49,6 +49,21 @@ export function areFinite(bytes: Uint8Array): boolean {
   return true
 }
 
+/** Groups of a fingerprint at most: 16 KiB, so that it travels with its charters in one message of gossip. */
+export const fingerprintGroupsMax = 16
+
+/**
+ * A fingerprint from sketches: past 16 groups, group g is added to group g mod 16. Each group has signs and buckets of its own, so the sum
+ * is a count sketch of the groups together, and a cosine still estimates that of the updates.
+ */
+export function foldSketch(sketches: Uint8Array): Uint8Array {
+  const folded = fingerprintGroupsMax * sketchBuckets
+  if (sketches.length <= folded * 2) return sketches
+  const sums = new Float32Array(folded)
+  for (const [place, float] of readSketch(sketches).entries()) sums[place % folded]! += float
+  return new Uint8Array(toBf16(sums).buffer)
+}
+
 /** A charter's choice of attention on the way up; τ > 0. */
 export interface UpOptions {
   up: 'update' | 'mean' | 'uniform' | WeightScore
@@ -103,8 +118,8 @@ function dot(left: Floats, right: Floats): number {
   return sum
 }
 
-/** 0 where a side is 0. */
-function cosine(left: Floats, right: Floats): number {
+/** −1 to 1, a rounding error aside; 0 where a side is 0. */
+export function cosine(left: Floats, right: Floats): number {
   const lengths = norm(left) * norm(right)
   return lengths > 0 ? dot(left, right) / lengths : 0
 }

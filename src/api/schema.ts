@@ -61,7 +61,9 @@ export const roundSchema = z.object({
     z.object({ member: z.string(), name: z.string(), weight: z.number(), attention: z.record(z.string(), z.number()) })
   ),
   excluded: z.array(z.object({ member: z.string(), name: z.string(), reason: z.string() })),
-  residuals: z.array(z.object({ from: z.string(), via: z.string() })),
+  residuals: z.array(
+    z.object({ from: z.string(), via: z.string(), to: z.string(), similarity: z.number(), weight: z.number() })
+  ),
   bytesIn: z.number(),
   bytesOut: z.number(),
   seconds: z.object({ train: z.number(), transfer: z.number(), aggregate: z.number(), commit: z.number() }),

@@ -2,12 +2,22 @@
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import type { HandIn } from '../federation/hand-in.ts'
-import type { Charter } from '../governance/charter.ts'
-import type { FederationId, Link, PeerName } from '../ids.ts'
+import type { Algorithm, Charter } from '../governance/charter.ts'
+import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { Layout } from '../model/layout.ts'
-import type { Answer, CertifiedBytes, ConsensusEnvelope, Question, Signed, TopicMessage } from '../wire/messages.ts'
+import type { Answer, CertifiedBytes, ConsensusEnvelope, Question, Shown, Signed, TopicMessage } from '../wire/messages.ts'
+import type { ReadShown } from '../wire/residual-records.ts'
 import type { Organization } from './organization.ts'
 import type { Services } from './services.ts'
+
+/** An organization's fingerprint, as it is known in a federation that it is in or below. */
+export interface KnownFingerprint {
+  shown: Shown
+  read: ReadShown
+  /** The member of the federation that it is below, or itself. */
+  branch: MemberId
+  floats: Float32Array
+}
 
 /** Timers and catching up are the federation's own; everything else is performed by `options.perform`. */
 export type EffectToPerform = Exclude<FederationEffect, { do: 'start-timer' | 'stop-timer' | 'fetch' }>
@@ -78,6 +88,25 @@ export interface FederationCore {
   recordReceipt(aggregator: PeerName, update: Link, verdict: string): void
   /** Something was heard of `peer`; `fresh`: from itself. */
   seen(peer: PeerName, fresh?: boolean): void
+  /** A question that was asked in this federation. */
+  answer(from: PeerName, question: Question): Promise<Answer>
+  /** Fingerprints that are known in this federation (residual-exchange.ts). */
+  readonly residuals: {
+    readonly known: ReadonlyMap<MemberId, KnownFingerprint>
+    take(from: PeerName, shown: Shown): void
+    readonly hasOwn: boolean
+    makeOwn(sketches: Uint8Array): void
+  }
   /** Contributions of this federation to its parent, and of its children to it. */
   readonly handIn: HandIn<Signed>
 }
+
+/** A federation and those above it that this node follows, up to the root. */
+export function chainOf(node: FederationCore): FederationCore[] {
+  const { charter, sibling } = node.options
+  const parent = charter.parent === null ? null : sibling(charter.parent)
+  return parent === null ? [node] : [node, ...chainOf(parent)]
+}
+
+/** Whether organizations judge candidates by their own text: then what does not fit gets no weight, and nothing need be held back. */
+export const isByLikelihood = ({ down }: Algorithm): boolean => down === 'likelihood'

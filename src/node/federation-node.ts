@@ -41,6 +41,8 @@ import { Evidence } from './evidence.ts'
 import { Incoming } from './incoming.ts'
 import { LogSync } from './log-sync.ts'
 import { Presence } from './presence.ts'
+import { ResidualExchange, residualTickMs } from './residual-exchange.ts'
+import type { ResidualTarget } from './residual-target.ts'
 import { signUpdate } from './signed.ts'
 import { readConsensus } from './store.ts'
 import { Timers } from './timers.ts'
@@ -70,6 +72,9 @@ export class FederationNode implements FederationCore {
   readonly #events: FederationEvent[] = []
   readonly #random: Random
   readonly handIn: HandIn<Signed>
+  readonly residuals: ResidualExchange
+  /** Of the organization. */
+  target: ResidualTarget | null = null
   readonly #sync = new LogSync(this)
   readonly #presence = new Presence(this)
   readonly #evidence = new Evidence(this)
@@ -96,6 +101,7 @@ export class FederationNode implements FederationCore {
     const self = services.host.peer
     this.#random = new Random(`${self}/${id}`)
     this.handIn = new HandIn(this.#handInHost())
+    this.residuals = new ResidualExchange(this)
     const onContribution = (from: PeerName, told: Signed) => this.#onContribution(from, told)
     this.#incoming = new Incoming(this, {
       sync: this.#sync,
@@ -146,6 +152,7 @@ export class FederationNode implements FederationCore {
     this.#every(charter.timings.presenceMs, () => this.#evidence.again())
     this.#every(joinRetryMs, () => void this.#joining.join())
     this.#every(handInMs, () => this.handIn.again())
+    this.#every(residualTickMs, () => this.residuals.tick())
     this.dispatch({ type: 'consensus', event: { type: 'start' } })
     this.#becomeReady()
   }
@@ -256,6 +263,10 @@ export class FederationNode implements FederationCore {
         return { kind: 'updates', updates: question.links.flatMap(link => this.signedUpdates.get(link) ?? []).slice(0, 50) }
       case 'join':
         return this.#joining.onJoin(from, question)
+      case 'residual':
+        return this.residuals.grant(question)
+      case 'offer':
+        return this.target?.answer(from, question) ?? { kind: 'offer', verdict: 'refused', detail: 'no organization here' }
       case 'receipt':
         this.dispatch({
           type: 'participation',

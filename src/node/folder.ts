@@ -4,6 +4,7 @@
  *   worldlm.yaml  identity.key (0600)  token (0600)  charters/<id>.cbor     written by `worldlm node init` and `worldlm federation`
  *   run.json                                                                while it runs: process, addresses
  *   node.log  certified.car  records.jsonl  consensus/  blobs/  models/     what it did and holds
+ *   participation.json  residuals.json  fingerprints/                       its organization's part
  */
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -46,6 +47,12 @@ export class NodeFolder {
   get participation(): string {
     return this.#at('participation.json')
   }
+  get residuals(): string {
+    return this.#at('residuals.json')
+  }
+  fingerprint(federation: FederationId): string {
+    return this.#at('fingerprints', `${federation}.cbor`)
+  }
   model(name: string): string {
     return this.#at('models', `${name}.safetensors`)
   }
@@ -85,7 +92,8 @@ export class NodeFolder {
         `${this.root} holds no node (worldlm.yaml is missing)`,
         `Make one: worldlm node init --dir ${this.root} --name NAME --data FOLDER`
       )
-    for (const name of ['charters', 'consensus', 'blobs', 'models']) mkdirSync(this.#at(name), { recursive: true })
+    for (const name of ['charters', 'consensus', 'blobs', 'models', 'fingerprints'])
+      mkdirSync(this.#at(name), { recursive: true })
   }
 
   addCharter(bytes: Uint8Array): FederationId {

@@ -9,9 +9,10 @@ import type { Organization } from './organization.ts'
 
 export function collectGarbage(blobs: Blobs, federations: FederationNode[], organization: Organization | null): void {
   const needed = new Set<Link>()
-  for (const { log, state } of federations) {
+  for (const { log, state, residuals, target } of federations) {
     const { initial, tokenizer } = state.charter
     for (const link of [initial, tokenizer]) if (link !== undefined) needed.add(link)
+    for (const link of [...residuals.needed, ...(target?.needed ?? [])]) needed.add(link)
     for (const { entry } of newestRounds(log, state.charter.retention.keepRounds)) {
       needed.add(entry.model)
       if (entry.outer !== null) needed.add(entry.outer)
@@ -30,6 +31,9 @@ export function collectGarbage(blobs: Blobs, federations: FederationNode[], orga
   const pending = organization?.pending ?? null
   const update = pending === null ? null : readUpdate(pending.signed)
   if (update !== null) needed.add(update.update.blob)
+  // A bridge may ask for it.
+  const newest = organization?.newest ?? null
+  if (newest !== null) needed.add(newest.model)
   blobs.keep(needed)
 }
 

@@ -71,6 +71,9 @@ export class Incoming {
         return
       case 'evidence':
         this.#parts.evidence.onEvidence(from, message.evicted)
+        return
+      case 'sketch':
+        node.residuals.take(from, message.shown)
     }
   }
 

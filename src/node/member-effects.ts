@@ -10,7 +10,9 @@ export async function train(node: FederationCore, round: number, base: RoundHead
   const { organization } = node
   if (organization === null) return
   try {
-    const { trained, blob, blobBytes, sketches } = await organization.train(round)
+    const hasFingerprint = node.options.charter.algorithm.residuals.perNode === 0 || node.residuals.hasOwn
+    const { trained, blob, blobBytes, sketches, fingerprint } = await organization.train(round, !hasFingerprint)
+    if (fingerprint !== null) node.residuals.makeOwn(fingerprint)
     const facts = {
       federation: node.id,
       round,
@@ -21,11 +23,12 @@ export async function train(node: FederationCore, round: number, base: RoundHead
       blobBytes,
       holders: [node.self],
       textBytes: organization.textBytes,
-      sketches
+      sketches,
+      ...(organization.residuals.length > 0 && { residuals: organization.residuals })
     }
     const update = updateRecord(facts, trained)
     const { link, bytes } = signUpdate(services.host.sign.bind(services.host), update)
-    organization.announce(link, bytes)
+    organization.announce(link, bytes, { model: blob, modelBytes: blobBytes })
     node.keepUpdate(link, bytes)
     services.events.emit({ type: 'trained', round, loss: trained.loss, tokens: trained.tokens, seconds: trained.seconds })
     node.dispatch({ type: 'participation', event: { type: 'trained', link, update } })

@@ -29,6 +29,7 @@ import type { NodeFolder } from './folder.ts'
 import { Metrics } from './metrics.ts'
 import { openServices } from './open-services.ts'
 import { Organization } from './organization.ts'
+import { ResidualTarget } from './residual-target.ts'
 import type { Services } from './services.ts'
 import { prepareStart } from './starting-model.ts'
 import type { NodePhase, NodeStatus, NodeView, RoundSummary } from './status.ts'
@@ -195,8 +196,12 @@ class Node implements RunningNode {
       progress => this.#onProgress(federation, progress)
     )
     const holders = (other: FederationId) => this.#federations.get(other)?.holders() ?? []
-    this.#organization = new Organization({ services, federation: id, charter, layout, trainer: this.#trainer, path, holders })
+    const residuals = new ResidualTarget(federation)
+    federation.target = residuals
+    const given = { services, federation: id, charter, layout, trainer: this.#trainer, path, holders, residuals }
+    this.#organization = new Organization(given)
     federation.organization = this.#organization
+    federation.residuals.resumeOwn()
   }
 
   #dataFolder(): string {

@@ -13,8 +13,8 @@ import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { isDue, type Memory, remember } from '../aggregate/asking.ts'
 import { declaredTextBytes } from '../aggregate/attend.ts'
-import { type MemberOperations, memberDown } from '../aggregate/down.ts'
-import type { RoundEntry, Update } from '../federation/entry.ts'
+import { type MemberOperations, memberDown, type Share } from '../aggregate/down.ts'
+import type { MemberResidual, RoundEntry, Update } from '../federation/entry.ts'
 import type { RoundHead } from '../federation/participation.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
@@ -34,6 +34,10 @@ interface Saved {
   pending: { link: Link; signed: string } | null
   /** How the candidates of the way down were weighed last. */
   asked?: Memory
+  /** Residuals in `start`. */
+  residuals?: MemberResidual[]
+  /** What a bridge may be given: the newest update's blob. */
+  newest?: { model: Link; modelBytes: number }
 }
 
 export interface OrganizationOptions {
@@ -46,6 +50,34 @@ export interface OrganizationOptions {
   path: string
   /** Who is likely to hold a model of that federation. */
   holders: (federation: FederationId) => PeerName[]
+  /** Key layers from federations elsewhere in the tree (residual-target.ts). */
+  residuals: ResidualCandidates
+}
+
+/** A residual as a candidate of a round's attention. */
+export interface ResidualCandidate {
+  /** Path of its source. */
+  name: string
+  /** Its file. */
+  model: string
+  textBytes: number
+}
+
+export interface ResidualCandidates {
+  /** Those of `round`, marked as used on disk: a second call gives none (I6). */
+  use(round: number): ResidualCandidate[]
+  /** How they were weighed. @returns what the next update declares. */
+  weighed(round: number, shares: readonly Share[]): MemberResidual[]
+}
+
+interface TrainedRound {
+  trained: Trained
+  blob: Link
+  blobBytes: number
+  /** Of the change of K in this round. */
+  sketches: Uint8Array
+  /** Of K after a first round minus the common start: made once, and where residuals are exchanged. */
+  fingerprint: Uint8Array | null
 }
 
 export class Organization {
@@ -77,12 +109,25 @@ export class Organization {
     return pending === null ? null : { link: pending.link, signed: Buffer.from(pending.signed, 'base64') }
   }
 
-  /** Rounds are counted by the federation; the schedule counts what was trained here. */
-  async train(round: number): Promise<{ trained: Trained; blob: Link; blobBytes: number; sketches: Uint8Array }> {
-    return this.#inTurn(() => this.#train(round))
+  /** The newest trained key layers, as their blob; null before the first round. */
+  get newest(): { model: Link; modelBytes: number } | null {
+    return this.#saved.newest ?? null
   }
 
-  async #train(round: number): Promise<{ trained: Trained; blob: Link; blobBytes: number; sketches: Uint8Array }> {
+  /** Residuals that the next round is trained from. */
+  get residuals(): MemberResidual[] {
+    return this.#saved.residuals ?? []
+  }
+
+  /**
+   * Rounds are counted by the federation; the schedule counts what was trained here.
+   * @param fingerprint - whether one is to be made.
+   */
+  async train(round: number, fingerprint: boolean): Promise<TrainedRound> {
+    return this.#inTurn(() => this.#train(round, fingerprint))
+  }
+
+  async #train(round: number, wantsFingerprint: boolean): Promise<TrainedRound> {
     const { services, charter, trainer } = this.#options
     const { folder, mixer, blobs } = services
     const { algorithm } = charter
@@ -90,10 +135,12 @@ export class Organization {
     const checkpoint = folder.model(`checkpoint-${this.#saved.trained}`)
     const next = this.#saved.trained + 1
     const start = this.#startModel()
+    const isCommon = start === folder.model('initial')
+    const apart = wantsFingerprint && !isCommon ? await this.#trainApart() : null
     const trained = await trainer.train({
       start,
       checkpoint: algorithm.keepOptimizer && existsSync(checkpoint) ? checkpoint : null,
-      keepOptimizer: algorithm.keepOptimizer,
+      keepOptimizer: algorithm.keepOptimizer && this.#saved.trained > 0,
       steps: algorithm.steps,
       startStep: this.#saved.trained * algorithm.steps,
       output: folder.model('personal'),
@@ -104,15 +151,41 @@ export class Organization {
     await mixer.difference(this.#layout, folder.model('personal'), start, made, algorithm.encoding)
     const sketches = await mixer.sketch(this.#layout, folder.model('personal'), start, charter.seed)
     const { link: blob, bytes: blobBytes } = await blobs.put(made)
-    return { trained, blob, blobBytes, sketches }
+    return { trained, blob, blobBytes, sketches, fingerprint: wantsFingerprint && isCommon ? sketches : apart }
+  }
+
+  /** One round from the common start, for its fingerprint alone: a newcomer's first round begins elsewhere. */
+  async #trainApart(): Promise<Uint8Array> {
+    const { services, charter, trainer } = this.#options
+    const { folder, mixer } = services
+    const [initial, output, saveTo] = ['initial', 'fingerprint', 'fingerprint-checkpoint'].map(name => folder.model(name)) as [
+      string,
+      string,
+      string
+    ]
+    const { steps } = charter.algorithm
+    const { seconds } = await trainer.train({
+      start: initial,
+      checkpoint: null,
+      keepOptimizer: false,
+      steps,
+      startStep: 0,
+      output,
+      saveTo
+    })
+    this.#times.train += seconds
+    const sketches = await mixer.sketch(this.#layout, output, initial, charter.seed)
+    for (const path of [output, saveTo]) rmSync(path, { force: true })
+    return sketches
   }
 
   /** The update is durable before it is announced. */
-  announce(link: Link, signed: Uint8Array): void {
+  announce(link: Link, signed: Uint8Array, newest: { model: Link; modelBytes: number }): void {
     this.#save({
       ...this.#saved,
       trained: this.#saved.trained + 1,
-      pending: { link, signed: Buffer.from(signed).toString('base64') }
+      pending: { link, signed: Buffer.from(signed).toString('base64') },
+      newest
     })
     rmSync(this.#options.services.folder.model(`checkpoint-${this.#saved.trained - 2}`), { force: true })
   }
@@ -185,10 +258,14 @@ export class Organization {
     const own = { name: 'own', model: personal, textBytes: this.textBytes }
     const federation = { name: 'federation', model: blobs.path(entry.model), textBytes: entry.textBytes }
     const ancestors = models.slice(1).map(one => ({ ...one, model: blobs.path(one.model) }))
-    const above: Parameters<typeof memberDown<string>>[4] = [federation, ...ancestors]
-    const isAsked = (name: string) => isDue(this.#asked, name, round)
-    const { weighed } = await memberDown(operations, charter.algorithm, layout.groups.length, own, above, isAsked)
-    this.#saved = { ...this.#saved, asked: remember(this.#asked, round, weighed) }
+    const residuals = this.#options.residuals.use(round).map(one => ({ ...one, isResidual: true }))
+    const above: Parameters<typeof memberDown<string>>[4] = [federation, ...ancestors, ...residuals]
+    const isResidual = (name: string) => residuals.some(one => one.name === name)
+    const isAsked = (name: string) => isResidual(name) || isDue(this.#asked, name, round)
+    const { weighed, shares } = await memberDown(operations, charter.algorithm, layout.groups.length, own, above, isAsked)
+    const levels = weighed.filter(({ name }) => !isResidual(name))
+    const declared = this.#options.residuals.weighed(round, shares)
+    this.#saved = { ...this.#saved, asked: remember(this.#asked, round, levels), residuals: declared }
     const candidates = weighed.map(({ name, nllPerByte, weight }) => ({ name, nllPerByte, weight }))
     if (candidates.length > 0) events.emit({ type: 'attention', round, candidates })
   }

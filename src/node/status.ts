@@ -2,6 +2,7 @@
  * What a node says of itself: its status, and the events that led there. The HTTP API, the terminal's tables and the testnet read
  * nothing else. Times of day are ISO 8601 for people; no decision is taken on them.
  */
+import type { MemberResidual } from '../federation/entry.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 
 export type NodePhase = 'starting' | 'joining' | 'training' | 'waiting' | 'applying' | 'finished' | 'stopping'
@@ -74,7 +75,8 @@ export interface RoundSummary {
   entry: Link
   included: { member: MemberId; name: string; weight: number; attention: Record<string, number> }[]
   excluded: { member: MemberId; name: string; reason: string }[]
-  residuals: { from: MemberId; via: PeerName }[]
+  /** What organizations mixed in where they took the round before over. */
+  residuals: { from: MemberId; via: PeerName; to: MemberId; similarity: number; weight: number }[]
   bytesIn: number
   bytesOut: number
   /** `commit` is 0 where the aggregator did not live to tell it. */
@@ -116,6 +118,8 @@ export type NodeEvent =
       reason?: string
     }
   | { type: 'attention'; round: number; candidates: { name: string; weight: number; nllPerByte: number }[] }
+  /** Used in taking `round` over, with the weight that it got; `path` is its source's. */
+  | ({ type: 'residual'; round: number; path: string } & MemberResidual)
   | { type: 'fault'; federation: string; peer: PeerName; code: string; detail: string }
   | { type: 'warning'; code: string; message: string }
   | { type: 'finished'; round: number }
@@ -137,6 +141,8 @@ export type NodeRecord =
       aggregator: PeerName
       verdict: string
     }
+  /** Used by this node's organization in taking `round` over (I6). */
+  | { record: 'residual'; federation: FederationId; round: number; from: MemberId; via: PeerName; model: Link }
   | { record: 'applied'; federation: FederationId; index: number; round: number; entry: Link; model: Link; digest: string }
 
 /** What the API and the command line need of a running node. */

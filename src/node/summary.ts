@@ -29,7 +29,7 @@ export function summarize(
       attention: Object.fromEntries(groups.map((group, place) => [group, attention[place] ?? 0]))
     })),
     excluded: entry.excluded.map(({ member, reason }) => ({ member, name: nameOf(member), reason })),
-    residuals: entry.residuals.map(({ from, via }) => ({ from, via })),
+    residuals: entry.residuals.map(({ model: _model, ...residual }) => residual),
     bytesIn: entry.measured.bytesIn,
     bytesOut: entry.measured.bytesOut,
     seconds: {

@@ -12,6 +12,7 @@ export function reportHtml(report: TestnetReport): string {
     tree(report),
     curves(report),
     attention(report),
+    residuals(report),
     times(report),
     rounds(report),
     faults(report)
@@ -162,6 +163,33 @@ function attention(report: TestnetReport): string {
           newest.map(({ candidates }) => names.map(name => candidates.find(one => one.name === name)?.weight ?? 0))
         )
   return `<h2>Attention</h2><p>On the way up: the weight of each member in each group of key layers (the embedding, blocks by number), from the last certified round. On the way down: how each organization weighed its own layers, its federation’s and those above, by what its own text says.</p><div class="plots">${up.join('')}${down}</div>`
+}
+
+/** Each source and target once: what was routed, why, and what it came to. */
+function residuals(report: TestnetReport): string {
+  const nameOf = (peer: string) => report.organizations.find(one => one.peer === peer)?.path ?? peer.slice(-6)
+  const pairs = new Map<string, TestnetReport['residuals']>()
+  for (const one of report.residuals) {
+    const key = `${one.to} ${one.from}`
+    pairs.set(key, [...(pairs.get(key) ?? []), one])
+  }
+  const rows = [...pairs.entries()]
+    .sort(([left], [right]) => (left < right ? -1 : 1))
+    .map(([, uses]) => {
+      const { from, to, similarity } = uses[0]!
+      const weights = uses.map(({ round, weight }) => `${round}: ${(weight * 100).toFixed(1)} %`).join(', ')
+      const bridges = [...new Set(uses.map(({ via }) => nameOf(via)))].join(', ')
+      return `<tr><td>${escapeHtml(to)}</td><td class="text">${escapeHtml(from)}</td><td>${similarity.toFixed(2)}</td><td class="text">${escapeHtml(bridges)}</td><td class="text">${weights}</td></tr>`
+    })
+  const note =
+    rows.length === 0
+      ? 'None was used: there was no other federation, a charter forbids them, or <code>residuals.perNode</code> is 0.'
+      : 'Key layers of the organization elsewhere in the tree whose fingerprint, the change in its first round, is most like the target’s own; brought by a bridge, weighed by the target’s own text. One that gets under 1 % twice makes room for the next in line.'
+  const table =
+    rows.length === 0
+      ? ''
+      : `<div class="scroll"><table><thead><tr><th>to</th><th class="text">from</th><th>similarity</th><th class="text">bridge</th><th class="text">weight by round</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`
+  return `<h2>Residuals</h2><p>${note}</p>${table}`
 }
 
 function times(report: TestnetReport): string {

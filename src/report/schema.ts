@@ -57,7 +57,10 @@ export const testnetReportSchema = z.object({
         z.object({ member: z.string(), name: z.string(), weight: z.number(), attention: z.record(z.string(), z.number()) })
       ),
       excluded: z.array(z.object({ member: z.string(), name: z.string(), reason: z.string() })),
-      residuals: z.array(z.object({ from: z.string(), via: z.string() })),
+      /** What organizations mixed in where they took the round before over: source, bridge, target, as their updates declare. */
+      residuals: z.array(
+        z.object({ from: z.string(), via: z.string(), to: z.string(), similarity: z.number(), weight: z.number() })
+      ),
       bytesIn: z.number(),
       bytesOut: z.number(),
       seconds: z.object({ train: z.number(), transfer: z.number(), aggregate: z.number(), commit: z.number() }),
@@ -89,6 +92,17 @@ export const testnetReportSchema = z.object({
       path: z.string(),
       round: z.int(),
       candidates: z.array(z.object({ name: z.string(), weight: z.number(), nllPerByte: z.number() }))
+    })
+  ),
+  /** Residuals as the organizations used them, the last round's too: paths of source and target, the bridge's peer. */
+  residuals: z.array(
+    z.object({
+      round: z.int(),
+      from: z.string(),
+      to: z.string(),
+      via: z.string(),
+      similarity: z.number(),
+      weight: z.number()
     })
   ),
   faults: z.array(

@@ -13,6 +13,8 @@ export const limits = {
   depthMax: 16,
   /** Residuals that an organization takes a round: each costs it a model's transfer and a look at its kept-back text. */
   residualsPerNodeMax: 8,
+  /** Fingerprints known in one federation, of all organizations below it: 16 KiB each, and their charters. */
+  fingerprintsMax: 2000,
   /** Groups of key layers: blocks and the embedding. */
   groupsMax: 1025,
   /** Gossip drops larger messages at 4 MiB and is quick far below: metadata only. */

@@ -1,16 +1,17 @@
 /**
  * What peers say to each other (docs/protocol.md, "Messages").
  *
- *   topic      presence | update | contribution | head          gossip, metadata only
+ *   topic      presence | update | contribution | head | sketch   gossip, metadata only
  *   consensus  { federation, message }                          one long-lived stream a peer
  *   fetch      charter? entries from index → entries, updates    request and answer
  *   join       a member's record                                 request and answer
+ *   residual   grant of a source, offer to a target               request and answer
  */
 import { z } from 'zod'
 import type { ConsensusMessage } from '../federation/consensus-state.ts'
 import type { Certificate, Enrolled, Entry, Evicted, Left, Member } from '../federation/entry.ts'
-import type { FederationId, Link, PeerName } from '../ids.ts'
-import { amount, bytes, codec, link, natural, peerName, shortText } from './codec.ts'
+import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import { amount, bytes, codec, link, memberId, natural, peerName, shortText } from './codec.ts'
 import { limits } from './limits.ts'
 import { certificateSchema, enrolled, entrySchema, evicted, left, member } from './records.ts'
 
@@ -19,6 +20,12 @@ export interface Signed {
   record: Uint8Array
   by: PeerName
   signature: Uint8Array
+}
+
+/** An organization's signed fingerprint, with the charters from its own federation up to the child of the one that it is shown in. */
+export interface Shown {
+  lineage: Uint8Array[]
+  signed: Signed
 }
 
 export type TopicMessage =
@@ -43,8 +50,12 @@ export type TopicMessage =
   | { kind: 'accepts'; accepts: Certificate }
   /** That a peer did sign two. */
   | { kind: 'evidence'; evicted: Evicted }
+  /** A fingerprint, passed on upward by a delegate of its branch. */
+  | { kind: 'sketch'; shown: Shown }
 
 const signed = z.strictObject({ record: bytes(limits.gossipBytesMax), by: peerName, signature: bytes(64) })
+
+const shown = z.strictObject({ lineage: z.array(bytes(limits.charterBytesMax)).max(limits.depthMax), signed })
 
 export const topicCodec = codec<TopicMessage>(
   z.discriminatedUnion('kind', [
@@ -66,7 +77,8 @@ export const topicCodec = codec<TopicMessage>(
       certificate: bytes(limits.certificateBytesMax)
     }),
     z.strictObject({ kind: z.literal('accepts'), accepts: certificateSchema }),
-    z.strictObject({ kind: z.literal('evidence'), evicted })
+    z.strictObject({ kind: z.literal('evidence'), evicted }),
+    z.strictObject({ kind: z.literal('sketch'), shown })
   ]),
   limits.gossipBytesMax
 )
@@ -107,17 +119,28 @@ export type Question =
   | { kind: 'join'; federation: FederationId; member: Member | null; enrolled: Enrolled | null; left: Left | null }
   /** The receipt of an update: accepted, or the fault's code. */
   | { kind: 'receipt'; federation: FederationId; update: Link; verdict: string }
+  /** To the organization `from`: may `to` have your newest key layers? */
+  | { kind: 'residual'; federation: FederationId; from: MemberId; to: Shown }
+  /** To the organization `to`: do you take this? `held`: I have it here, pull it. */
+  | { kind: 'offer'; federation: FederationId; to: MemberId; source: Shown; grant: Signed; held: boolean }
 
 export interface CertifiedBytes {
   entry: Uint8Array
   certificate: Uint8Array
 }
+/** `refused`: what was offered is not what it claims to be, or not for this target. */
+export type OfferAnswer = (typeof offerAnswers)[number]
+const offerAnswers = ['wanted', 'take', 'have', 'full', 'dropped', 'forbidden', 'refused'] as const
+
 export type Answer =
   | { kind: 'entries'; charter: Uint8Array | null; entries: CertifiedBytes[]; headIndex: number }
   | { kind: 'updates'; updates: Uint8Array[] }
   /** Whether it was passed on; else who leads, if that is known. */
   | { kind: 'join'; taken: boolean; aggregator: PeerName | null }
   | { kind: 'receipt' }
+  /** `grant` is null where the source gives nothing: `forbidden` by a charter, or for now. */
+  | { kind: 'residual'; grant: Signed | null; forbidden: boolean; detail: string }
+  | { kind: 'offer'; verdict: OfferAnswer; detail: string }
   | { kind: 'unknown-federation' }
 
 export const questionCodec = codec<Question>(
@@ -131,7 +154,16 @@ export const questionCodec = codec<Question>(
       enrolled: enrolled.nullable(),
       left: left.nullable()
     }),
-    z.strictObject({ kind: z.literal('receipt'), federation: link, update: link, verdict: shortText })
+    z.strictObject({ kind: z.literal('receipt'), federation: link, update: link, verdict: shortText }),
+    z.strictObject({ kind: z.literal('residual'), federation: link, from: memberId, to: shown }),
+    z.strictObject({
+      kind: z.literal('offer'),
+      federation: link,
+      to: memberId,
+      source: shown,
+      grant: signed,
+      held: z.boolean()
+    })
   ]),
   limits.fetchQuestionBytesMax
 )
@@ -148,6 +180,8 @@ export const answerCodec = codec<Answer>(
     z.strictObject({ kind: z.literal('updates'), updates: z.array(bytes(limits.gossipBytesMax)).max(limits.membersMax) }),
     z.strictObject({ kind: z.literal('join'), taken: z.boolean(), aggregator: peerName.nullable() }),
     z.strictObject({ kind: z.literal('receipt') }),
+    z.strictObject({ kind: z.literal('residual'), grant: signed.nullable(), forbidden: z.boolean(), detail: shortText }),
+    z.strictObject({ kind: z.literal('offer'), verdict: z.enum(offerAnswers), detail: shortText }),
     z.strictObject({ kind: z.literal('unknown-federation') })
   ]),
   limits.fetchAnswerBytesMax

@@ -9,7 +9,7 @@ import { base58btc } from 'multiformats/bases/base58'
 import { CID } from 'multiformats/cid'
 import type { Link, PeerName } from '../ids.ts'
 
-export type Domain = 'accept' | 'update' | 'join' | 'leave' | 'enroll' | 'instance'
+export type Domain = 'accept' | 'update' | 'join' | 'leave' | 'enroll' | 'instance' | 'fingerprint' | 'residual'
 
 const text = new TextEncoder()
 

@@ -5,14 +5,16 @@
  * I2 a voter never signs two entries for one (federation, index, term), restarts included
  * I3 a certified round's inputs come from members of its roster, each once, on the base that it names
  * I4 an accepted update (receipt given) is counted in exactly one certified round, or excluded with a reason
+ * I6 a residual is used at most once per target and round
  * I7 replicas that apply the same entries hold the same bits
  */
+import { targetUsingTwice, wronglyDeclared } from '../../src/federation/declared-residuals.ts'
 import { applyMembers, genesisRoster, type Roster } from '../../src/federation/membership.ts'
 import type { MembersEntry } from '../../src/federation/entry.ts'
 import type { FederationId, Link } from '../../src/ids.ts'
 import type { CertifiedEntry, TestnetRecords, Violation } from './records.ts'
 
-export const checkedInvariants = ['I1', 'I2', 'I3', 'I4', 'I7']
+export const checkedInvariants = ['I1', 'I2', 'I3', 'I4', 'I6', 'I7']
 
 export function checkInvariants(records: TestnetRecords, founders: Map<FederationId, readonly string[]>): Violation[] {
   return [
@@ -20,6 +22,7 @@ export function checkInvariants(records: TestnetRecords, founders: Map<Federatio
     ...oneSignatureATerm(records),
     ...inputsFromMembers(records, founders),
     ...acceptedOnce(records),
+    ...residualsOnce(records),
     ...sameBits(records)
   ]
 }
@@ -144,6 +147,36 @@ const membersGone = ({ left, evicted }: MembersEntry): string[] => [
   ...left.map(({ member }) => member),
   ...evicted.map(({ peer }) => peer)
 ]
+
+/** What nodes noted before they mixed a residual in, what members declared, and what was certified, each by itself and against the others. */
+function residualsOnce({ entries, updates, records }: TestnetRecords): Violation[] {
+  const found: Violation[] = []
+  const [used, noted] = [new Set<string>(), new Set<string>()]
+  for (const { node, record } of records) {
+    if (record.record !== 'residual') continue
+    for (const what of [record.from, record.model]) {
+      const key = `${node} ${record.federation} ${record.round} ${what}`
+      if (used.has(key)) found.push(violation('I6', `${node} used ${what} twice in round ${record.round}`))
+      used.add(key)
+    }
+    noted.add(`${record.from} ${record.model}`)
+  }
+  for (const [federation, all] of entries) {
+    for (const { entry } of inOrder(all)) {
+      if (entry.kind !== 'round') continue
+      const where = `${federation} round ${entry.round}`
+      const twice = targetUsingTwice(entry)
+      if (twice !== null) found.push(violation('I6', `${where}: ${twice} uses a residual twice`))
+      const declared = entry.inputs.flatMap(({ update }) => updates.get(update) ?? [])
+      const untrue = declared.length === entry.inputs.length ? wronglyDeclared(entry, declared) : null
+      if (untrue !== null) found.push(violation('I6', `${where}: the residuals of ${untrue} are not those of its update`))
+      for (const { from, to, model } of entry.residuals)
+        if (!noted.has(`${from} ${model}`))
+          found.push(violation('I6', `${where}: ${to} used ${model} of ${from}, which no node has noted`))
+    }
+  }
+  return found
+}
 
 function sameBits({ records }: TestnetRecords): Violation[] {
   const first = new Map<string, { node: string; digest: string }>()
