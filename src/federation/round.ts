@@ -253,6 +253,9 @@ function afterAggregation(state: Aggregating, result: Aggregated, facts: RoundFa
   const { charter, parentHead } = facts
   if (charter.parent === null) return propose(state, result, null, null)
   const parentRound = (parentHead?.round ?? 0) + 1
+  // It made its rounds without this federation, which was behind: nothing will come of waiting.
+  if (charter.algorithm.rounds > 0 && parentRound > charter.algorithm.rounds)
+    return propose(state, result, null, 'the parent has made all its rounds')
   const effects: RoundEffect[] = [{ do: 'contribute', update: contribution(state, result, parentRound, facts) }]
   if (charter.algorithm.levels === 'pipelined' && parentHead !== null) {
     return [

@@ -215,6 +215,20 @@ describe('a round', () => {
     assert.deepEqual([bench.find('tell')[0]?.code, bench.find('propose')[0]?.body.ancestors], ['PARENT_AWAY', []])
   })
 
+  it('does not wait for a parent that has made all its rounds', () => {
+    const charter = testCharter({ parent: 'bafyP' })
+    const bench = new Bench(['a'], { parent: 'bafyP' })
+    bench.facts = { ...bench.facts, charter: { ...charter, algorithm: { ...charter.algorithm, rounds: 5 } } }
+    bench.facts = { ...bench.facts, parentHead: { ...parentHead, round: 5 } }
+    bench.open().bring('a').send({ type: 'aggregated', result: aggregated })
+    assert.deepEqual([bench.state.phase, bench.find('contribute')], ['proposing', []])
+    assert.match(bench.find('propose')[0]?.body.alone ?? '', /all its rounds/)
+    bench.state = { phase: 'idle' }
+    bench.facts = { ...bench.facts, parentHead: { ...parentHead, round: 4 } }
+    bench.open().bring('a').send({ type: 'aggregated', result: aggregated })
+    assert.equal(bench.state.phase, 'waiting-for-parent')
+  })
+
   it('counts nobody twice and names everybody, whatever the order of events (I3, I4)', () => {
     const names = ['a', 'b', 'c', 'd']
     const event = fc.record({
