@@ -119,15 +119,15 @@ export class Pipe {
   }
 
   #deliver(item: Item): void {
+    this.#target ??= this.#reach()
     if ('end' in item) {
-      if (item.end === 'end') this.#target?.end()
+      if (item.end === 'end') this.#target.end()
       else {
-        this.#target?.destroySoon()
+        this.#target.destroySoon()
         this.#onDone()
       }
       return
     }
-    this.#target ??= this.#reach()
     this.#queuedBytes -= item.bytes.length
     if (this.#source.isPaused() && this.#queuedBytes < queuedBytesMax / 2) this.#source.resume()
     if (item.bytes.length === 0 || this.#target.write(item.bytes)) return

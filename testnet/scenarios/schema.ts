@@ -129,7 +129,7 @@ export function parseScenario(yaml: string, where: string): Scenario {
 export function checkScenario(value: unknown, where: string): Scenario {
   const parsed = scenarioSchema.safeParse(value)
   if (parsed.success) return checkOrder(parsed.data, where)
-  const { path, message, key } = deepest(parsed.error.issues[0]!)
+  const { path, message, key } = meant(parsed.error.issues)
   const at =
     path.length === 0
       ? 'the scenario'
@@ -187,19 +187,20 @@ interface Found {
   key: string | null
 }
 
-/** In a union, the branch that came furthest is the one that was meant. */
-function deepest(issue: z.core.$ZodIssue): Found {
+/** The fault to tell of. In a union that is the one of the branch with the fewest unknown words: it was meant. */
+function meant(issues: readonly z.core.$ZodIssue[]): Found {
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0]!
   if (issue.code === 'unrecognized_keys') return { path: issue.path, message: issue.message, key: issue.keys[0] ?? null }
-  if (issue.code === 'invalid_union' && issue.errors.length > 0) {
-    const inner = issue.errors.flatMap(branch => branch.slice(0, 1)).map(deepest)
-    const best = inner.sort(
-      (left, right) => right.path.length - left.path.length || Number(right.key !== null) - Number(left.key !== null)
-    )[0]
-    if (best !== undefined && (best.path.length > 0 || best.key !== null))
-      return { ...best, path: [...issue.path, ...best.path] }
-  }
-  return { path: issue.path, message: issue.message, key: null }
+  if (issue.code !== 'invalid_union') return { path: issue.path, message: issue.message, key: null }
+  const branches = issue.errors.filter(branch => !branch.some(({ code, path }) => code === 'invalid_type' && path.length === 0))
+  const best = branches.sort((left, right) => unknownWords(left) - unknownWords(right) || left.length - right.length)[0]
+  if (best === undefined) return { path: issue.path, message: issue.message, key: null }
+  const inner = meant(best)
+  return { ...inner, path: [...issue.path, ...inner.path] }
 }
+
+const unknownWords = (branch: readonly z.core.$ZodIssue[]): number =>
+  branch.reduce((sum, issue) => sum + (issue.code === 'unrecognized_keys' ? issue.keys.length : 0), 0)
 
 /** The words that may stand where an unknown one was found. */
 function knownKeys(value: unknown, path: PropertyKey[]): string[] {
