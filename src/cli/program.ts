@@ -67,6 +67,7 @@ function build(): Command {
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })
   testnet(program)
+  simulate(program)
   experiment(program)
   data(program)
   node(program)
@@ -152,6 +153,29 @@ function data(program: Command): void {
 }
 
 const collect = (value: string, before: string[] = []): string[] => [...before, value]
+
+function simulate(program: Command): void {
+  add(
+    program,
+    'simulate',
+    'Thousands of peers in one process, on a virtual network with faults; the daemon’s own state machines.',
+    [
+      'worldlm simulate --topology tree:4x8 --rounds 10',
+      'worldlm simulate --topology tree:3x4 --rounds 8 --faults chaos --seed 7',
+      'worldlm simulate --topology tree:19x20x26 --peers 10000 --rounds 20'
+    ]
+  )
+    .requiredOption('--topology <name|file>', 'tree:4x8, tree:3x4x8, …, or a YAML file')
+    .option('--peers <n>', 'organizations in all (default: as the topology says)', whole(1))
+    .option('--rounds <n>', 'rounds of every federation', whole(1), 10)
+    .option('--faults <name|file>', 'none, crashes, churn, partitions, lossy, slow, disk, chaos, or a YAML file', 'none')
+    .option('--learner <name>', 'quadratic: closed form, for thousands', 'quadratic')
+    .option('--heterogeneity <h>', 'how far the organizations’ optima lie apart (default 0.5)', between(0, 1000))
+    .option('--key-fraction <share>', 'share of the model that is key layers, 0 to 1', between(0, 1), 1)
+    .option('--out <dir>', 'folder of the report (default: runs/simulate-<time>)')
+    .option('--seed <n>', 'of everything that is drawn', whole(0), 0)
+    .action(async options => (await import('./simulate.ts')).simulateCommand(options, outputOf(options)))
+}
 
 function node(program: Command): void {
   const group = program.command('node').description('The daemon of one organization.').exitOverride()

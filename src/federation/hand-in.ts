@@ -43,6 +43,11 @@ export class HandIn<Signed> {
     this.#host = host
   }
 
+  /** Whether `again` has nothing to say. */
+  get idle(): boolean {
+    return this.#contribution === null && this.#outgoing === null
+  }
+
   /** As its aggregator: effect `contribute`. */
   contribute(update: Update): void {
     const made = this.#host.sign(update)

@@ -41,3 +41,12 @@ export class LastHeard {
     return silent
   }
 }
+
+/** Place of `self` among the voters, the strongest first, 0 to 1; equal ones in the order of the list, so that no two have one place. */
+export function rankAmong(voters: readonly PeerName[], self: PeerName, strengthOf: (peer: PeerName) => number): number {
+  const order = voters
+    .map((peer, place) => ({ peer, place, strength: strengthOf(peer) }))
+    .sort((one, other) => other.strength - one.strength || one.place - other.place)
+  const place = order.findIndex(({ peer }) => peer === self)
+  return voters.length < 2 || place === -1 ? 0 : place / (voters.length - 1)
+}

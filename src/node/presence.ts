@@ -1,9 +1,9 @@
 /** Who of a federation's peers is there: what each said last, and this peer's own regular word. */
 import { memberOf, rosterPeers } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
-import { LastHeard } from '../federation/presence.ts'
+import { LastHeard, rankAmong } from '../federation/presence.ts'
 import type { FederationCore } from './federation-core.ts'
-import { rankAmong, strength } from './strength.ts'
+import { strength } from './strength.ts'
 
 export class Presence {
   readonly #node: FederationCore

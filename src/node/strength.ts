@@ -11,12 +11,3 @@ export function strength(): number {
   const raw = Math.log2(availableParallelism()) + Math.log2(1 + totalmem() / 2 ** 30) / 2 + proven
   return Math.round(raw * 2) / 2
 }
-
-/** Place of `self` among the voters, the strongest first, 0 to 1; equal ones in the order of the list, so that no two have one place. */
-export function rankAmong(voters: readonly string[], self: string, strengthOf: (peer: string) => number): number {
-  const order = voters
-    .map((peer, place) => ({ peer, place, strength: strengthOf(peer) }))
-    .sort((one, other) => other.strength - one.strength || one.place - other.place)
-  const place = order.findIndex(({ peer }) => peer === self)
-  return voters.length < 2 || place === -1 ? 0 : place / (voters.length - 1)
-}

@@ -1,0 +1,188 @@
+/** The parts of a simulated world as they see each other. What they are stands in peer.ts, replica.ts, invariants.ts, simulation.ts. */
+import type { Accepted, ConsensusMessage } from '../federation/consensus-state.ts'
+import type { Enrolled, Entry, Left, Member, RoundEntry, Update } from '../federation/entry.ts'
+import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
+import type { Environment, FederationState } from '../federation/federation-state.ts'
+import type { HandIn } from '../federation/hand-in.ts'
+import type { Charter } from '../governance/charter.ts'
+import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import type { Random } from '../math/random.ts'
+import type { Clock } from './clock.ts'
+import type { Disk } from './disk.ts'
+import type { Learner } from './learner.ts'
+import type { Mixing } from './mixing.ts'
+import type { Endpoint, Network } from './network.ts'
+import type { Certified } from './stand-ins.ts'
+import type { Trace } from './trace.ts'
+
+/** One federation of the world, and who follows it. */
+export interface Topic {
+  readonly index: number
+  readonly id: FederationId
+  readonly charter: Charter
+  /** 0: the root. */
+  readonly level: number
+  readonly env: Environment
+  /** Replicas of peers that have a part in it: its members, founders, delegates of its children, and who asks to become one. */
+  readonly participants: ReplicaCore[]
+  /** Replicas of peers that only follow it, as part of their own federation's way up. */
+  readonly observers: ReplicaCore[]
+}
+
+export interface SignedRecord {
+  link: Link
+  update: Update
+}
+
+/** A place in the roster, a vote, or to be let go. */
+export interface Wish {
+  member: Member | null
+  enrolled: Enrolled | null
+  left: Left | null
+}
+
+/** File `consensus/…` of a replica. */
+export interface PersistedConsensus {
+  term: number
+  votedFor: PeerName | null
+  accepted: Accepted<Entry> | null
+  enrolled: boolean
+}
+
+export type Question =
+  | { kind: 'entries'; fromIndex: number }
+  | { kind: 'updates'; links: Link[] }
+  | ({ kind: 'join' } & Wish)
+  | { kind: 'receipt'; update: Link; verdict: string }
+
+export type Answer =
+  | { kind: 'entries'; entries: readonly Certified[]; headIndex: number }
+  | { kind: 'updates'; updates: SignedRecord[] }
+  | { kind: 'join'; taken: boolean; aggregator: PeerName | null }
+  | { kind: 'receipt' }
+
+export type Message =
+  | { kind: 'consensus'; topic: Topic; message: ConsensusMessage<Entry> }
+  | { kind: 'presence'; topic: Topic; index: number; term: number; aggregator: PeerName | null }
+  | { kind: 'update' | 'contribution'; topic: Topic; signed: SignedRecord }
+  | { kind: 'head'; topic: Topic; certified: Certified }
+  | { kind: 'question'; topic: Topic; question: Question; done: (answer: Answer | null) => void }
+  | { kind: 'answer'; topic: Topic; answer: Answer; done: (answer: Answer | null) => void }
+
+/** What is seen of a run from outside, for the invariants. Each costs O(1) an event, or O(what the event holds). */
+export interface Observer {
+  signed(peer: PeerCore, topic: Topic, index: number, term: number, link: Link): void
+  voted(voter: PeerCore, topic: Topic, term: number, candidate: PeerName): void
+  aggregator(peer: PeerCore, topic: Topic, term: number): void
+  committed(replica: ReplicaCore, certified: Certified): void
+  announced(topic: Topic, record: SignedRecord): void
+  receipt(peer: PeerCore, topic: Topic, record: SignedRecord): void
+  applied(peer: PeerCore, topic: Topic, entry: RoundEntry, link: Link, digest: string): void
+  failed(peer: PeerCore, topic: Topic, error: unknown): void
+}
+
+/** What is measured of learning. */
+export interface Measures {
+  trained(organization: number, round: number, loss: number): void
+  applied(organization: number, round: number, loss: number, model: Float32Array): void
+  told(topic: Topic, code: string): void
+}
+
+export interface Services {
+  readonly clock: Clock
+  readonly network: Network
+  readonly random: Random
+  readonly learner: Learner
+  readonly mixing: Mixing
+  readonly observer: Observer
+  readonly measures: Measures
+  readonly trace: Trace
+  readonly peers: Map<PeerName, PeerCore>
+  readonly topics: Map<FederationId, Topic>
+  /** Who holds a blob, in the order in which they got it. */
+  readonly swarm: Map<Link, PeerCore[]>
+  /** What a model weighs on the network. */
+  readonly blobBytes: number
+  readonly trainMs: number
+  readonly aggregateMs: number
+  /** Calls `then` with a result that may take real time, during which virtual time stands still. */
+  wait<Result>(result: Result | Promise<Result>, then: (result: Result) => void): void
+}
+
+export interface Blob {
+  model: Float32Array
+  /** Round of its federation in which it came here. */
+  round: number
+}
+
+export interface PeerCore extends Endpoint {
+  readonly name: PeerName
+  /** Place among the organizations. */
+  readonly organization: number
+  readonly disk: Disk
+  /** ≥ 0: how well it would do as an aggregator. */
+  readonly strength: number
+  /** On disk, synced. */
+  readonly blobs: Map<Link, Blob>
+  readonly replicas: Map<FederationId, ReplicaCore>
+  /** Its own clock, in milliseconds. */
+  localMs(): number
+  /** Milliseconds of the world's clock in so many of its own. */
+  worldMs(localMs: number): number
+  /** Counts an effect. @returns false when the peer dies before it. */
+  burn(): boolean
+  put(model: Float32Array, round: number): Link
+  /** Asks `holders`, and whoever else has it. */
+  pull(link: Link, holders: readonly PeerName[], topic: Topic, round: number, done: (got: boolean) => void): void
+  /** After a log of one of its federations has grown. */
+  grown(): void
+  fail(topic: Topic, error: unknown): void
+}
+
+export type EffectToPerform = Exclude<FederationEffect, { do: 'start-timer' | 'stop-timer' | 'fetch' }>
+
+export interface OrganizationCore {
+  readonly applied: Link
+  readonly pending: SignedRecord | null
+  train(round: number, base: Link): void
+  apply(): void
+}
+
+export interface ReplicaCore {
+  readonly peer: PeerCore
+  readonly topic: Topic
+  readonly services: Services
+  readonly as: 'organization' | 'witness' | null
+  state: FederationState
+  readonly organization: OrganizationCore | null
+  /** Certified entries from index 1, on disk. */
+  readonly log: readonly Certified[]
+  readonly updates: Map<Link, Update>
+  heard: { aggregator: PeerName | null; term: number }
+  readonly handIn: HandIn<SignedRecord>
+  /** False once its peer has stopped or crashed. */
+  readonly alive: boolean
+  readonly children: () => ReplicaCore[]
+  participates: boolean
+  /** Whether it asks for a place in the roster: what it hears of the aggregator then matters. */
+  asking: boolean
+  /** Whether its organization wants to go. */
+  leaving: boolean
+  lost(peer: PeerName): void
+  dispatch(event: FederationEvent): void
+  send(to: PeerName, message: ConsensusMessage<Entry>): void
+  ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void
+  sayUpdate(kind: 'update' | 'contribution', signed: SignedRecord): void
+  sayHead(certified: Certified): void
+  keepUpdate(record: SignedRecord): void
+  takeUpdate(record: SignedRecord): void
+  seen(peer: PeerName, fresh?: boolean): void
+  /** Notes that `peer` will be heard of in `delayMs`. @returns false where that would be news, and so must be delivered. */
+  touch(peer: PeerName, delayMs: number): boolean
+  rosterPeers(): ReadonlySet<PeerName>
+  recordReceipt(update: Link, verdict: string): void
+  /** Calls `work` after so many of the peer's own milliseconds, if it still lives. */
+  later(localMs: number, work: () => void): void
+  onMessage(from: PeerCore, message: Message): void
+  memberOf(member: MemberId): Member | undefined
+}

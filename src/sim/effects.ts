@@ -1,0 +1,106 @@
+/**
+ * The simulator's answer to each effect; the daemon's is node/effects.ts. What is durable there before the next effect is durable here,
+ * what takes time there comes back as a later event here.
+ */
+import { assertNever } from '../errors.ts'
+import { parentHeadOf } from '../federation/levels.ts'
+import type { EffectToPerform as Effect, PersistedConsensus, ReplicaCore } from './core.ts'
+import { verify } from './entry-checks.ts'
+import { aggregate, combine, pull, receipt } from './round-effects.ts'
+import { sign as signatureOf } from './stand-ins.ts'
+
+export function performEffect(replica: ReplicaCore, effect: Effect): void {
+  const { peer, topic, services } = replica
+  switch (effect.do) {
+    case 'persist':
+      peer.disk.write(`consensus/${topic.id}`, {
+        term: effect.term,
+        votedFor: effect.votedFor,
+        accepted: effect.accepted,
+        enrolled: effect.enrolled
+      } satisfies PersistedConsensus)
+      return
+    case 'send':
+      if (effect.message.type === 'vote-reply' && effect.message.granted)
+        services.observer.voted(peer, topic, effect.message.term, effect.to)
+      replica.send(effect.to, effect.message)
+      return
+    case 'sign':
+      sign(replica, effect)
+      return
+    case 'verify':
+      verify(replica, effect)
+      return
+    case 'store':
+      store(replica, effect)
+      return
+    case 'publish':
+      replica.sayHead({ link: effect.link, entry: effect.entry, certificate: effect.certificate })
+      return
+    case 'became-aggregator':
+      services.observer.aggregator(peer, topic, effect.term)
+      return
+    case 'stepped-down':
+    case 'aggregator-changed':
+    case 'finish':
+    case 'refused':
+      return
+    case 'refused-entry':
+      services.measures.told(topic, `ENTRY_REFUSED ${effect.fault.code}`)
+      return
+    case 'pull':
+      pull(replica, effect.link, effect.update)
+      return
+    case 'receipt':
+      receipt(replica, effect)
+      return
+    case 'aggregate':
+      aggregate(replica, effect.round, effect.inputs)
+      return
+    case 'contribute':
+      replica.handIn.contribute(effect.update)
+      return
+    case 'combine':
+      combine(replica, effect.model, effect.parent)
+      return
+    case 'train':
+      replica.organization?.train(effect.round, effect.base.link)
+      return
+    case 'announce':
+      announce(replica, effect.link)
+      return
+    case 'apply':
+      replica.organization?.apply()
+      return
+    case 'tell':
+      services.measures.told(topic, effect.code)
+      return
+    default:
+      assertNever(effect)
+  }
+}
+
+function sign(replica: ReplicaCore, { to, index, term, link }: Extract<Effect, { do: 'sign' }>): void {
+  const { peer, topic, services } = replica
+  services.observer.signed(peer, topic, index, term, link)
+  const signature = signatureOf(peer.name, topic.id, index, term, link)
+  if (to === peer.name) replica.dispatch({ type: 'consensus', event: { type: 'signed', index, term, link, signature } })
+  else replica.send(to, { type: 'accept', term, index, link, signature })
+}
+
+function store(replica: ReplicaCore, { link, entry, certificate }: Extract<Effect, { do: 'store' }>): void {
+  const { peer, topic, services } = replica
+  const certified = { link, entry, certificate }
+  peer.disk.append(`log/${topic.id}`, certified)
+  services.observer.committed(replica, certified)
+  if (entry.kind === 'members') return
+  const head = parentHeadOf(replica.state, entry, link)
+  for (const child of replica.children()) child.dispatch({ type: 'parent-head', head })
+}
+
+function announce(replica: ReplicaCore, link: string): void {
+  const update = replica.updates.get(link)
+  if (update === undefined) return
+  replica.sayUpdate('update', { link, update })
+  replica.takeUpdate({ link, update })
+}

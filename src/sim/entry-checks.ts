@@ -1,0 +1,79 @@
+/** What a voter checks of a proposed entry beyond its own state (node/entry-checks.ts): the updates, their attention, that the model is held. */
+import { softmax } from '../aggregate/attend.ts'
+import { sketchLogits } from '../aggregate/sketch.ts'
+import type { RoundEntry, Update } from '../federation/entry.ts'
+import type { EntryFault } from '../federation/fault.ts'
+import type { Question } from '../federation/federation.ts'
+import { holdersOf } from '../federation/levels.ts'
+import type { Link, PeerName } from '../ids.ts'
+import type { ReplicaCore } from './core.ts'
+
+const attentionTolerance = 1e-6
+const verifying = new WeakMap<ReplicaCore, Set<Link>>()
+
+/** A repeated question waits for the first answer. */
+export function verify(replica: ReplicaCore, question: Question): void {
+  const running = verifying.get(replica) ?? new Set<Link>()
+  verifying.set(replica, running)
+  if (running.has(question.link)) return
+  running.add(question.link)
+  const answer = (fault: EntryFault | null) => {
+    running.delete(question.link)
+    replica.dispatch({ type: 'verified', ...question, fault })
+  }
+  const { entry } = question
+  if (entry.kind === 'members') replica.later(0.1, () => answer(null))
+  else withUpdates(replica, question.from, entry, () => checkRound(replica, question.from, entry, answer))
+}
+
+function withUpdates(replica: ReplicaCore, from: PeerName, entry: RoundEntry, then: () => void): void {
+  const missing = entry.inputs.map(({ update }) => update).filter(link => !replica.updates.has(link))
+  if (missing.length === 0) {
+    then()
+    return
+  }
+  replica.ask(from, { kind: 'updates', links: missing }, answer => {
+    if (answer?.kind === 'updates') for (const record of answer.updates) replica.keepUpdate(record)
+    then()
+  })
+}
+
+function checkRound(replica: ReplicaCore, from: PeerName, entry: RoundEntry, answer: (fault: EntryFault | null) => void): void {
+  const updates: Update[] = []
+  for (const { update: link, member, round } of entry.inputs) {
+    const update = replica.updates.get(link)
+    if (update === undefined) {
+      answer({ code: 'UPDATE_UNKNOWN', update: link })
+      return
+    }
+    const known = replica.memberOf(member)
+    if (update.member !== member || update.round !== round || !(known?.peers.includes(update.by) ?? false)) {
+      answer({ code: 'NOT_A_MEMBER', member })
+      return
+    }
+    updates.push(update)
+  }
+  const wrong = checkAttention(replica, entry, updates)
+  if (wrong !== null) {
+    answer(wrong)
+    return
+  }
+  const { peer, topic, state } = replica
+  peer.pull(entry.model, [from, entry.proposer, ...holdersOf(state)], topic, entry.round, got => {
+    if (replica.alive) answer(got ? null : { code: 'MODEL_MISSING', detail: 'no holder gave it' })
+  })
+}
+
+function checkAttention({ services, topic }: ReplicaCore, entry: RoundEntry, updates: Update[]): EntryFault | null {
+  const groups = services.learner.shape.keys.length
+  if (groups === 0) return null
+  const inputs = entry.inputs.map(({ weight }, place) => ({ weight, sketches: updates[place]!.sketches }))
+  const want = softmax(sketchLogits(inputs, groups, topic.charter.algorithm))
+  for (const [place, { attention, member }] of entry.inputs.entries()) {
+    for (const [group, weight] of want[place]!.entries()) {
+      const got = attention[group] ?? Number.NaN
+      if (!(Math.abs(got - weight) <= attentionTolerance)) return { code: 'WRONG_ATTENTION', member, got, want: weight }
+    }
+  }
+  return null
+}

@@ -1,0 +1,169 @@
+/** Fault plans by name: drawn from a seed, as many as fit a run of so many peers and so long. All end before the last part of the run. */
+import { z } from 'zod'
+import { WorldlmError } from '../errors.ts'
+import { Random } from '../math/random.ts'
+import type { Fault, FaultPlan, Who } from './faults.ts'
+
+export interface PlanFacts {
+  peers: number
+  federations: number
+  /** Expected length of the run. */
+  horizonMs: number
+  seed: number
+}
+
+type Draw = (facts: PlanFacts, random: Random) => Fault[]
+
+/** Share of the run in which faults begin; the rest shows the recovery. */
+const disturbed = 0.7
+
+const at = (facts: PlanFacts, random: Random): number => random.float() * facts.horizonMs * disturbed
+
+/** Every other time a leader, for that is where it hurts. */
+const anyone = (facts: PlanFacts, random: Random): Who =>
+  random.float() < 0.5 ? { aggregatorOf: random.below(facts.federations) } : { peer: random.below(facts.peers) }
+
+/** @param share - of the peers, once in a run; at least `least` times. */
+function many(facts: PlanFacts, share: number, least: number, draw: () => Fault): Fault[] {
+  return Array.from({ length: Math.max(least, Math.round(share * facts.peers)) }, draw)
+}
+
+const crashes: Draw = (facts, random) =>
+  many(facts, 0.5, 4, () => ({
+    kind: 'crash',
+    atMs: at(facts, random),
+    who: anyone(facts, random),
+    downMs: 500 + random.float() * 12_000,
+    afterEffects: random.float() < 0.7 ? 1 + random.below(12) : 0
+  }))
+
+const churn: Draw = (facts, random) => [
+  ...many(facts, 0.4, 3, (): Fault => {
+    const downMs = 1_000 + random.float() * 20_000
+    return { kind: 'stop', atMs: at(facts, random), who: anyone(facts, random), downMs }
+  }),
+  ...many(facts, 0.05, 1, (): Fault => ({ kind: 'leave', atMs: at(facts, random), who: anyone(facts, random) })),
+  ...many(facts, 0.1, 1, (): Fault => ({ kind: 'late', atMs: at(facts, random), who: { peer: random.below(facts.peers) } }))
+]
+
+const partitions: Draw = (facts, random) =>
+  many(facts, 0.02, 3, () => {
+    const share = 0.1 + 0.4 * random.float()
+    const side = Array.from({ length: facts.peers }, (_, peer) => peer).filter(() => random.float() < share)
+    const way = random.float() < 0.35 ? 'one-way' : 'both'
+    return { kind: 'partition', atMs: at(facts, random), forMs: 1_000 + random.float() * 15_000, side, way }
+  }).slice(0, 40)
+
+const lossy: Draw = (facts, random) =>
+  Array.from({ length: 3 }, (_, place) => ({
+    kind: 'weather',
+    atMs: ((place + random.float() * 0.3) / 3) * facts.horizonMs * disturbed,
+    forMs: facts.horizonMs * 0.12,
+    loss: random.float() * 0.25,
+    duplication: random.float() * 0.2,
+    reordering: random.float() * 0.3,
+    reorderMs: 50 + random.float() * 2_000
+  }))
+
+const slow: Draw = (facts, random) => [
+  ...many(facts, 0.1, 2, (): Fault => {
+    const factor = 2 + random.float() * 20
+    return { kind: 'slow', atMs: at(facts, random), forMs: 2_000 + random.float() * 30_000, who: anyone(facts, random), factor }
+  }),
+  ...many(facts, 0.05, 2, (): Fault => {
+    const forMs = 1_000 + random.float() * 15_000
+    return { kind: 'silent', atMs: at(facts, random), forMs, who: anyone(facts, random) }
+  })
+]
+
+const disk: Draw = (facts, random) => [
+  ...many(facts, 0.1, 2, (): Fault => {
+    const forMs = 500 + random.float() * 10_000
+    return { kind: 'disk-full', atMs: at(facts, random), forMs, who: anyone(facts, random) }
+  }),
+  ...crashes({ ...facts, peers: Math.ceil(facts.peers / 3) }, random)
+]
+
+const plans: Record<string, { drift: number; draw: Draw }> = {
+  none: { drift: 0, draw: () => [] },
+  crashes: { drift: 0.001, draw: crashes },
+  churn: { drift: 0.001, draw: churn },
+  partitions: { drift: 0.001, draw: partitions },
+  lossy: { drift: 0.001, draw: lossy },
+  slow: { drift: 0.05, draw: slow },
+  disk: { drift: 0.001, draw: disk },
+  chaos: {
+    drift: 0.02,
+    draw: (facts, random) => [crashes, churn, partitions, lossy, slow, disk].flatMap(draw => draw(facts, random))
+  }
+}
+
+export const faultPlanNames = Object.keys(plans)
+
+/** @throws {WorldlmError} FAULTS_UNKNOWN */
+export function namedFaults(name: string, facts: PlanFacts): FaultPlan {
+  const plan = plans[name]
+  if (plan === undefined)
+    throw new WorldlmError(
+      'FAULTS_UNKNOWN',
+      `no fault plan is named ${name}`,
+      `Use one of ${faultPlanNames.join(', ')}, or name a YAML file.`
+    )
+  const random = new Random(`faults/${name}/${facts.seed}`)
+  const faults = plan.draw(facts, random).sort((left, right) => left.atMs - right.atMs)
+  return { name, clockDrift: plan.drift, faults }
+}
+
+const ms = z.number().min(0)
+const who = z.union([z.strictObject({ peer: z.int().min(0) }), z.strictObject({ aggregatorOf: z.int().min(0) })])
+const share = z.number().min(0).max(1)
+const planFile = z.strictObject({
+  name: z.string().default('file'),
+  clockDrift: z.number().min(0).max(0.5).default(0),
+  faults: z.array(
+    z.discriminatedUnion('kind', [
+      z.strictObject({
+        kind: z.literal('crash'),
+        atMs: ms,
+        who,
+        downMs: ms,
+        afterEffects: z.int().min(0).default(0),
+        disk: z.literal('empty').optional()
+      }),
+      z.strictObject({ kind: z.literal('stop'), atMs: ms, who, downMs: ms }),
+      z.strictObject({ kind: z.literal('leave'), atMs: ms, who }),
+      z.strictObject({ kind: z.literal('late'), atMs: ms, who: z.strictObject({ peer: z.int().min(0) }) }),
+      z.strictObject({
+        kind: z.literal('partition'),
+        atMs: ms,
+        forMs: ms,
+        side: z.array(z.int().min(0)),
+        way: z.enum(['both', 'one-way']).default('both')
+      }),
+      z.strictObject({
+        kind: z.literal('weather'),
+        atMs: ms,
+        forMs: ms,
+        loss: share.default(0),
+        duplication: share.default(0),
+        reordering: share.default(0),
+        reorderMs: ms.default(500)
+      }),
+      z.strictObject({ kind: z.literal('slow'), atMs: ms, forMs: ms, who, factor: z.number().min(1) }),
+      z.strictObject({ kind: z.literal('silent'), atMs: ms, forMs: ms, who }),
+      z.strictObject({ kind: z.literal('disk-full'), atMs: ms, forMs: ms, who })
+    ])
+  )
+})
+
+/** @throws {WorldlmError} FAULTS_INVALID, naming the field. */
+export function faultsOfFile(name: string, document: unknown): FaultPlan {
+  const parsed = planFile.safeParse(document)
+  if (parsed.success) return { ...parsed.data, faults: parsed.data.faults.sort((left, right) => left.atMs - right.atMs) }
+  const { path, message } = parsed.error.issues[0]!
+  throw new WorldlmError(
+    'FAULTS_INVALID',
+    `${name}: ${path.join('.') || 'document'}: ${message}`,
+    'See docs/research.md, "Faults", for every kind of fault and its fields.'
+  )
+}

@@ -1,0 +1,215 @@
+/** What goes wrong in a run: faults as data (so that a plan can be written down, replayed and shrunk), and who lets them happen. */
+import type { Random } from '../math/random.ts'
+import type { Clock } from './clock.ts'
+import type { Topic } from './core.ts'
+import type { Cut, Network } from './network.ts'
+import type { Peer } from './peer.ts'
+import type { Trace } from './trace.ts'
+
+/** Whom: a peer by its place, or whoever leads a federation (by its place) at that moment. */
+export type Who = { peer: number } | { aggregatorOf: number }
+
+export type Fault =
+  /** Power off, before its next event or `afterEffects` effects into it; back after `downMs`. `empty`: with an empty disk. */
+  | { kind: 'crash'; atMs: number; who: Who; downMs: number; afterEffects: number; disk?: 'empty' }
+  /** A clean stop, with leadership handed over. */
+  | { kind: 'stop'; atMs: number; who: Who; downMs: number }
+  /** Leaves for good, by its own word. */
+  | { kind: 'leave'; atMs: number; who: Who }
+  /** Its first start is so late. */
+  | { kind: 'late'; atMs: number; who: { peer: number } }
+  /** `side` and the others do not reach each other; `one-way`: only `side` is not heard by the others. */
+  | { kind: 'partition'; atMs: number; forMs: number; side: number[]; way: 'both' | 'one-way' }
+  | {
+      kind: 'weather'
+      atMs: number
+      forMs: number
+      loss: number
+      duplication: number
+      reordering: number
+      reorderMs: number
+    }
+  | { kind: 'slow'; atMs: number; forMs: number; who: Who; factor: number }
+  /** Hears, and is not heard. */
+  | { kind: 'silent'; atMs: number; forMs: number; who: Who }
+  | { kind: 'disk-full'; atMs: number; forMs: number; who: Who }
+
+export interface FaultPlan {
+  name: string
+  /** Clocks go wrong by up to this share, each by its own. */
+  clockDrift: number
+  faults: Fault[]
+}
+
+export interface FaultWorld {
+  clock: Clock
+  network: Network
+  trace: Trace
+  peers: readonly Peer[]
+  topics: readonly Topic[]
+  random: Random
+}
+
+/** A machine that failed (a full disk, a broken assertion) is started again by its operator. */
+const operatorMs = 4_000
+
+export class Faults {
+  /** Of those that last: how many do at this moment. */
+  active = 0
+  /** How many of each kind came about. */
+  readonly counts = new Map<Fault['kind'], number>()
+  readonly #world: FaultWorld
+
+  constructor(world: FaultWorld, plan: FaultPlan) {
+    this.#world = world
+    for (const peer of world.peers) peer.onDeath = why => this.#died(peer, why)
+    for (const fault of plan.faults) world.clock.at(fault.atMs, { fire: () => this.#begin(fault) })
+  }
+
+  #begin(fault: Fault): void {
+    switch (fault.kind) {
+      case 'crash':
+        this.#crash(fault)
+        return
+      case 'stop':
+        this.#stop(fault)
+        return
+      case 'leave':
+        this.#leave(fault)
+        return
+      case 'late':
+        this.#count(fault.kind)
+        this.#start(this.#world.peers[fault.who.peer]!)
+        return
+      case 'partition':
+        this.#partition(fault)
+        return
+      case 'weather': {
+        const { network } = this.#world
+        const { loss, duplication, reordering, reorderMs } = fault
+        network.weather = { loss, duplication, reordering, reorderMs }
+        this.#during(fault, -1, () => network.calm())
+        return
+      }
+      case 'slow':
+        this.#onPeer(fault, peer => {
+          peer.slowness = fault.factor
+          return () => {
+            peer.slowness = 1
+          }
+        })
+        return
+      case 'silent':
+        this.#onPeer(fault, peer => {
+          peer.silent = true
+          return () => {
+            peer.silent = false
+          }
+        })
+        return
+      case 'disk-full':
+        this.#onPeer(fault, peer => {
+          peer.disk.full = true
+          return () => {
+            peer.disk.full = false
+          }
+        })
+    }
+  }
+
+  #onPeer(fault: Extract<Fault, { who: Who; forMs: number }>, begin: (peer: Peer) => () => void): void {
+    const peer = this.#whom(fault.who)
+    if (peer !== null) this.#during(fault, peer.index, begin(peer))
+  }
+
+  #crash(fault: Extract<Fault, { kind: 'crash' }>): void {
+    const peer = this.#whom(fault.who)
+    if (peer === null || !peer.up) return
+    this.#count(fault.kind)
+    const down = () => {
+      this.#note(peer.index, `crash${fault.disk === 'empty' ? ', disk lost' : ''}`)
+      peer.crash()
+      if (fault.disk === 'empty') {
+        peer.disk.wipe()
+        peer.blobs.clear()
+      }
+      this.#world.clock.call(fault.downMs, () => this.#start(peer))
+    }
+    if (fault.afterEffects <= 0) {
+      down()
+      return
+    }
+    peer.fuse = fault.afterEffects
+    peer.onDeath = () => {
+      peer.onDeath = why => this.#died(peer, why)
+      down()
+    }
+  }
+
+  #stop(fault: Extract<Fault, { kind: 'stop' }>): void {
+    const peer = this.#whom(fault.who)
+    if (peer === null || !peer.up) return
+    this.#count(fault.kind)
+    this.#note(peer.index, 'stops')
+    peer.stop()
+    this.#world.clock.call(fault.downMs + 151, () => this.#start(peer))
+  }
+
+  #leave({ kind, who }: Extract<Fault, { kind: 'leave' }>): void {
+    const peer = this.#whom(who)
+    if (peer === null || !peer.up) return
+    this.#count(kind)
+    this.#note(peer.index, 'leaves')
+    peer.leave()
+  }
+
+  #partition(fault: Extract<Fault, { kind: 'partition' }>): void {
+    const side = new Set(fault.side)
+    const cut: Cut =
+      fault.way === 'one-way'
+        ? (from, to) => side.has(from.index) && !side.has(to.index)
+        : (from, to) => side.has(from.index) !== side.has(to.index)
+    const { network } = this.#world
+    network.cut(cut)
+    this.#during(fault, -1, () => network.heal(cut))
+  }
+
+  #during(fault: Extract<Fault, { forMs: number }>, peer: number, end: () => void): void {
+    this.#count(fault.kind)
+    this.active++
+    this.#note(peer, `${fault.kind} begins`)
+    this.#world.clock.call(fault.forMs, () => {
+      this.active--
+      this.#note(peer, `${fault.kind} ends`)
+      end()
+    })
+  }
+
+  #died(peer: Peer, why: string): void {
+    this.#note(peer.index, `down: ${why}`)
+    peer.crash()
+    this.#world.clock.call(operatorMs, () => this.#start(peer))
+  }
+
+  #start(peer: Peer): void {
+    if (peer.up || peer.gone) return
+    this.#note(peer.index, 'starts')
+    peer.start()
+  }
+
+  #whom(who: Who): Peer | null {
+    const { peers, topics } = this.#world
+    if ('peer' in who) return peers[who.peer] ?? null
+    const topic = topics[who.aggregatorOf]
+    const leader = topic?.participants.find(({ state, alive }) => alive && state.consensus.role === 'leader')
+    return leader === undefined ? null : (peers[leader.peer.index] ?? null)
+  }
+
+  #count(kind: Fault['kind']): void {
+    this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1)
+  }
+
+  #note(peer: number, text: string): void {
+    this.#world.trace.note(this.#world.clock.nowMs, peer, text)
+  }
+}

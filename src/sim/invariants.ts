@@ -1,0 +1,271 @@
+/**
+ * The invariants of docs/protocol.md, checked as a run goes: each where the event happens that could break it, in time that the event
+ * itself takes. It believes nobody: voters and rosters are replayed here from what was certified, certificates are counted here.
+ *
+ * I1 two different entries are never certified for one (federation, index); a certificate is of a majority
+ * I2 a voter never signs two entries for one (federation, index, term), nor votes for two in one term, restarts included
+ * I3 a certified round's inputs come from members of its roster, each once, on the base that they name
+ * I4 an accepted update (receipt given) is counted in exactly one certified round, or excluded with a reason
+ * I6 a residual is used at most once per target and round
+ * I7 replicas that apply the same entries hold the same bits, and anyone who aggregates the same inputs gets them
+ * I8 (liveness.ts)
+ * Not here: I5, until governance lets rules on egress be asked (governance/egress); no tensor's way is judged yet.
+ */
+import type { Certificate, RoundEntry, Update } from '../federation/entry.ts'
+import { applyMembers, genesisRoster, type Roster } from '../federation/membership.ts'
+import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import type { Observer, PeerCore, ReplicaCore, SignedRecord, Topic } from './core.ts'
+import { type Certified, checkCertificate } from './stand-ins.ts'
+
+export const simulatedInvariants = ['I1', 'I2', 'I3', 'I4', 'I6', 'I7', 'I8'] as const
+
+export interface Violation {
+  invariant: (typeof simulatedInvariants)[number] | 'ASSERTION'
+  detail: string
+  atMs: number
+}
+
+/** Certified rounds whose bases an update may name. */
+const basesKept = 8
+
+class Ledger {
+  readonly topic: Topic
+  roster: Roster
+  /** Links by index; 0: the federation itself. */
+  readonly links: Link[]
+  rounds: RoundEntry[] = []
+  readonly bases: Link[]
+  readonly counted = new Set<Link>()
+  /** Highest round of each member that is counted. */
+  readonly countedRound = new Map<MemberId, number>()
+  /** Last round that named the member as excluded. */
+  readonly excludedIn = new Map<MemberId, number>()
+  /** Receipts that no certified round has settled, and the round that has to. */
+  readonly receipts = new Map<Link, { update: Update; due: number; peer: PeerName }>()
+  readonly digests = new Map<Link, string>()
+  /** By term. */
+  readonly aggregators = new Map<number, PeerName>()
+  readonly updates = new Map<Link, Update>()
+
+  constructor(topic: Topic) {
+    this.topic = topic
+    this.roster = genesisRoster(topic.charter)
+    this.links = [topic.id]
+    this.bases = [topic.id]
+  }
+}
+
+interface Signed {
+  index: number
+  term: number
+  link: Link
+}
+
+export interface InvariantOptions {
+  nowMs: () => number
+  /** Aggregates the entry's inputs again. @returns the model's link, or null where they are gone. */
+  recompute: (topic: Topic, entry: RoundEntry, updates: readonly Update[], previous: RoundEntry | null) => Link | null
+  /** A round was certified for the first time. */
+  onRound: (topic: Topic, entry: RoundEntry) => void
+}
+
+export class Invariants implements Observer {
+  readonly violations: Violation[] = []
+  certifiedRounds = 0
+  certifiedEntries = 0
+  readonly #options: InvariantOptions
+  readonly #ledgers = new Map<FederationId, Ledger>()
+  /** Newest signatures of each voter in each federation. */
+  readonly #signed = new Map<string, Signed[]>()
+  readonly #voted = new Map<string, { term: number; candidate: PeerName }>()
+
+  constructor(options: InvariantOptions) {
+    this.#options = options
+  }
+
+  rounds(topic: Topic): readonly RoundEntry[] {
+    return this.#ledger(topic).rounds
+  }
+  voters(topic: Topic): readonly PeerName[] {
+    return this.#ledger(topic).roster.voters
+  }
+  roster(topic: Topic): Roster {
+    return this.#ledger(topic).roster
+  }
+
+  // ── I2 ──
+
+  signed(peer: PeerCore, topic: Topic, index: number, term: number, link: Link): void {
+    const key = `${peer.index} ${topic.index}`
+    const all = this.#signed.get(key) ?? []
+    const other = all.find(one => one.index === index && one.term === term)
+    if (other !== undefined) {
+      if (other.link !== link)
+        this.#break('I2', `${peer.name} signed two entries for index ${index}, term ${term} of ${path(topic)}`)
+      return
+    }
+    // Signatures below the newest index but one can no longer be given: their index is settled.
+    this.#signed.set(key, [...all.filter(one => one.index >= index - 1), { index, term, link }])
+  }
+
+  voted(voter: PeerCore, topic: Topic, term: number, candidate: PeerName): void {
+    const key = `${voter.index} ${topic.index}`
+    const last = this.#voted.get(key)
+    if (last !== undefined && last.term === term && last.candidate !== candidate)
+      this.#break('I2', `${voter.name} voted for ${last.candidate} and ${candidate} in term ${term} of ${path(topic)}`)
+    if (last === undefined || term >= last.term) this.#voted.set(key, { term, candidate })
+  }
+
+  aggregator(peer: PeerCore, topic: Topic, term: number): void {
+    const ledger = this.#ledger(topic)
+    const other = ledger.aggregators.get(term)
+    if (other !== undefined && other !== peer.name)
+      this.#break('I2', `${other} and ${peer.name} are both aggregators in term ${term} of ${path(topic)}`)
+    ledger.aggregators.set(term, peer.name)
+    this.voted(peer, topic, term, peer.name)
+  }
+
+  // ── I1, I3, I4, I6 ──
+
+  announced(topic: Topic, { link, update }: SignedRecord): void {
+    this.#ledger(topic).updates.set(link, update)
+  }
+
+  committed({ topic }: ReplicaCore, { link, entry, certificate }: Certified): void {
+    const ledger = this.#ledger(topic)
+    const known = ledger.links[entry.index]
+    if (known !== undefined) {
+      if (known !== link) this.#break('I1', `${path(topic)} index ${entry.index}: ${known} and ${link} are both certified`)
+      return
+    }
+    if (entry.index !== ledger.links.length || entry.prev !== ledger.links.at(-1)) {
+      this.#break('I1', `${path(topic)} index ${entry.index} does not follow what was certified before it`)
+      return
+    }
+    this.#checkCertificate(ledger, entry.index, link, certificate)
+    ledger.links.push(link)
+    this.certifiedEntries++
+    if (entry.kind === 'members') ledger.roster = applyMembers(ledger.roster, entry)
+    else this.#round(ledger, entry, link)
+  }
+
+  #checkCertificate(ledger: Ledger, index: number, link: Link, certificate: Certificate): void {
+    const why =
+      certificate.entry !== link || certificate.index !== index
+        ? 'its certificate is of another entry'
+        : checkCertificate(ledger.roster.voters, certificate)
+    if (why !== null) this.#break('I1', `${path(ledger.topic)} index ${index}: ${why}`)
+  }
+
+  #round(ledger: Ledger, entry: RoundEntry, link: Link): void {
+    const where = `${path(ledger.topic)} round ${entry.round}`
+    const updates = this.#inputs(ledger, entry, where)
+    const used = new Set<string>()
+    for (const { to, from, model } of entry.residuals) {
+      const use = `${to} ${model}`
+      if (used.has(use)) this.#break('I6', `${where}: ${to} uses the residual ${model} of ${from} twice`)
+      used.add(use)
+    }
+    for (const { member, reason } of entry.excluded) {
+      if (reason === '') this.#break('I4', `${where}: ${member} is excluded without a reason`)
+      ledger.excludedIn.set(member, entry.round)
+    }
+    for (const [link, { update, due, peer }] of ledger.receipts) {
+      const { member, round } = update
+      const settled = ledger.counted.has(link) || (ledger.excludedIn.get(member) ?? 0) >= round
+      if (!settled && due > entry.round) continue
+      if (!settled)
+        this.#break(
+          'I4',
+          `${where}: ${peer} has a receipt for its update of round ${round}, which is not counted, nor excluded`
+        )
+      ledger.receipts.delete(link)
+    }
+    if (updates !== null) {
+      const model = this.#options.recompute(ledger.topic, entry, updates, ledger.rounds.at(-1) ?? null)
+      if (model !== null && model !== entry.model)
+        this.#break('I7', `${where}: its inputs give ${model}, it holds ${entry.model}`)
+    }
+    ledger.rounds.push(entry)
+    ledger.bases.push(link)
+    if (ledger.bases.length > basesKept) ledger.bases.shift()
+    for (const [known, { round }] of ledger.updates) if (round < entry.round - basesKept) ledger.updates.delete(known)
+    this.certifiedRounds++
+    this.#options.onRound(ledger.topic, entry)
+  }
+
+  /** @returns the updates in the order of the inputs, or null where one is unknown. */
+  #inputs(ledger: Ledger, entry: RoundEntry, where: string): Update[] | null {
+    const seen = new Set<MemberId>()
+    const updates: Update[] = []
+    if (entry.base !== ledger.bases.at(-1)) this.#break('I3', `${where}: its base is not the round before`)
+    for (const input of entry.inputs) {
+      const member = ledger.roster.members.get(input.member)
+      if (member === undefined || member.kind === 'witness') this.#break('I3', `${where}: ${input.member} is not in its roster`)
+      if (seen.has(input.member)) this.#break('I3', `${where}: ${input.member} is counted twice`)
+      seen.add(input.member)
+      if (ledger.counted.has(input.update))
+        this.#break('I4', `${where}: ${input.update} of ${input.member} is counted a second time`)
+      if (input.round <= (ledger.countedRound.get(input.member) ?? 0))
+        this.#break('I4', `${where}: ${input.member}'s update for round ${input.round} is counted a second time`)
+      ledger.counted.add(input.update)
+      ledger.countedRound.set(input.member, input.round)
+      const update = ledger.updates.get(input.update)
+      if (update === undefined) {
+        this.#break('I3', `${where}: nobody made the update ${input.update} of ${input.member}`)
+        continue
+      }
+      if (update.member !== input.member || !(member?.peers.includes(update.by) ?? false))
+        this.#break('I3', `${where}: ${input.update} is not ${input.member}'s`)
+      if (!ledger.bases.includes(update.base) || (update.round === entry.round && update.base !== entry.base))
+        this.#break('I3', `${where}: ${input.member} trained from ${update.base}, not from ${entry.base}`)
+      updates.push(update)
+    }
+    for (const { member } of entry.excluded)
+      if (seen.has(member)) this.#break('I4', `${where}: ${member} is both counted and excluded`)
+    return updates.length === entry.inputs.length ? updates : null
+  }
+
+  receipt(peer: PeerCore, topic: Topic, { link, update }: SignedRecord): void {
+    const ledger = this.#ledger(topic)
+    // It came after its round: that one has named the member, or the next one counts the late update.
+    if (ledger.counted.has(link) || (ledger.excludedIn.get(update.member) ?? 0) >= update.round) return
+    ledger.receipts.set(link, { update, due: Math.max(update.round, ledger.rounds.length + 1), peer: peer.name })
+  }
+
+  // ── I7 ──
+
+  applied(peer: PeerCore, topic: Topic, entry: RoundEntry, link: Link, digest: string): void {
+    const ledger = this.#ledger(topic)
+    if (ledger.links[entry.index] !== link) this.#break('I1', `${peer.name} applied ${link}, which is not what was certified`)
+    const first = ledger.digests.get(link)
+    if (first === undefined) ledger.digests.set(link, digest)
+    if ((first ?? entry.model) !== digest || digest !== entry.model)
+      this.#break('I7', `${path(topic)} round ${entry.round}: ${peer.name} holds ${digest}, the entry says ${entry.model}`)
+    if (ledger.digests.size > basesKept) ledger.digests.delete(ledger.digests.keys().next().value!)
+  }
+
+  failed(peer: PeerCore, topic: Topic, error: unknown): void {
+    const text = error instanceof Error ? (error.stack ?? error.message).split('\n').slice(0, 6).join(' | ') : String(error)
+    this.#break('ASSERTION', `${peer.name} in ${path(topic)}: ${text}`)
+  }
+
+  report(invariant: Violation['invariant'], detail: string): void {
+    this.#break(invariant, detail)
+  }
+
+  #ledger(topic: Topic): Ledger {
+    let ledger = this.#ledgers.get(topic.id)
+    if (ledger === undefined) {
+      ledger = new Ledger(topic)
+      this.#ledgers.set(topic.id, ledger)
+    }
+    return ledger
+  }
+
+  #break(invariant: Violation['invariant'], detail: string): void {
+    if (this.violations.length < 100) this.violations.push({ invariant, detail, atMs: this.#options.nowMs() })
+  }
+}
+
+const path = (topic: Topic): string => topic.charter.path

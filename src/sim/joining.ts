@@ -1,0 +1,111 @@
+/** Asking for a place in a federation's roster, for a vote, or to be let go (node/joining.ts). Proofs are taken as good. */
+import type { Member } from '../federation/entry.ts'
+import { placeToAsk } from '../federation/levels.ts'
+import type { PeerName } from '../ids.ts'
+import type { Random } from '../math/random.ts'
+import type { Answer, ReplicaCore, Wish } from './core.ts'
+import type { LogSync } from './log-sync.ts'
+import { Ticker } from './timers.ts'
+
+const joinRetryMs = 400
+const proof = new Uint8Array()
+
+export class Joining {
+  readonly #replica: ReplicaCore & { readonly sync: LogSync }
+  readonly #random: Random
+  readonly #ticker: Ticker
+
+  constructor(replica: ReplicaCore & { readonly sync: LogSync }, random: Random) {
+    this.#replica = replica
+    this.#random = random
+    this.#ticker = new Ticker(replica, joinRetryMs, () => {
+      this.#join()
+      return this.wanted()
+    })
+  }
+
+  wanted(): boolean {
+    return this.#wanted() !== null
+  }
+
+  wake(): void {
+    this.#ticker.wake()
+  }
+
+  /** As its aggregator; others say who it is. */
+  onJoin(from: PeerName, { member, enrolled, left }: Wish): Answer {
+    const replica = this.#replica
+    const { consensus } = replica.state
+    if (consensus.role !== 'leader')
+      return { kind: 'join', taken: false, aggregator: consensus.aggregator ?? replica.heard.aggregator }
+    const another = (member !== null && !member.peers.includes(from)) || (left !== null && left.member !== from)
+    if (another) return { kind: 'join', taken: false, aggregator: replica.peer.name }
+    for (const peer of member?.peers ?? []) if (peer !== replica.peer.name) replica.seen(peer, peer === from)
+    this.#take({ member, enrolled, left })
+    return { kind: 'join', taken: true, aggregator: replica.peer.name }
+  }
+
+  /** Asks for a place in the roster, until it has the one that it should have. */
+  #join(): void {
+    const replica = this.#replica
+    const wish = this.#wanted()
+    if (wish === null) return
+    const { consensus } = replica.state
+    if (consensus.role === 'leader') {
+      this.#take(wish)
+      return
+    }
+    const aggregator = consensus.aggregator ?? replica.heard.aggregator
+    const asked = aggregator !== null && aggregator !== replica.peer.name ? aggregator : this.#anyone()
+    if (asked === null) return
+    replica.ask(asked, { kind: 'join', ...wish }, answer => {
+      const { term } = replica.heard
+      if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== asked)
+        replica.heard = { aggregator: answer.aggregator, term }
+      else if (answer === null) replica.heard = { aggregator: null, term }
+      if (replica.state.consensus.commitIndex === 0 || answer?.kind !== 'join') replica.sync.catchUp(asked)
+    })
+  }
+
+  /** The enrollment first: it is of no use before its member is known, so one entry takes both. */
+  #take({ member, enrolled, left }: Wish): void {
+    const replica = this.#replica
+    if (enrolled !== null) replica.dispatch({ type: 'enroll', enrolled })
+    if (member !== null) replica.dispatch({ type: 'join', member })
+    if (left !== null) replica.dispatch({ type: 'leave', left })
+  }
+
+  #wanted(): Wish | null {
+    const { state, leaving, peer } = this.#replica
+    const { roster, consensus } = state
+    const none = { member: null, enrolled: null, left: null }
+    if (leaving)
+      return roster.members.has(peer.name) ? { ...none, left: { member: peer.name, reason: 'by its own word', proof } } : null
+    const member = this.#wantedMember()
+    if (consensus.nonce === null) return member === null ? null : { ...none, member }
+    const belongs = member !== null || this.#replica.rosterPeers().has(peer.name)
+    return belongs ? { ...none, member, enrolled: { peer: peer.name, nonce: consensus.nonce, signature: proof } } : null
+  }
+
+  /** Somebody in the topic, as the directory and gossip would tell. */
+  #anyone(): PeerName | null {
+    const { topic, services } = this.#replica
+    const others = topic.participants.filter(
+      other => other !== this.#replica && other.alive && services.network.reaches(other.peer, this.#replica.peer)
+    )
+    return others[this.#random.below(others.length || 1)]?.peer.name ?? null
+  }
+
+  #wantedMember(): Member | null {
+    const replica = this.#replica
+    const children = replica.children().map(({ state }) => state)
+    const place = placeToAsk(replica.state, replica.as, children)
+    if (place === null) return null
+    if ('own' in place) {
+      const { name } = replica.peer
+      return { member: name, kind: place.own, name, peers: [name], proof }
+    }
+    const { id, charter, roster } = place.child
+    return { member: id, kind: 'federation', name: charter.name, peers: [...roster.delegates], proof }
+  }
+}

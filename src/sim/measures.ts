@@ -1,0 +1,93 @@
+/** What is measured of learning: losses by round, how far models lie apart, when a target was reached, what faults cost. */
+import type { Measures, Topic } from './core.ts'
+
+export interface RoundMeasures {
+  round: number
+  /** Virtual seconds at which the last organization applied it. */
+  seconds: number
+  /** Means over organizations: after local training, after aggregation. */
+  personal: number
+  aggregated: number
+  /** Root of the mean squared distance of the organizations' models from their mean, a float. */
+  consensus: number
+  organizations: number
+}
+
+interface Sums {
+  personal: number
+  trained: number
+  aggregated: number
+  applied: number
+  lastMs: number
+  sum: Float64Array
+  squares: number
+}
+
+export class LearningMeasures implements Measures {
+  /** How often each warning was given, by code. */
+  readonly warnings = new Map<string, number>()
+  readonly #rounds = new Map<number, Sums>()
+  readonly #nowMs: () => number
+  readonly #floats: number
+
+  constructor(nowMs: () => number, floats: number) {
+    this.#nowMs = nowMs
+    this.#floats = floats
+  }
+
+  trained(_organization: number, round: number, loss: number): void {
+    const sums = this.#of(round)
+    sums.personal += loss
+    sums.trained++
+  }
+
+  applied(_organization: number, round: number, loss: number, model: Float32Array): void {
+    const sums = this.#of(round)
+    sums.aggregated += loss
+    sums.applied++
+    sums.lastMs = this.#nowMs()
+    for (let place = 0; place < model.length; place++) {
+      const value = model[place]!
+      sums.sum[place]! += value
+      sums.squares += value * value
+    }
+  }
+
+  told(_topic: Topic, code: string): void {
+    this.warnings.set(code, (this.warnings.get(code) ?? 0) + 1)
+  }
+
+  curve(): RoundMeasures[] {
+    return [...this.#rounds]
+      .sort(([left], [right]) => left - right)
+      .map(([round, { personal, trained, aggregated, applied, lastMs, sum, squares }]) => {
+        const mean = sum.reduce((total, value) => total + (value / Math.max(1, applied)) ** 2, 0)
+        const spread = Math.max(0, squares / Math.max(1, applied) - mean) / this.#floats
+        return {
+          round,
+          seconds: lastMs / 1000,
+          personal: trained === 0 ? Number.NaN : personal / trained,
+          aggregated: applied === 0 ? Number.NaN : aggregated / applied,
+          consensus: Math.sqrt(spread),
+          organizations: applied
+        }
+      })
+  }
+
+  #of(round: number): Sums {
+    let sums = this.#rounds.get(round)
+    if (sums === undefined) {
+      sums = {
+        personal: 0,
+        trained: 0,
+        aggregated: 0,
+        applied: 0,
+        lastMs: 0,
+        sum: new Float64Array(this.#floats),
+        squares: 0
+      }
+      this.#rounds.set(round, sums)
+    }
+    return sums
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * The network between simulated peers: latency, bandwidth, loss, reordering, duplication, partitions. What the wire is to the daemon.
+ *
+ * Four ways, as in src/net: `send` (a stream: in no order once reordering is on, never lost by the link class), `gossip` (lost at the
+ * link's rate), `ask` (question and answer with a timeout, over `send`), `transfer` (a blob: lines are shared, first come first served).
+ * Is not: a model of TCP or of gossipsub's mesh; a gossiped message takes as many hops as a mesh of degree 6 needs.
+ */
+import type { Random } from '../math/random.ts'
+import type { Clock, Happening } from './clock.ts'
+import { linkBetween, type LinkClass, linkClasses, type LinkFigures, type Place } from './place.ts'
+
+/** A peer, as the network sees it. */
+export interface Endpoint {
+  readonly index: number
+  readonly place: Place
+  up: boolean
+  /** Rises with every restart: what was meant for an earlier life is lost. */
+  incarnation: number
+  /** Hears, but is not heard. */
+  silent: boolean
+  /** Factor on all its delays, ≥ 1. */
+  slowness: number
+  /** When its line is free again. */
+  upFreeMs: number
+  downFreeMs: number
+  receive(from: Endpoint, message: unknown): void
+}
+
+/** What a fault plan does to everybody's messages. */
+export interface Weather {
+  loss: number
+  duplication: number
+  /** Share of messages that are held back, and for how long at most. */
+  reordering: number
+  reorderMs: number
+}
+
+/** Whether `from` cannot reach `to`. */
+export type Cut = (from: Endpoint, to: Endpoint) => boolean
+
+const fair: Weather = { loss: 0, duplication: 0, reordering: 0, reorderMs: 0 }
+
+class Delivery implements Happening {
+  readonly #to: Endpoint
+  readonly #from: Endpoint
+  readonly #message: unknown
+  readonly #incarnation: number
+
+  constructor(from: Endpoint, to: Endpoint, message: unknown) {
+    this.#from = from
+    this.#to = to
+    this.#message = message
+    this.#incarnation = to.incarnation
+  }
+
+  fire(): void {
+    if (this.#to.up && this.#to.incarnation === this.#incarnation) this.#to.receive(this.#from, this.#message)
+  }
+}
+
+export class Network {
+  readonly #clock: Clock
+  readonly #random: Random
+  readonly #figures: Record<LinkClass, LinkFigures>
+  readonly #cuts = new Set<Cut>()
+  weather: Weather = fair
+  /** Bytes by link class, then by level of the federation concerned (0: the root). */
+  readonly bytes: Record<LinkClass, number[]>
+  messages = 0
+
+  constructor(clock: Clock, random: Random, figures: Record<LinkClass, LinkFigures>) {
+    this.#clock = clock
+    this.#random = random
+    this.#figures = figures
+    this.bytes = Object.fromEntries(linkClasses.map(name => [name, []])) as unknown as Record<LinkClass, number[]>
+  }
+
+  get whole(): boolean {
+    return this.#cuts.size === 0 && this.weather === fair
+  }
+
+  cut(cut: Cut): void {
+    this.#cuts.add(cut)
+  }
+  heal(cut: Cut): void {
+    this.#cuts.delete(cut)
+  }
+  calm(): void {
+    this.weather = fair
+  }
+
+  reaches(from: Endpoint, to: Endpoint): boolean {
+    if (from.silent) return false
+    for (const cut of this.#cuts) if (cut(from, to)) return false
+    return true
+  }
+
+  /** One message on a stream. */
+  send(from: Endpoint, to: Endpoint, message: unknown, bytes: number, level: number): void {
+    if (!to.up || !this.reaches(from, to)) return
+    const name = linkBetween(from.place, to.place)
+    this.#count(name, level, bytes)
+    if (this.weather.loss > 0 && this.#random.float() < this.weather.loss) return
+    this.deliver(from, to, message, this.#delayMs(name, from, to, bytes))
+  }
+
+  /** Delay of one gossiped message from `from` to `to`; negative where it is lost. @param listeners - size of the topic. */
+  gossipDelayMs(from: Endpoint, to: Endpoint, bytes: number, listeners: number, level: number): number {
+    if (!to.up || !this.reaches(from, to)) return -1
+    const name = linkBetween(from.place, to.place)
+    this.#count(name, level, bytes)
+    const loss = this.weather.loss + this.#figures[name].loss
+    if (loss > 0 && this.#random.float() < loss) return -1
+    return this.#delayMs(name, from, to, bytes) * hops(listeners)
+  }
+
+  /** After `delayMs`, and perhaps once more. @param tie - see `Clock.at`. */
+  deliver(from: Endpoint, to: Endpoint, message: unknown, delayMs: number, tie?: number): void {
+    this.messages++
+    this.#clock.at(this.#clock.nowMs + delayMs, new Delivery(from, to, message), tie)
+    if (this.weather.duplication > 0 && this.#random.float() < this.weather.duplication)
+      this.#clock.at(this.#clock.nowMs + delayMs + this.#random.float() * 200, new Delivery(from, to, message))
+  }
+
+  /**
+   * A blob of `bytes` from one peer to another. Both lines are busy with it, one blob after another.
+   * @param done - whether it arrived; not called when the receiver is gone by then.
+   */
+  transfer(from: Endpoint, to: Endpoint, bytes: number, level: number, done: (whole: boolean) => void): void {
+    const name = linkBetween(from.place, to.place)
+    const { mbitUp, mbitDown, latencyMs } = this.#figures[name]
+    const busyMs = (bytes * 8) / (Math.min(mbitUp, mbitDown) * 1000)
+    const begin = Math.max(this.#clock.nowMs + 3 * latencyMs, from.upFreeMs, to.downFreeMs)
+    const end = begin + busyMs * Math.max(from.slowness, to.slowness)
+    from.upFreeMs = end
+    to.downFreeMs = end
+    const [source, target] = [from.incarnation, to.incarnation]
+    this.#clock.call(end - this.#clock.nowMs + latencyMs, () => {
+      if (!to.up || to.incarnation !== target) return
+      const whole = from.up && from.incarnation === source && this.reaches(from, to)
+      if (whole) this.#count(name, level, bytes)
+      done(whole)
+    })
+  }
+
+  /** There and back, of an empty message. */
+  roundTripMs(from: Endpoint, to: Endpoint): number {
+    return 2 * this.#figures[linkBetween(from.place, to.place)].latencyMs
+  }
+
+  #delayMs(name: LinkClass, from: Endpoint, to: Endpoint, bytes: number): number {
+    const { latencyMs, jitterMs, mbitUp } = this.#figures[name]
+    const { weather } = this
+    let delay = latencyMs - jitterMs * Math.log(1 - this.#random.float()) + (bytes * 8) / (mbitUp * 1000)
+    if (weather.reordering > 0 && this.#random.float() < weather.reordering) delay += this.#random.float() * weather.reorderMs
+    if (from.slowness > 1 || to.slowness > 1) delay *= from.slowness * to.slowness
+    return delay
+  }
+
+  #count(name: LinkClass, level: number, bytes: number): void {
+    const row = this.bytes[name]
+    row[level] = (row[level] ?? 0) + bytes
+  }
+}
+
+/** Of a mesh of degree 6 with so many listeners. */
+const hops = (listeners: number): number => (listeners <= 7 ? 1 : listeners <= 43 ? 2 : listeners <= 259 ? 3 : 4)

@@ -1,0 +1,187 @@
+/** An organization's own side of a round, simulated (node/organization.ts): train, make the update, take a certified round over. */
+import { likelihoodLogits } from '../aggregate/attend.ts'
+import type { RoundEntry, Update } from '../federation/entry.ts'
+import { holdersOf } from '../federation/levels.ts'
+import type { RoundHead } from '../federation/participation.ts'
+import type { FederationId, Link, PeerName } from '../ids.ts'
+import type { OrganizationCore, PeerCore, ReplicaCore, Services, SignedRecord } from './core.ts'
+import { torn } from './disk.ts'
+import type { Learned } from './learner.ts'
+import { blobLink } from './mixing.ts'
+import { linkOfUpdate } from './stand-ins.ts'
+
+interface Saved {
+  applied: Link
+  trained: number
+  pending: SignedRecord | null
+}
+
+const retryMs = 1_000
+
+export class SimOrganization implements OrganizationCore {
+  readonly #peer: PeerCore
+  readonly #services: Services
+  readonly #federation: FederationId
+  /** Factor on the time of its training. */
+  readonly #pace: number
+  #saved: Saved
+
+  constructor(peer: PeerCore, services: Services, federation: FederationId, pace: number) {
+    this.#peer = peer
+    this.#services = services
+    this.#federation = federation
+    this.#pace = pace
+    this.#saved = peer.disk.read<Saved>('participation') ?? { applied: federation, trained: 0, pending: null }
+  }
+
+  get applied(): Link {
+    return this.#saved.applied
+  }
+  get pending(): SignedRecord | null {
+    return this.#saved.pending
+  }
+  get #replica(): ReplicaCore {
+    return this.#peer.replicas.get(this.#federation)!
+  }
+
+  train(round: number, base: Link): void {
+    const replica = this.#replica
+    const { learner, trainMs } = this.#services
+    replica.later(trainMs * this.#pace * this.#peer.slowness, () => {
+      const start = this.#model('start') ?? learner.initial
+      this.#services.wait(learner.train(this.#peer.organization, start, this.#saved.trained), learned => {
+        if (replica.alive) this.#guard(replica, () => this.#announce(replica, round, base, start, learned))
+      })
+    })
+  }
+
+  #announce(replica: ReplicaCore, round: number, base: Link, start: Float32Array, { after, loss, tokens }: Learned): void {
+    const { mixing, learner, measures, blobBytes, observer } = this.#services
+    const { disk, name, organization } = this.#peer
+    disk.writeLater('personal', after)
+    const blob = this.#peer.put(mixing.difference(after, start), round)
+    const update: Update = {
+      federation: this.#federation,
+      round,
+      base,
+      member: name,
+      by: name,
+      term: 0,
+      blob,
+      blobBytes,
+      holders: [name],
+      weight: tokens,
+      organizations: 1,
+      textBytes: learner.textBytes(organization),
+      sketches: mixing.sketch(after, start),
+      loss,
+      trainSeconds: (this.#services.trainMs * this.#pace) / 1000
+    }
+    const record = { link: linkOfUpdate(update), update }
+    // The update is durable before it is announced.
+    this.#save({ ...this.#saved, trained: this.#saved.trained + 1, pending: record })
+    observer.announced(replica.topic, record)
+    replica.keepUpdate(record)
+    this.#services.wait(learner.loss(organization, after), personal => measures.trained(organization, round, personal))
+    replica.dispatch({ type: 'participation', event: { type: 'trained', ...record } })
+  }
+
+  /** Takes the newest certified round over; a model that nobody gives is asked for again, until a newer round makes it needless. */
+  apply(): void {
+    const replica = this.#replica
+    const { head } = replica.state
+    const { entry } = head
+    if (entry === null) return
+    this.#pull(entry.model, [entry.proposer, ...holdersOf(replica.state)], replica, entry.round, got => {
+      if (!replica.alive) return
+      if (!got) replica.later(retryMs, () => this.apply())
+      else this.#pullAncestors(replica, entry, 0, () => this.#mix(replica, head, entry))
+    })
+  }
+
+  /** One after the other; what cannot be had is done without. */
+  #pullAncestors(replica: ReplicaCore, entry: RoundEntry, place: number, then: () => void): void {
+    const above = entry.ancestors[place]
+    if (!replica.alive) return
+    if (above === undefined) {
+      then()
+      return
+    }
+    const follower = this.#peer.replicas.get(above.federation)
+    const holders = follower === undefined ? [] : holdersOf(follower.state)
+    this.#pull(above.model, holders, follower ?? replica, entry.round, () =>
+      this.#pullAncestors(replica, entry, place + 1, then)
+    )
+  }
+
+  #mix(replica: ReplicaCore, head: RoundHead, entry: RoundEntry): void {
+    const { learner, mixing } = this.#services
+    const { organization, blobs } = this.#peer
+    const federation = blobs.get(entry.model)?.model
+    if (federation === undefined) {
+      this.apply()
+      return
+    }
+    const own = this.#model('personal') ?? learner.initial
+    const { down, downTemperature, textPrior } = replica.topic.charter.algorithm
+    if (down === 'replace' || down === 'self') {
+      this.#take(replica, head, entry, down === 'replace' ? federation : mixing.combine(federation, own))
+      return
+    }
+    const candidates = [
+      { model: own, textBytes: learner.textBytes(organization) },
+      { model: federation, textBytes: entry.textBytes },
+      ...entry.ancestors.flatMap(({ model, textBytes }) => {
+        const blob = blobs.get(model)
+        return blob === undefined ? [] : [{ model: blob.model, textBytes }]
+      })
+    ]
+    const losses = candidates.map(({ model }) => learner.loss(organization, mixing.combine(federation, model)))
+    this.#services.wait(whenAll(losses), nlls => {
+      const judged = candidates.map(({ textBytes }, place) => ({ nllPerByte: nlls[place]!, textBytes }))
+      const logits = likelihoodLogits(judged, downTemperature, textPrior)
+      const mixed = mixing.mix(
+        federation,
+        candidates.map(({ model }, place) => ({ model, logit: logits[place]! }))
+      )
+      if (replica.alive) this.#guard(replica, () => this.#take(replica, head, entry, mixed))
+    })
+  }
+
+  #take(replica: ReplicaCore, head: RoundHead, entry: RoundEntry, start: Float32Array): void {
+    const { observer, measures, learner } = this.#services
+    const { disk, organization, blobs } = this.#peer
+    disk.writeLater('start', start)
+    observer.applied(this.#peer, replica.topic, entry, head.link, blobLink(blobs.get(entry.model)!.model))
+    this.#save({ ...this.#saved, applied: head.link, pending: null })
+    this.#services.wait(learner.loss(organization, start), loss => measures.applied(organization, entry.round, loss, start))
+    replica.dispatch({ type: 'participation', event: { type: 'applied', link: head.link } })
+  }
+
+  #save(saved: Saved): void {
+    this.#peer.disk.write('participation', saved)
+    this.#saved = saved
+  }
+
+  /** A model file; one that a crash has torn is as good as none. */
+  #model(name: 'start' | 'personal'): Float32Array | undefined {
+    const found = this.#peer.disk.read<Float32Array | typeof torn>(name)
+    return found === torn ? undefined : found
+  }
+
+  #pull(link: Link, holders: readonly PeerName[], replica: ReplicaCore, round: number, done: (got: boolean) => void): void {
+    this.#peer.pull(link, holders, replica.topic, round, done)
+  }
+
+  #guard(replica: ReplicaCore, work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      this.#peer.fail(replica.topic, error)
+    }
+  }
+}
+
+function whenAll<Value>(values: (Value | Promise<Value>)[]): Value[] | Promise<Value[]> {
+  return values.some(value => value instanceof Promise) ? Promise.all(values) : (values as Value[])
+}

@@ -1,0 +1,294 @@
+/** One simulated peer: its disk and clock, the federations that it follows, its death and its return. */
+import { AssertionError } from '../errors.ts'
+import { parentHeadOf } from '../federation/levels.ts'
+import type { FederationId, Link, PeerName } from '../ids.ts'
+import type { Random } from '../math/random.ts'
+import type { Blob, Message, PeerCore, ReplicaCore, Services, Topic } from './core.ts'
+import { Disk } from './disk.ts'
+import { performEffect } from './effects.ts'
+import { blobLink } from './mixing.ts'
+import type { Endpoint } from './network.ts'
+import { SimOrganization } from './organization.ts'
+import type { Place } from './place.ts'
+import { Replica } from './replica.ts'
+
+/** Who wants to leave waits at most so long for the entry that lets it go. */
+const leaveMs = 20_000
+/** A holder that does not answer is given up after so long. */
+const dialTimeoutMs = 3_000
+/** Rounds whose blobs are kept; more than are ever asked for again. */
+const roundsKept = 5
+/** Holders besides the named ones that a receiver knows of and weighs. */
+const swarmSample = 4
+
+export interface PeerOptions {
+  name: PeerName
+  index: number
+  place: Place
+  services: Services
+  /** Its own federation first, then those above it, up to the root. */
+  topics: readonly Topic[]
+  random: Random
+  /** Milliseconds of its clock in one of the world's. */
+  rate: number
+  /** Factor on its training time. */
+  pace: number
+  strength: number
+}
+
+export class Peer implements PeerCore {
+  readonly name: PeerName
+  readonly index: number
+  readonly organization: number
+  readonly place: Place
+  readonly disk = new Disk()
+  readonly strength: number
+  readonly blobs = new Map<Link, Blob>()
+  readonly replicas = new Map<FederationId, ReplicaCore>()
+  up = false
+  incarnation = 0
+  silent = false
+  slowness = 1
+  upFreeMs = 0
+  downFreeMs = 0
+  /** Left for good: it does not come back. */
+  gone = false
+  /** Effects until it dies in the middle of an event; negative: it does not. */
+  fuse = -1
+  /** Called when it dies of its fuse, or fails. */
+  onDeath: (why: string) => void = () => undefined
+  readonly #services: Services
+  readonly #topics: readonly Topic[]
+  readonly #random: Random
+  readonly #rate: number
+  readonly #pace: number
+  readonly #pulling = new Map<Link, ((got: boolean) => void)[]>()
+  #sweptRound = 0
+
+  constructor({ name, index, place, services, topics, random, rate, pace, strength }: PeerOptions) {
+    this.name = name
+    this.index = index
+    this.organization = index
+    this.place = place
+    this.#services = services
+    this.#topics = topics
+    this.#random = random
+    this.#rate = rate
+    this.#pace = pace
+    this.strength = strength
+  }
+
+  localMs(): number {
+    return this.#services.clock.nowMs * this.#rate
+  }
+  worldMs(localMs: number): number {
+    return localMs / this.#rate
+  }
+
+  /** From what its disk holds. */
+  start(): void {
+    if (this.up || this.gone) return
+    this.up = true
+    this.incarnation++
+    this.fuse = -1
+    const services = this.#services
+    const [own] = this.#topics
+    if (own === undefined) return
+    const organization = new SimOrganization(this, services, own.id, this.#pace)
+    for (const topic of this.#topics) {
+      const mine = topic === own
+      const options = { as: mine ? ('organization' as const) : null, organization: mine ? organization : null }
+      this.replicas.set(topic.id, new Replica({ peer: this, topic, services, perform: performEffect, ...options }))
+    }
+    for (const replica of this.replicas.values()) {
+      const parent = replica.topic.charter.parent
+      const above = parent === null ? undefined : this.replicas.get(parent)
+      const head = above?.state.head
+      if (above === undefined || head?.entry == null) continue
+      replica.dispatch({ type: 'parent-head', head: parentHeadOf(above.state, head.entry, head.link) })
+    }
+    for (const replica of this.replicas.values()) (replica as Replica).start()
+  }
+
+  /** The process or the machine dies: what was not synced is lost. Connections of a dead process break, those of a machine fall silent. */
+  crash(): void {
+    if (!this.up) return
+    const process = this.#random.float() < 0.5
+    const topics = [...this.replicas.values()].filter(({ participates }) => participates).map(({ topic }) => topic)
+    this.#end()
+    this.disk.crash(this.#random)
+    if (process) for (const topic of topics) this.#tellLost(topic)
+  }
+
+  #tellLost(topic: Topic): void {
+    const { network, clock } = this.#services
+    for (const replica of topic.participants) {
+      if (!network.reaches(this, replica.peer)) continue
+      clock.call(network.roundTripMs(this, replica.peer) / 2, () => {
+        if (replica.alive && !this.up) replica.lost(this.name)
+      })
+    }
+  }
+
+  /** Asks to be let go, and goes when it is out of its roster or has asked for long enough. */
+  leave(): void {
+    const own = this.replicas.get(this.#topics[0]!.id)
+    if (own === undefined || own.leaving) return
+    this.gone = true
+    own.leaving = true
+    this.grown()
+    const until = this.#services.clock.nowMs + leaveMs
+    const look = () => {
+      if (!own.alive) return
+      if (own.memberOf(this.name) === undefined || this.#services.clock.nowMs > until) this.stop()
+      else own.later(500, look)
+    }
+    own.later(500, look)
+  }
+
+  /** Hands leadership over, says no more, and is gone a moment later. */
+  stop(): void {
+    for (const replica of this.replicas.values()) replica.dispatch({ type: 'consensus', event: { type: 'hand-over' } })
+    const { incarnation } = this
+    this.#services.clock.call(150, () => {
+      if (this.up && this.incarnation === incarnation) this.#end()
+    })
+  }
+
+  #end(): void {
+    this.up = false
+    this.incarnation++
+    this.#pulling.clear()
+    for (const replica of this.replicas.values()) {
+      ;(replica as Replica).stop()
+      drop(replica.topic.participants, replica)
+      drop(replica.topic.observers, replica)
+    }
+    this.replicas.clear()
+  }
+
+  burn(): boolean {
+    if (this.fuse < 0) return this.up
+    if (this.fuse-- > 0) return true
+    this.fuse = -1
+    this.onDeath('crash between two effects')
+    return false
+  }
+
+  /** An error that the daemon would end with: it stops, and its operator starts it again. A broken assertion is reported. */
+  fail(topic: Topic, error: unknown): void {
+    if (!this.up) return
+    if (error instanceof AssertionError || !(error instanceof Error) || !('code' in error))
+      this.#services.observer.failed(this, topic, error)
+    this.onDeath(error instanceof Error ? error.message : String(error))
+  }
+
+  receive(from: Endpoint, message: unknown): void {
+    const { topic } = message as Message
+    try {
+      this.replicas.get(topic.id)?.onMessage(from as PeerCore, message as Message)
+    } catch (error) {
+      this.fail(topic, error)
+    }
+  }
+
+  grown(): void {
+    for (const replica of this.replicas.values()) (replica as Replica).grown()
+    const round = this.replicas.get(this.#topics[0]!.id)?.state.head.round ?? 0
+    if (round > this.#sweptRound) this.#sweep(round)
+  }
+
+  // ── blobs ──
+
+  put(model: Float32Array, round: number): Link {
+    const link = blobLink(model)
+    this.#hold(link, { model, round })
+    return link
+  }
+
+  pull(link: Link, holders: readonly PeerName[], topic: Topic, round: number, done: (got: boolean) => void): void {
+    if (this.blobs.has(link)) {
+      const { incarnation } = this
+      this.#services.clock.call(0, () => {
+        if (this.incarnation === incarnation) done(this.blobs.has(link))
+      })
+      return
+    }
+    const waiting = this.#pulling.get(link)
+    if (waiting !== undefined) {
+      waiting.push(done)
+      return
+    }
+    this.#pulling.set(link, [done])
+    this.#pullFrom(link, new Set(holders), topic, round, new Set([this.name]))
+  }
+
+  /** From the holder whose line is free the soonest; the others when that one fails. */
+  #pullFrom(link: Link, named: ReadonlySet<PeerName>, topic: Topic, round: number, tried: Set<PeerName>): void {
+    const { peers, swarm, network, clock } = this.#services
+    const { incarnation } = this
+    const known = swarm.get(link) ?? []
+    let best: PeerCore | null = null
+    const weigh = (peer: PeerCore | undefined) => {
+      if (peer === undefined || tried.has(peer.name)) return
+      if (best === null || peer.upFreeMs < best.upFreeMs) best = peer
+    }
+    for (const name of named) weigh(peers.get(name))
+    for (let count = 0; count < swarmSample && known.length > 0; count++) weigh(known[this.#random.below(known.length)])
+    const source = best as PeerCore | null
+    if (source === null) {
+      this.#pulled(link, false)
+      return
+    }
+    tried.add(source.name)
+    const again = () => {
+      if (this.incarnation === incarnation) this.#pullFrom(link, named, topic, round, tried)
+    }
+    const reachable = network.reaches(this, source) && network.reaches(source, this)
+    if (!source.up || !reachable) clock.call(reachable ? network.roundTripMs(this, source) : dialTimeoutMs, again)
+    else if (!source.blobs.has(link)) clock.call(network.roundTripMs(this, source), again)
+    else {
+      network.transfer(source, this, this.#services.blobBytes, topic.level, whole => {
+        const blob = source.blobs.get(link)
+        if (!whole || blob === undefined) {
+          again()
+          return
+        }
+        this.#hold(link, { model: blob.model, round })
+        this.#pulled(link, true)
+      })
+    }
+  }
+
+  #pulled(link: Link, got: boolean): void {
+    const waiting = this.#pulling.get(link) ?? []
+    this.#pulling.delete(link)
+    for (const done of waiting) done(got)
+  }
+
+  #hold(link: Link, blob: Blob): void {
+    const known = this.blobs.get(link)
+    this.blobs.set(link, blob)
+    if (known !== undefined) return
+    const { swarm } = this.#services
+    const holders = swarm.get(link)
+    if (holders === undefined) swarm.set(link, [this])
+    else holders.push(this)
+  }
+
+  /** Blobs of old rounds go. */
+  #sweep(round: number): void {
+    this.#sweptRound = round
+    const { swarm } = this.#services
+    for (const [link, blob] of this.blobs) {
+      if (blob.round >= round - roundsKept) continue
+      this.blobs.delete(link)
+      swarm.delete(link)
+    }
+  }
+}
+
+function drop(list: ReplicaCore[], replica: ReplicaCore): void {
+  const place = list.indexOf(replica)
+  if (place >= 0) list.splice(place, 1)
+}

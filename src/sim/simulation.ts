@@ -1,0 +1,262 @@
+/**
+ * A run of a simulated tree of federations: everything put together, and the loop that lets time pass.
+ *
+ *   topology → charters → topics, peers ──start──▶ events … ──every leaf federation has its rounds──▶ report
+ *
+ * Drives federation, governance and aggregate as they are. Is not: the daemon's bytes; see stand-ins.ts, and peer.ts for blobs.
+ */
+import type { RoundEntry, Update } from '../federation/entry.ts'
+import type { FederationId, Link, PeerName } from '../ids.ts'
+import { Random } from '../math/random.ts'
+import { simulatedCharters } from './charters.ts'
+import { Clock } from './clock.ts'
+import type { PeerCore, Services, Topic } from './core.ts'
+import { type FaultPlan, Faults } from './faults.ts'
+import { Invariants } from './invariants.ts'
+import type { Learner } from './learner.ts'
+import { Liveness } from './liveness.ts'
+import { LearningMeasures } from './measures.ts'
+import { blobLink, Mixing } from './mixing.ts'
+import { Network } from './network.ts'
+import { Peer } from './peer.ts'
+import { linkOfEntry } from './stand-ins.ts'
+import type { TreeTopology } from './topology.ts'
+import { Trace } from './trace.ts'
+
+export interface SimulationOptions {
+  topology: TreeTopology
+  rounds: number
+  seed: number
+  faults: FaultPlan
+  learner: Learner
+  /** Virtual milliseconds after which the run is given up. */
+  horizonMs: number
+  /** Share of the model that is key layers. */
+  keyFraction: number
+  /** Called about once a second of real time. */
+  onProgress?: (progress: { virtualSeconds: number; certified: number; events: number }) => void
+  /** Breaks the code on purpose, before anything starts (tests of the invariants). */
+  sabotage?: (world: Simulation) => void
+}
+
+export const defaultBlobBytes = 1_000_000
+export const defaultTrainMs = 4_000
+const aggregateMs = 150
+const lookMs = 500
+
+export class Simulation {
+  readonly options: SimulationOptions
+  readonly clock: Clock
+  readonly trace = new Trace()
+  readonly network: Network
+  readonly topics: Topic[]
+  readonly peers: Peer[]
+  readonly invariants: Invariants
+  readonly liveness: Liveness
+  readonly measures: LearningMeasures
+  readonly faults: Faults
+  readonly services: Services
+  readonly #pending: Promise<void>[] = []
+  readonly #leaves: Topic[]
+  readonly #childrenOf: Map<FederationId, Topic[]>
+  #done = false
+
+  constructor(options: SimulationOptions) {
+    this.options = options
+    const { topology, seed, learner, faults } = options
+    const random = new Random(`simulation/${seed}`)
+    this.clock = new Clock(random.fork('ties'))
+    this.network = new Network(this.clock, random.fork('network'), topology.links)
+    this.measures = new LearningMeasures(() => this.clock.nowMs, learner.shape.floats)
+    this.invariants = new Invariants({
+      nowMs: () => this.clock.nowMs,
+      recompute: (topic, entry, updates, previous) => this.#recompute(topic, entry, updates, previous),
+      onRound: topic => this.#onRound(topic)
+    })
+    const mixing = new Mixing(learner.shape, seed)
+    this.topics = topicsOf(options, mixing.sketchBytes)
+    this.services = {
+      clock: this.clock,
+      network: this.network,
+      random: random.fork('world'),
+      learner,
+      mixing,
+      observer: this.invariants,
+      measures: this.measures,
+      trace: this.trace,
+      peers: new Map<PeerName, PeerCore>(),
+      topics: new Map(this.topics.map(topic => [topic.id, topic])),
+      swarm: new Map(),
+      blobBytes: topology.file?.modelBytes ?? defaultBlobBytes,
+      trainMs: topology.file?.trainMs ?? defaultTrainMs,
+      aggregateMs,
+      wait: (result, then) => this.#wait(result, then)
+    }
+    this.peers = this.#makePeers(random.fork('peers'))
+    this.#leaves = [...new Set(topology.organizations.map(({ federation }) => federation))].map(place => this.topics[place]!)
+    this.#childrenOf = new Map(this.topics.map(({ id }) => [id, this.topics.filter(({ charter }) => charter.parent === id)]))
+    this.faults = new Faults({ ...this, random: random.fork('faults') }, faults)
+    this.liveness = new Liveness(this.topics, {
+      nowMs: () => this.clock.nowMs,
+      quiet: topic => this.#quiet(topic),
+      finished: topic => this.#finished(topic),
+      slowestMs: this.services.trainMs * slowestPace + 20_000,
+      report: (invariant, detail) => this.invariants.report(invariant, detail)
+    })
+  }
+
+  /** Until every federation of organizations has its rounds, something is broken, or the horizon is reached. */
+  async run(): Promise<void> {
+    this.options.sabotage?.(this)
+    const late = new Set(this.options.faults.faults.flatMap(fault => (fault.kind === 'late' ? [fault.who.peer] : [])))
+    for (const peer of this.peers) if (!late.has(peer.index)) this.clock.call(startDelayMs(peer), () => peer.start())
+    const look = () => {
+      this.liveness.look()
+      this.clock.call(lookMs, look)
+    }
+    this.clock.call(lookMs, look)
+    const { horizonMs, onProgress } = this.options
+    const { clock, invariants } = this
+    let toldAt = Date.now()
+    for (let count = 0; !this.#done && clock.nowMs < horizonMs && invariants.violations.length === 0; count++) {
+      if (!clock.next()) break
+      while (this.#pending.length > 0) await this.#pending.shift()
+      if ((count & 0xffff) === 0 && onProgress !== undefined && Date.now() - toldAt > 1_000) {
+        toldAt = Date.now()
+        onProgress({
+          virtualSeconds: clock.nowMs / 1000,
+          certified: invariants.certifiedRounds,
+          events: this.trace.events
+        })
+        // Lets signals in: the loop itself never waits.
+        await new Promise(resolve => setImmediate(resolve))
+      }
+    }
+  }
+
+  /** Whether all leaf federations have certified all their rounds. */
+  get complete(): boolean {
+    return this.roundsMissing === 0
+  }
+
+  /** Rounds that leaf federations have not certified yet. */
+  get roundsMissing(): number {
+    const missing = (topic: Topic) => Math.max(0, this.options.rounds - this.invariants.rounds(topic).length)
+    return this.#leaves.reduce((sum, topic) => sum + missing(topic), 0)
+  }
+
+  stop(): void {
+    this.#done = true
+  }
+
+  #wait<Result>(result: Result | Promise<Result>, then: (result: Result) => void): void {
+    if (result instanceof Promise) this.#pending.push(result.then(then))
+    else then(result)
+  }
+
+  #onRound(topic: Topic): void {
+    this.liveness.certified(topic)
+    if (this.#leaves.includes(topic) && this.complete) this.#done = true
+  }
+
+  /** Anyone who has the inputs gets the same bits: with a parent, the entry's model is the combination (see round-effects.ts). */
+  #recompute(topic: Topic, entry: RoundEntry, updates: readonly Update[], previous: RoundEntry | null): Link | null {
+    const { mixing, learner, swarm } = this.services
+    const modelOf = (link: Link) => {
+      for (const peer of swarm.get(link) ?? []) {
+        const blob = peer.blobs.get(link)
+        if (blob !== undefined) return blob.model
+      }
+      return null
+    }
+    const before = previous === null ? learner.initial : modelOf(previous.model)
+    const models = updates.map(({ blob }) => modelOf(blob))
+    if (before === null || models.some(model => model === null)) return null
+    const inputs = updates.map((update, place) => ({
+      model: models[place]!,
+      weight: entry.inputs[place]!.weight,
+      sketches: update.sketches,
+      keysDistance: mixing.keysDistance(models[place]!, before)
+    }))
+    const { model } = mixing.aggregate(topic.charter.algorithm, inputs, before)
+    const above = entry.ancestors[0]
+    if (above === undefined || learner.shape.backbone.length === 0) return blobLink(model)
+    const parent = modelOf(above.model)
+    return parent === null ? null : blobLink(mixing.combine(parent, model))
+  }
+
+  // ── I8's conditions ──
+
+  #quiet(topic: Topic): boolean {
+    if (this.faults.active > 0 || !this.network.whole) return false
+    const byName = this.services.peers
+    const voters = this.invariants.voters(topic)
+    const up = voters.filter(name => byName.get(name)?.up ?? false).length
+    if (up < Math.floor(voters.length / 2) + 1) return false
+    const children = this.#childrenOf.get(topic.id)!
+    const roster = this.invariants.roster(topic)
+    let members = 0
+    for (const { member, kind, peers } of roster.members.values()) {
+      if (kind === 'witness' || !peers.some(name => byName.get(name)?.up ?? false)) continue
+      const child = kind === 'federation' ? children.find(({ id }) => id === member) : undefined
+      if (child === undefined || (!this.#finished(child) && this.#quiet(child))) members++
+    }
+    return members >= Math.max(1, topic.charter.minMembers)
+  }
+
+  /** A federation of federations is done when too few below it go on. */
+  #finished(topic: Topic): boolean {
+    if (this.invariants.rounds(topic).length >= this.options.rounds) return true
+    const children = this.#childrenOf.get(topic.id)!
+    if (children.length === 0) return false
+    const going = children.filter(child => !this.#finished(child)).length
+    return going < Math.max(1, topic.charter.minMembers)
+  }
+
+  #makePeers(random: Random): Peer[] {
+    const { topology, faults } = this.options
+    return topology.organizations.map(({ federation, place }, index) => {
+      const topics: Topic[] = []
+      for (let at: number | null = federation; at !== null; at = topology.federations[at]!.parent) topics.push(this.topics[at]!)
+      const own = random.fork(String(index))
+      const peer = new Peer({
+        name: peerName(index),
+        index,
+        place,
+        services: this.services,
+        topics,
+        random: own,
+        rate: 1 + faults.clockDrift * (2 * own.float() - 1),
+        pace: fastestPace + (slowestPace - fastestPace) * own.float() ** 2,
+        strength: own.below(12) / 2
+      })
+      this.services.peers.set(peer.name, peer)
+      // Who founds a federation knows that it has never voted there (node/genesis.ts).
+      for (const { id, charter } of topics)
+        if (charter.founders.includes(peer.name))
+          peer.disk.write(`consensus/${id}`, { term: 0, votedFor: null, accepted: null, enrolled: true })
+      return peer
+    })
+  }
+}
+
+/** Training takes between these factors of `trainMs`. */
+const [fastestPace, slowestPace] = [0.7, 2]
+
+export const peerName = (index: number): PeerName => `peer-${String(index).padStart(6, '0')}`
+
+/** Machines do not start in the same moment. */
+const startDelayMs = (peer: Peer): number => (peer.index * 7919) % 2_000
+
+function topicsOf({ topology, rounds, seed, learner, keyFraction }: SimulationOptions, sketchBytes: number): Topic[] {
+  const genesis = simulatedCharters(topology, { rounds, seed, keyFraction, nameOf: peerName })
+  return genesis.map(({ id, charter }, index) => ({
+    index,
+    id,
+    charter,
+    level: topology.federations[index]!.level,
+    env: { linkOf: linkOfEntry, sketchBytes, roundTokens: learner.roundTokens },
+    participants: [],
+    observers: []
+  }))
+}

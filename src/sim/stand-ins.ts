@@ -1,0 +1,85 @@
+/**
+ * Cheap stand-ins for what costs the daemon its time and proves nothing here: the link of a record is a hash of its JSON, a signature
+ * is a keyed hash that anybody could make and nobody here forges. What is checked of them is checked as in wire/certified-log.ts.
+ */
+import { createHash } from 'node:crypto'
+import type { Certificate, Entry, Update } from '../federation/entry.ts'
+import type { FederationState } from '../federation/federation-state.ts'
+import { checkMembers } from '../federation/membership.ts'
+import type { Charter } from '../governance/charter.ts'
+import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+
+export interface Certified {
+  link: Link
+  entry: Entry
+  certificate: Certificate
+}
+
+const linkOfJson = (json: string): Link => `bafy${createHash('sha256').update(json).digest('base64url').slice(0, 32)}`
+
+export const linkOfEntry = (entry: Entry): Link => linkOfJson(JSON.stringify(entry))
+export const linkOfCharter = (charter: Charter): FederationId => linkOfJson(JSON.stringify(charter))
+/** Sketches are named by their blob: they follow from it. */
+export const linkOfUpdate = ({ sketches: _, ...update }: Update): Link => linkOfJson(JSON.stringify(update))
+
+/** 64 bits (two FNV-1a with different beginnings), enough that no two of a run meet. */
+export function sign(voter: PeerName, federation: FederationId, index: number, term: number, link: Link): Uint8Array {
+  const text = `${voter} ${federation} ${index} ${term} ${link}`
+  let [low, high] = [0x811c9dc5, 0x2f0b4c47]
+  for (let place = 0; place < text.length; place++) {
+    const code = text.charCodeAt(place)
+    low = Math.imul(low ^ code, 0x01000193)
+    high = Math.imul(high ^ code, 0x5bd1e995)
+  }
+  const bytes = new Uint8Array(8)
+  const view = new DataView(bytes.buffer)
+  view.setInt32(0, low)
+  view.setInt32(4, high)
+  return bytes
+}
+
+/** Certificates travel as one object; who signed it truly is found out once. */
+const signers = new WeakMap<Certificate, ReadonlySet<PeerName> | null>()
+
+/** @returns the voters whose signature is good, or null where one is wrong. */
+function goodSigners(certificate: Certificate): ReadonlySet<PeerName> | null {
+  const known = signers.get(certificate)
+  if (known !== undefined) return known
+  const { federation, index, term, entry, signatures } = certificate
+  const good = new Set<PeerName>()
+  let result: ReadonlySet<PeerName> | null = good
+  for (const { voter, signature } of signatures) {
+    if (Buffer.compare(sign(voter, federation, index, term, entry), signature) !== 0) result = null
+    else good.add(voter)
+  }
+  signers.set(certificate, result)
+  return result
+}
+
+/** Whether a majority of `voters` signed. */
+export function checkCertificate(voters: readonly PeerName[], certificate: Certificate): string | null {
+  const good = goodSigners(certificate)
+  if (good === null) return 'a signature is wrong'
+  const count = voters.reduce((sum, voter) => sum + (good.has(voter) ? 1 : 0), 0)
+  const want = Math.floor(voters.length / 2) + 1
+  return count >= want ? null : `${count} of ${voters.length} voters signed, ${want} are a majority`
+}
+
+/** What a peer checks of the next certified entry before it takes it over; null: it is good. `GAP`: it is not the next. */
+export function checkNext(state: FederationState, { link, entry, certificate }: Certified): string | null {
+  const { consensus, roster, charter, head, counted } = state
+  if (entry.index !== consensus.commitIndex + 1 || certificate.index !== entry.index) return 'GAP'
+  if (entry.prev !== consensus.head) return 'BROKEN_CHAIN'
+  if (certificate.entry !== link || certificate.federation !== state.id) return 'WRONG_CERTIFICATE'
+  const unsigned = checkCertificate(consensus.voters, certificate)
+  if (unsigned !== null) return `WRONG_CERTIFICATE ${unsigned}`
+  if (entry.kind === 'members') return checkMembers(roster, charter, entry)?.code ?? null
+  if (entry.round !== head.round + 1 || entry.base !== head.link) return 'WRONG_ROUND'
+  const seen = new Set<MemberId>()
+  for (const { member, round } of entry.inputs) {
+    if (!roster.members.has(member)) return 'WRONG_ROUND not a member'
+    if (seen.has(member) || round <= (counted.get(member) ?? 0)) return 'WRONG_ROUND counted twice'
+    seen.add(member)
+  }
+  return null
+}

@@ -1,0 +1,101 @@
+/** A replica's timers, by its peer's own clock. Each is one happening that is moved, not queued again, when it is started anew. */
+import type { Clock, Happening } from './clock.ts'
+import type { ReplicaCore } from './core.ts'
+
+const never = Number.POSITIVE_INFINITY
+
+class Timer implements Happening {
+  dueMs = never
+  #queuedMs = never
+  readonly #owner: ReplicaCore
+  readonly #clock: Clock
+  readonly #fire: () => void
+
+  constructor(owner: ReplicaCore, clock: Clock, fire: () => void) {
+    this.#owner = owner
+    this.#clock = clock
+    this.#fire = fire
+  }
+
+  start(atMs: number): void {
+    this.dueMs = atMs
+    this.#queue()
+  }
+
+  /** Comes early when the timer was moved back: then it is queued again for its new time. */
+  fire(): void {
+    if (!this.#owner.alive) return
+    const { nowMs } = this.#clock
+    if (this.#queuedMs <= nowMs) this.#queuedMs = never
+    if (this.dueMs > nowMs) {
+      if (this.dueMs !== never) this.#queue()
+      return
+    }
+    this.dueMs = never
+    this.#fire()
+  }
+
+  #queue(): void {
+    if (this.#queuedMs <= this.dueMs) return
+    this.#queuedMs = this.dueMs
+    this.#clock.at(this.dueMs, this)
+  }
+}
+
+/** Named: a name has one timer at most, and starting it again moves it. */
+export class Timers {
+  readonly #timers = new Map<string, Timer>()
+  readonly #owner: ReplicaCore
+  readonly #clock: Clock
+  readonly #fire: (name: string) => void
+
+  constructor(owner: ReplicaCore, clock: Clock, fire: (name: string) => void) {
+    this.#owner = owner
+    this.#clock = clock
+    this.#fire = fire
+  }
+
+  /** @param localMs - by the peer's own clock. */
+  start(name: string, localMs: number): void {
+    let timer = this.#timers.get(name)
+    if (timer === undefined) {
+      timer = new Timer(this.#owner, this.#clock, () => this.#fire(name))
+      this.#timers.set(name, timer)
+    }
+    timer.start(this.#clock.nowMs + this.#owner.peer.worldMs(localMs))
+  }
+
+  stop(name: string): void {
+    const timer = this.#timers.get(name)
+    if (timer !== undefined) timer.dueMs = never
+  }
+}
+
+/** Ticks at fixed moments of its peer's clock while there is something to do, and sleeps in between. */
+export class Ticker {
+  readonly #owner: ReplicaCore
+  readonly #everyMs: number
+  readonly #work: () => boolean
+  #awake = false
+
+  /** @param work - returns whether to go on. */
+  constructor(owner: ReplicaCore, everyMs: number, work: () => boolean) {
+    this.#owner = owner
+    this.#everyMs = everyMs
+    this.#work = work
+  }
+
+  wake(): void {
+    if (this.#awake) return
+    this.#awake = true
+    this.#next()
+  }
+
+  #next(): void {
+    const nowMs = this.#owner.peer.localMs()
+    this.#owner.later(this.#everyMs - (nowMs % this.#everyMs), () => {
+      if (this.#work()) this.#next()
+      else this.#awake = false
+    })
+  }
+}
