@@ -82,7 +82,7 @@ export class ConsensusMoves<Entry extends LogEntry> {
 
   protected persist(): void {
     const { term, votedFor, accepted, nonce } = this.state
-    this.effects.push({ do: 'persist', term, votedFor, accepted, enrolled: nonce === null })
+    this.effects.push({ do: 'persist', term, votedFor, accepted, nonce })
   }
 
   protected toOthers(message: ConsensusMessage<Entry>): void {

@@ -55,7 +55,7 @@ export interface Shared<Entry> {
   readonly rank: number
   /**
    * null: this peer remembers how it voted. Else it has no memory of it (new here, or its disk was lost): it neither votes, nor stands,
-   * nor accepts until an entry is certified that enrolls it with this number, drawn at this start (docs/protocol.md, "Lost votes").
+   * nor accepts until an entry is certified that enrolls it with this number, drawn when its memory began, and kept in it (docs/protocol.md, "Lost votes").
    */
   readonly nonce: number | null
   /** Peers that were seen to sign two entries for one (index, term): nothing they say counts here. */
@@ -107,8 +107,7 @@ export type ConsensusEvent<Entry> =
   | { type: 'distrust'; peer: PeerName }
 
 export type ConsensusEffect<Entry> =
-  /** `enrolled`: whether this peer may vote (`nonce` is null). */
-  | { do: 'persist'; term: number; votedFor: PeerName | null; accepted: Accepted<Entry> | null; enrolled: boolean }
+  | { do: 'persist'; term: number; votedFor: PeerName | null; accepted: Accepted<Entry> | null; nonce: number | null }
   | { do: 'send'; to: PeerName; message: ConsensusMessage<Entry> }
   | { do: 'check'; from: PeerName; link: Link; term: number; entry: Entry }
   /** Sign the acceptance; answer `signed`, and send it to `to` unless that is this peer. */

@@ -116,8 +116,7 @@ export class FederationNode implements FederationCore {
       if (isMalformed(record)) throw new Error(record.detail)
       return { link: linkOf(entry), entry: record }
     })
-    const persisted = readConsensus(services.folder.consensus(id))
-    const nonce = persisted.enrolled ? null : randomInt(nonceMax)
+    const { nonce, ...persisted } = readConsensus(services.folder.consensus(id), () => randomInt(nonceMax))
     this.state = initialFederation({ id, charter, self, entries: decoded, persisted, rank: this.#random.float(), nonce })
   }
 

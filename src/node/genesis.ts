@@ -31,6 +31,6 @@ export function writeCharter(folder: NodeFolder, input: unknown, parent: Genesis
   const id = folder.addCharter(charterCodec.encode(charter))
   // Its founder has not voted yet, and knows it.
   if (!existsSync(folder.consensus(id)))
-    writeConsensus(folder.consensus(id), { term: 0, votedFor: null, accepted: null, enrolled: true })
+    writeConsensus(folder.consensus(id), { term: 0, votedFor: null, accepted: null, nonce: null })
   return { id, charter }
 }

@@ -13,31 +13,41 @@ export interface PersistedConsensus {
   term: number
   votedFor: PeerName | null
   accepted: Accepted<Entry> | null
-  /** Whether this file is a whole memory of how the node voted (docs/protocol.md, "Lost votes"). */
-  enrolled: boolean
+  /**
+   * null: this file is a whole memory of how the node voted. Else the number by which the node asks to be enrolled (docs/protocol.md,
+   * "Lost votes"): as long as the file is there it has not voted, and asks by the same one, for an entry with it may be on its way.
+   */
+  nonce: number | null
 }
 
-export function writeConsensus(path: string, { term, votedFor, accepted, enrolled }: PersistedConsensus): void {
+export function writeConsensus(path: string, { term, votedFor, accepted, nonce }: PersistedConsensus): void {
   const open = accepted === null ? null : { term: accepted.term, entry: entryCodec.encode(accepted.entry) }
-  writeFileDurably(path, dagCbor.encode({ term, votedFor, accepted: open, enrolled }))
+  writeFileDurably(path, dagCbor.encode({ term, votedFor, accepted: open, nonce }))
 }
 
-/** @throws {WorldlmError} CONSENSUS_DAMAGED: a node that forgot its votes could vote twice, so it does not start. */
-export function readConsensus(path: string): PersistedConsensus {
-  if (!existsSync(path)) return { term: 0, votedFor: null, accepted: null, enrolled: false }
+/**
+ * @param drawNonce - called where there is no file; what it gives is on disk when this returns.
+ * @throws {WorldlmError} CONSENSUS_DAMAGED: a node that forgot its votes could vote twice, so it does not start.
+ */
+export function readConsensus(path: string, drawNonce: () => number): PersistedConsensus {
+  if (!existsSync(path)) {
+    const fresh = { term: 0, votedFor: null, accepted: null, nonce: drawNonce() }
+    writeConsensus(path, fresh)
+    return fresh
+  }
   try {
     const stored = dagCbor.decode<{
       term: number
       votedFor: PeerName | null
       accepted: { term: number; entry: Uint8Array } | null
-      enrolled: boolean
+      nonce: number | null
     }>(readFileSync(path))
-    const { term, votedFor, enrolled } = stored
-    if (stored.accepted === null) return { term, votedFor, accepted: null, enrolled }
+    const { term, votedFor, nonce } = stored
+    if (stored.accepted === null) return { term, votedFor, accepted: null, nonce }
     const entry = entryCodec.decode(stored.accepted.entry)
     if (isMalformed(entry)) throw new Error(entry.detail)
     const accepted = { index: entry.index, term: stored.accepted.term, link: linkOf(stored.accepted.entry), entry }
-    return { term, votedFor, accepted, enrolled }
+    return { term, votedFor, accepted, nonce }
   } catch (cause) {
     throw new WorldlmError(
       'CONSENSUS_DAMAGED',

@@ -46,7 +46,7 @@ export interface PersistedConsensus {
   term: number
   votedFor: PeerName | null
   accepted: Accepted<Entry> | null
-  enrolled: boolean
+  nonce: number | null
 }
 
 export type Question =

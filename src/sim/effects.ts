@@ -17,7 +17,7 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
         term: effect.term,
         votedFor: effect.votedFor,
         accepted: effect.accepted,
-        enrolled: effect.enrolled
+        nonce: effect.nonce
       } satisfies PersistedConsensus)
       return
     case 'send':

@@ -95,7 +95,7 @@ export class Replica implements ReplicaCore {
       this.handIn.again()
       return !this.handIn.idle
     })
-    const persisted = peer.disk.read<PersistedConsensus>(`consensus/${topic.id}`) ?? forgotten
+    const { nonce, ...persisted } = this.#consensus()
     this.state = initialFederation({
       id: topic.id,
       charter: topic.charter,
@@ -103,8 +103,19 @@ export class Replica implements ReplicaCore {
       entries: this.log,
       persisted,
       rank: this.#random.float(),
-      nonce: persisted.enrolled ? null : this.#random.below(2 ** 48 - 1)
+      nonce
     })
+  }
+
+  /** As it is on disk; a peer without memory draws the number that it will ask to be enrolled by (node/store.ts). */
+  #consensus(): PersistedConsensus {
+    const { disk } = this.peer
+    const path = `consensus/${this.topic.id}`
+    const known = disk.read<PersistedConsensus>(path)
+    if (known !== undefined) return known
+    const fresh = { term: 0, votedFor: null, accepted: null, nonce: this.#random.below(2 ** 48 - 1) }
+    disk.write(path, fresh)
+    return fresh
   }
 
   get log(): readonly Certified[] {
@@ -335,7 +346,7 @@ export class Replica implements ReplicaCore {
       if (delay < 0) continue
       // Nothing follows from an organization's update that a peer knows already, nor from a contribution that it cannot hand in: said, and
       // not delivered. (Of a federation's, each delegate has one of its own, and the last that came counts.)
-      const known = kind === 'update' && update.term === 0 && replica.state.known.get(update.member)?.link === link
+      const known = kind === 'update' && update.term === 0 && knows(replica.state, link, update)
       if (known && replica.touch(this.peer.name, delay)) continue
       if (kind === 'contribution' && !(replica.peer.replicas.get(charter.parent!)?.participates ?? false)) continue
       network.deliver(this.peer, replica.peer, message, delay, known ? 0 : undefined)
@@ -418,7 +429,11 @@ export class Replica implements ReplicaCore {
   }
 }
 
-const forgotten: PersistedConsensus = { term: 0, votedFor: null, accepted: null, enrolled: false }
+/** Whether an organization's update changes nothing any more. */
+function knows({ known, round }: FederationState, link: Link, { member }: Update): boolean {
+  if (known.get(member)?.link !== link) return false
+  return round.phase !== 'collecting' || round.received.get(member)?.link === link
+}
 
 function drop(list: ReplicaCore[], replica: ReplicaCore): void {
   const place = list.indexOf(replica)

@@ -234,7 +234,7 @@ export class Simulation {
       // Who founds a federation knows that it has never voted there (node/genesis.ts).
       for (const { id, charter } of topics)
         if (charter.founders.includes(peer.name))
-          peer.disk.write(`consensus/${id}`, { term: 0, votedFor: null, accepted: null, enrolled: true })
+          peer.disk.write(`consensus/${id}`, { term: 0, votedFor: null, accepted: null, nonce: null })
       return peer
     })
   }

@@ -244,7 +244,7 @@ describe('consensus: election', () => {
     peer.certified({ ...second, enrolled: [{ peer: 'a', nonce: 7 }] }, 2).forget()
     assert.equal(peer.state.nonce, null)
     peer.hears('b', { type: 'vote', term: 3, ...position(2) })
-    assert.deepEqual([peer.sent('vote-reply')[0]?.message.granted, peer.find('persist')[0]?.enrolled], [true, true])
+    assert.deepEqual([peer.sent('vote-reply')[0]?.message.granted, peer.find('persist')[0]?.nonce], [true, null])
   })
 
   it('a certificate raises the term, and ends a candidacy: its votes were for another index', () => {

@@ -27,6 +27,10 @@ const refusal = (run: () => unknown): WorldlmError => {
   throw new Error('was not refused')
 }
 
+const noDraw = (): number => {
+  throw new Error('no number is to be drawn')
+}
+
 describe('consensus on disk', () => {
   const builder = new LogBuilder().admit('a')
   const entry = entryCodec.decode(builder.entries[0]!.entry)
@@ -36,24 +40,35 @@ describe('consensus on disk', () => {
     const path = join(temporaryFolder(), 'c.cbor')
     for (const accepted of [null, { index: 1, term: 4, link: builder.head, entry }])
       for (const votedFor of [null, 'peer']) {
-        writeConsensus(path, { term: 5, votedFor, accepted, enrolled: true })
-        assert.deepEqual(readConsensus(path), { term: 5, votedFor, accepted, enrolled: true })
+        for (const nonce of [null, 7]) {
+          writeConsensus(path, { term: 5, votedFor, accepted, nonce })
+          assert.deepEqual(readConsensus(path, noDraw), { term: 5, votedFor, accepted, nonce })
+        }
       }
   })
 
-  it('is empty where there is none, and refused where it is damaged: who forgot its votes may vote twice', () => {
+  it('begins with a number to enroll by, which outlives a restart', () => {
     const path = join(temporaryFolder(), 'c.cbor')
-    assert.equal(readConsensus(path).enrolled, false)
+    const fresh = { term: 0, votedFor: null, accepted: null, nonce: 7 }
+    assert.deepEqual(
+      readConsensus(path, () => 7),
+      fresh
+    )
+    assert.deepEqual(readConsensus(path, noDraw), fresh)
+  })
+
+  it('is refused where it is damaged: who forgot its votes may vote twice', () => {
+    const path = join(temporaryFolder(), 'c.cbor')
     writeConsensus(path, {
       term: 5,
       votedFor: null,
       accepted: { index: 1, term: 4, link: builder.head, entry },
-      enrolled: true
+      nonce: null
     })
     const whole = readFileSync(path)
     for (const bytes of [whole.subarray(0, 9), Buffer.alloc(0), Buffer.from('{}'), Buffer.from([0xf6])]) {
       writeFileSync(path, bytes)
-      const error = refusal(() => readConsensus(path))
+      const error = refusal(() => readConsensus(path, noDraw))
       assert.deepEqual([error.code, error.message.includes(path)], ['CONSENSUS_DAMAGED', true])
     }
   })
