@@ -221,7 +221,11 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
   protected onVoteRequest(from: PeerName, request: { type: 'pre-vote' | 'vote'; term: number } & LogPosition): void {
     const { state } = this
     this.catchUp(from, request.commitIndex)
-    if (!mayVote(state)) return
+    if (!mayVote(state)) {
+      // Who has left may be the only one to hold the certificate of its own going: it tells so, and the asker fetches it.
+      if (request.commitIndex < state.commitIndex) this.reply(from, `${request.type}-reply`, false)
+      return
+    }
     const good = isUpToDate(request, position(state))
     if (request.type === 'pre-vote') {
       // §9.6: whoever still hears its aggregator grants nothing, so that a peer that was cut off does not disturb the others.

@@ -80,9 +80,9 @@ function peopleAfter(
   return { members, enrolled, evicted, absent: new Set(change.absent) }
 }
 
-/** Every peer that may speak in the federation's topic. */
+/** Every peer that may speak in the federation's topic. Who left and still votes too: it may hold the certificate that lets it go. */
 export function rosterPeers(roster: Roster, charter: Charter): Set<PeerName> {
-  const peers = new Set<PeerName>(charter.founders.filter(peer => !roster.evicted.has(peer)))
+  const peers = new Set<PeerName>([...charter.founders, ...roster.voters].filter(peer => !roster.evicted.has(peer)))
   for (const member of roster.members.values()) for (const peer of member.peers) peers.add(peer)
   return peers
 }
@@ -119,7 +119,8 @@ export function planMembers(roster: Roster, charter: Charter, wishes: Wishes): M
   people.absent = [...peers]
     .filter(peer => (roster.absent.has(peer) ? !wishes.isPresent(peer) : wishes.isAway(peer)))
     .sort((one, other) => (one < other ? -1 : 1))
-  const { voters, delegates } = officesAfter(roster, charter, people)
+  // A vote given to a peer that is not there would ask for its hand at once: of one voter and it, nobody could decide any more.
+  const { voters, delegates } = officesAfter(roster, charter, people, wishes.isPresent)
   const nobody = joined.length + left.length + evicted.length + people.enrolled.length === 0
   const same = sameList(voters, roster.voters) && sameList(delegates, roster.delegates)
   return nobody && same && sameList(people.absent, [...roster.absent].sort()) ? null : { ...people, voters, delegates }
@@ -145,7 +146,7 @@ export function checkMembers(roster: Roster, charter: Charter, change: MembersCh
   if (strange !== undefined) return { code: 'WRONG_CHANGE', member: strange, detail: 'it is no peer of a member' }
   if (people.absent.size !== change.absent.length)
     return { code: 'WRONG_CHANGE', member: change.absent[0] ?? '', detail: 'a peer is named absent twice' }
-  const want = officesAfter(roster, charter, change)
+  const want = officesAfter(roster, charter, change, peer => change.voters.includes(peer))
   if (!sameList(want.voters, change.voters))
     return { code: 'WRONG_VOTERS', detail: 'not the next step towards the voters that the roster asks for' }
   if (!sameList(want.delegates, change.delegates))
@@ -156,11 +157,12 @@ export function checkMembers(roster: Roster, charter: Charter, change: MembersCh
 function officesAfter(
   roster: Roster,
   charter: Charter,
-  change: Omit<MembersChange, 'voters' | 'delegates'>
+  change: Omit<MembersChange, 'voters' | 'delegates'>,
+  mayEnter: (peer: PeerName) => boolean
 ): Pick<MembersChange, 'voters' | 'delegates'> {
   const people = peopleAfter(roster, change)
   return {
-    voters: nextVoters(roster.voters, wantedVoters(people, charter), people),
+    voters: nextVoters(roster.voters, wantedVoters(people, charter), people, mayEnter),
     delegates: wantedDelegates(people, charter)
   }
 }
@@ -204,16 +206,23 @@ function wantedDelegates({ members, absent }: People, charter: Charter): PeerNam
 
 /**
  * One step from `now` to `wanted`: first those go that do not answer (which never asks more of those that do: of three voters a
- * majority is two, and so it is of two), then the missing are added, then the surplus goes.
+ * majority is two, and so it is of two), then the missing are added, those that are heard first, then the surplus goes.
  */
-function nextVoters(now: readonly PeerName[], wanted: readonly PeerName[], { absent, evicted }: People): PeerName[] {
+function nextVoters(
+  now: readonly PeerName[],
+  wanted: readonly PeerName[],
+  { absent, evicted }: People,
+  mayEnter: (peer: PeerName) => boolean
+): PeerName[] {
   if (wanted.length === 0) return [...now]
   const without = (gone: PeerName) => now.filter(peer => peer !== gone)
   const surplus = now.filter(peer => !wanted.includes(peer))
   const dead = surplus.find(peer => evicted.has(peer)) ?? surplus.find(peer => absent.has(peer))
   if (dead !== undefined) return without(dead)
-  const missing = wanted.find(peer => !now.includes(peer))
-  if (missing !== undefined) return [...now, missing]
+  const missing = wanted.filter(peer => !now.includes(peer))
+  const next = missing.find(mayEnter)
+  if (next !== undefined) return [...now, next]
+  if (missing.length > 0) return [...now]
   return surplus[0] === undefined ? [...now] : without(surplus[0])
 }
 

@@ -81,7 +81,8 @@ export class Joining {
     if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== peer)
       this.#node.heard = { aggregator: answer.aggregator, term: this.#node.heard.term }
     else if (answer === null) this.#node.heard = { aggregator: null, term: this.#node.heard.term }
-    if (this.#node.state.consensus.commitIndex === 0 || answer?.kind !== 'join') void this.#catchUp(peer)
+    // All that it knew may have left while it was away: whoever is not in its roster would be heard by it no more.
+    void this.#catchUp(peer)
   }
 
   #wanted(): Asked | null {

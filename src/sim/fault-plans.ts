@@ -42,7 +42,11 @@ const churn: Draw = (facts, random) => [
     const downMs = 1_000 + random.float() * 20_000
     return { kind: 'stop', atMs: at(facts, random), who: anyone(facts, random), downMs }
   }),
-  ...many(facts, 0.05, 1, (): Fault => ({ kind: 'leave', atMs: at(facts, random), who: anyone(facts, random) })),
+  ...many(facts, 0.05, 1, (): Fault => {
+    // A federation of one voter goes with its founder: first the others have joined.
+    const atMs = facts.horizonMs * disturbed * (0.5 + random.float() / 2)
+    return { kind: 'leave', atMs, who: anyone(facts, random) }
+  }),
   ...many(facts, 0.1, 1, (): Fault => ({ kind: 'late', atMs: at(facts, random), who: { peer: random.below(facts.peers) } }))
 ]
 

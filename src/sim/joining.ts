@@ -63,7 +63,8 @@ export class Joining {
       if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== asked)
         replica.heard = { aggregator: answer.aggregator, term }
       else if (answer === null) replica.heard = { aggregator: null, term }
-      if (replica.state.consensus.commitIndex === 0 || answer?.kind !== 'join') replica.sync.catchUp(asked)
+      // All that it knew may have left while it was away: whoever is not in its roster would be heard by it no more.
+      replica.sync.catchUp(asked)
     })
   }
 

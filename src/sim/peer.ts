@@ -13,7 +13,9 @@ import type { Place } from './place.ts'
 import { Replica } from './replica.ts'
 
 /** Who wants to leave waits at most so long for the entry that lets it go. */
-const leaveMs = 20_000
+const leaveMs = 120_000
+/** It stays so long when it is out: others may need what it alone knows, and an earlier wish to join may still be under way. */
+const lingerMs = 8_000
 /** A holder that does not answer is given up after so long. */
 const dialTimeoutMs = 3_000
 /** Rounds whose blobs are kept; more than are ever asked for again. */
@@ -53,6 +55,7 @@ export class Peer implements PeerCore {
   downFreeMs = 0
   /** Left for good: it does not come back. */
   gone = false
+  #wantsToLeave = false
   /** Effects until it dies in the middle of an event; negative: it does not. */
   fuse = -1
   /** Called when it dies of its fuse, or fails. */
@@ -88,6 +91,15 @@ export class Peer implements PeerCore {
   /** From what its disk holds. */
   start(): void {
     if (this.up || this.gone) return
+    const [own] = this.#topics
+    try {
+      this.#start()
+    } catch (error) {
+      this.fail(own!, error)
+    }
+  }
+
+  #start(): void {
     this.up = true
     this.incarnation++
     this.fuse = -1
@@ -108,6 +120,7 @@ export class Peer implements PeerCore {
       replica.dispatch({ type: 'parent-head', head: parentHeadOf(above.state, head.entry, head.link) })
     }
     for (const replica of this.replicas.values()) (replica as Replica).start()
+    if (this.#wantsToLeave) this.leave()
   }
 
   /** The process or the machine dies: what was not synced is lost. Connections of a dead process break, those of a machine fall silent. */
@@ -134,14 +147,21 @@ export class Peer implements PeerCore {
   leave(): void {
     const own = this.replicas.get(this.#topics[0]!.id)
     if (own === undefined || own.leaving) return
-    this.gone = true
+    this.#wantsToLeave = true
     own.leaving = true
     this.grown()
-    const until = this.#services.clock.nowMs + leaveMs
+    const { clock } = this.#services
+    const until = clock.nowMs + leaveMs
+    let outSinceMs: number | null = null
     const look = () => {
       if (!own.alive) return
-      if (own.memberOf(this.name) === undefined || this.#services.clock.nowMs > until) this.stop()
-      else own.later(500, look)
+      const { members, voters } = own.state.roster
+      const out = !members.has(this.name) && (members.size === 0 || !voters.includes(this.name))
+      outSinceMs = out ? (outSinceMs ?? clock.nowMs) : null
+      if ((outSinceMs !== null && clock.nowMs - outSinceMs > lingerMs) || clock.nowMs > until) {
+        this.gone = true
+        this.stop()
+      } else own.later(500, look)
     }
     own.later(500, look)
   }
