@@ -23,7 +23,15 @@ import {
   staleRoundsMax,
   stepParticipation
 } from './participation.ts'
-import { type Aggregated, type ParentHead, type RoundBody, type RoundEffect, type RoundEvent, stepRound } from './round.ts'
+import {
+  type Aggregated,
+  type ParentHead,
+  type RoundBody,
+  type RoundEffect,
+  type RoundEvent,
+  type RoundState,
+  stepRound
+} from './round.ts'
 
 export type FederationEvent =
   | { type: 'consensus'; event: ConsensusEvent<Entry> }
@@ -39,8 +47,10 @@ export type FederationEvent =
   | { type: 'update'; link: Link; update: Update }
   | { type: 'pulled'; link: Link; keysDistance: number }
   | { type: 'unpulled'; link: Link; fault: UpdateFault }
-  | { type: 'aggregated'; round: number; result: Aggregated }
-  | { type: 'combined'; round: number; model: Link; modelBytes: number }
+  /** `inputs`: links of the updates, in the order in which they were asked for: a round may have been opened again meanwhile. */
+  | { type: 'aggregated'; round: number; inputs: readonly Link[]; result: Aggregated }
+  /** `own`: the federation's own model that was combined; `parent`: the parent's round that it was combined with. */
+  | { type: 'combined'; round: number; own: Link; parent: ParentHead; model: Link; modelBytes: number }
   | { type: 'parent-head'; head: ParentHead }
   /** Answer to the effect `verify`. */
   | ({ type: 'verified'; fault: EntryFault | null } & Question)
@@ -105,7 +115,8 @@ export function initialFederation({ id, charter, self, entries, persisted, rank,
     voters: roster.voters,
     timing: charter.timings,
     rank,
-    nonce: nonce ?? null
+    // It may have died between storing the entry that enrolls it and noting that it is enrolled.
+    nonce: nonce === undefined || roster.enrolled.get(self) === nonce ? null : nonce
   })
   const asked = { pending: new Map(), leaving: new Map(), accused: new Map(), enrolling: new Map() }
   const empty = { known: new Map(), ...asked, present: new Set<PeerName>(), away: new Set<PeerName>() }
@@ -183,11 +194,14 @@ class Turn {
       return
     }
     const known = this.state.known.get(update.member)
-    if (known?.link === link) return
+    const again = known?.link === link
     const older =
-      known !== undefined && (staleness(this.state, known.update.base) ?? 0) < (staleness(this.state, update.base) ?? 0)
+      known !== undefined &&
+      !again &&
+      (staleness(this.state, known.update.base) ?? 0) < (staleness(this.state, update.base) ?? 0)
     if (older) return
-    this.state = { ...this.state, known: new Map(this.state.known).set(update.member, { link, update }) }
+    if (!again) this.state = { ...this.state, known: new Map(this.state.known).set(update.member, { link, update }) }
+    else if (this.state.round.phase !== 'collecting') return
     this.round({ type: 'update', link, update, staleness: staleness(this.state, update.base) ?? 0 })
   }
 
@@ -260,7 +274,10 @@ class Turn {
       enrolling: without(this.state.enrolling, [...entry.enrolled.map(({ peer }) => peer)])
     }
     if (before.members.has(self) && !roster.members.has(self)) this.participate({ type: 'left' })
-    this.round({ type: 'look' })
+    const wasOpen = this.state.round.phase !== 'idle'
+    this.round({ type: 'roster' })
+    // An input's member has gone, or speaks through others now: the round is opened again without it.
+    if (wasOpen && (this.state.round as RoundState).phase === 'idle') this.#openRound()
   }
 
   #commitRound(entry: RoundEntry, link: Link): void {
@@ -342,10 +359,10 @@ export function stepFederation(env: Environment, state: FederationState, event: 
       turn.round(event)
       break
     case 'aggregated':
-      if (state.round.phase === 'aggregating' && state.round.round === event.round) turn.round(event)
+      if (isAnswer(state.round, event)) turn.round(event)
       break
     case 'combined':
-      if (state.round.phase === 'combining' && state.round.round === event.round) turn.round(event)
+      if (isAnswer(state.round, event)) turn.round(event)
       break
     case 'parent-head':
       if (event.head.round > (state.parentHead?.round ?? 0)) turn.state = { ...state, parentHead: event.head }
@@ -378,6 +395,18 @@ function withLatecomers(body: RoundBody, state: FederationState): RoundBody {
   const named = new Set([...body.inputs, ...body.excluded].map(({ member }) => member))
   const late = contributors(state.roster).filter(({ member }) => !named.has(member))
   return { ...body, excluded: [...body.excluded, ...late.map(({ member }) => ({ member, reason: 'late' }))] }
+}
+
+/** Whether it answers what the round asked last. The same round may have been opened twice, with other inputs. */
+function isAnswer(round: RoundState, event: Extract<FederationEvent, { type: 'aggregated' | 'combined' }>): boolean {
+  if (event.type === 'combined')
+    return round.phase === 'combining' && round.round === event.round && round.result.model === event.own
+  return (
+    round.phase === 'aggregating' &&
+    round.round === event.round &&
+    round.inputs.length === event.inputs.length &&
+    round.inputs.every(({ link }, place) => link === event.inputs[place])
+  )
 }
 
 /** Requests that wait at once; past it new ones are not heard, for everybody asks again. */

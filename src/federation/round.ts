@@ -57,6 +57,13 @@ export interface ParentHead {
   holders: PeerName[]
 }
 
+/** An update that was not accepted; `final`: it never will be, however often it is announced. */
+interface Refused {
+  link: Link
+  reason: string
+  final: boolean
+}
+
 interface Open {
   round: number
   base: Link
@@ -66,7 +73,7 @@ export type RoundState =
   | (Open & {
       phase: 'collecting'
       received: ReadonlyMap<MemberId, Received>
-      refused: ReadonlyMap<MemberId, string>
+      refused: ReadonlyMap<MemberId, Refused>
       extensions: number
     })
   | (Open & Closed & { phase: 'aggregating' })
@@ -93,7 +100,9 @@ export type RoundEvent =
   | { type: 'timer'; name: 'deadline' | 'parent' | 'start' }
   | { type: 'aggregated'; result: Aggregated }
   | { type: 'parent-head' }
-  | { type: 'combined'; model: Link; modelBytes: number }
+  | { type: 'combined'; parent: ParentHead; model: Link; modelBytes: number }
+  /** Members have come, gone, or speak through other peers. */
+  | { type: 'roster' }
   | { type: 'close' }
 
 /** What a decision depends on besides the state. */
@@ -131,14 +140,14 @@ export function stepRound(state: RoundState, event: RoundEvent, facts: RoundFact
     case 'collecting':
       return collect(state, event, facts)
     case 'aggregating':
+      if (event.type === 'roster') return keepIfSpokenFor(state, facts)
       return event.type === 'aggregated' ? afterAggregation(state, event.result, facts) : [state, []]
     case 'waiting-for-parent':
       return waitForParent(state, event, facts)
     case 'combining':
-      if (event.type !== 'combined') return [state, []]
-      return propose(state, { ...state.result, model: event.model, modelBytes: event.modelBytes }, state.parent, null)
+      return combine(state, event, facts)
     case 'proposing':
-      return [state, []]
+      return event.type === 'roster' ? keepIfSpokenFor(state, facts) : [state, []]
     default:
       return assertNever(state)
   }
@@ -147,6 +156,7 @@ export function stepRound(state: RoundState, event: RoundEvent, facts: RoundFact
 type Collecting = Extract<RoundState, { phase: 'collecting' }>
 type Aggregating = Extract<RoundState, { phase: 'aggregating' }>
 type Waiting = Extract<RoundState, { phase: 'waiting-for-parent' }>
+type Combining = Extract<RoundState, { phase: 'combining' }>
 
 function open(round: number, base: Link, facts: RoundFacts): [RoundState, RoundEffect[]] {
   const state: Collecting = { phase: 'collecting', round, base, received: new Map(), refused: new Map(), extensions: 0 }
@@ -171,13 +181,22 @@ function collect(state: Collecting, event: RoundEvent, facts: RoundFacts): [Roun
       const { member } = found.update
       const received = new Map(state.received)
       received.delete(member)
-      const refused = new Map(state.refused).set(member, describeUpdateFault(event.fault))
+      const refused = new Map(state.refused).set(member, {
+        link: event.link,
+        reason: describeUpdateFault(event.fault),
+        final: event.fault.verdict === 'reject'
+      })
       return closeIfComplete({ ...state, received, refused }, facts, [
         { do: 'receipt', member, update: event.link, verdict: event.fault }
       ])
     }
     case 'look':
       return closeIfComplete(state, facts, [])
+    case 'roster': {
+      // A child whose delegates changed hands in again, by one that speaks for it now; who left is named as such when the round closes.
+      const received = new Map([...state.received].filter(([, one]) => speaksFor(one, facts) !== false))
+      return closeIfComplete({ ...state, received }, facts, [])
+    }
     case 'timer':
       return event.name === 'deadline' ? atDeadline(state, facts) : closeIfComplete(state, facts, [])
     default:
@@ -185,11 +204,29 @@ function collect(state: Collecting, event: RoundEvent, facts: RoundFacts): [Roun
   }
 }
 
+/** Whether the peer that signed it speaks for its member; null: the member is none any more. */
+function speaksFor({ update }: Received, { contributors }: RoundFacts): boolean | null {
+  const found = contributors.find(({ member }) => member.member === update.member)
+  return found === undefined ? null : found.member.peers.includes(update.by)
+}
+
+/** A certified round counts members alone, each by its own word (I3): else it is given up here, and opened again. */
+function keepIfSpokenFor<State extends Open & Closed & RoundState>(
+  state: State,
+  facts: RoundFacts
+): [RoundState, RoundEffect[]] {
+  if (state.inputs.every(input => speaksFor(input, facts) === true)) return [state, []]
+  return [{ phase: 'idle' }, [stop('deadline'), stop('parent')]]
+}
+
 function take(state: Collecting, link: Link, update: Update, staleness: number): [RoundState, RoundEffect[]] {
   const known = state.received.get(update.member)
   // An accepted update is settled: its receipt is out (I4). Of one that is still being pulled, a higher term is newer.
   if (known !== undefined && (known.link === link || known.state === 'accepted' || known.update.term >= update.term))
     return [state, []]
+  // Announced again after its blob could not be had: its holder may be back, and a round that was extended waits for it.
+  const refused = state.refused.get(update.member)
+  if (refused?.final === true && refused.link === link) return [state, []]
   const entry: Received = { link, update, weight: discounted(update.weight, staleness), state: 'pulling', keysDistance: 0 }
   return [{ ...state, received: new Map(state.received).set(update.member, entry) }, [{ do: 'pull', link, update }]]
 }
@@ -237,7 +274,7 @@ function close(state: Collecting, facts: RoundFacts, effects: RoundEffect[]): [R
     .filter(({ member }) => !counted.has(member.member))
     .map(({ member, present }) => ({
       member: member.member,
-      reason: state.refused.get(member.member) ?? (present ? 'late' : 'absent')
+      reason: state.refused.get(member.member)?.reason ?? (present ? 'late' : 'absent')
     }))
   const standing = new Set(facts.contributors.map(({ member }) => member.member))
   for (const { update, state: reached } of state.received.values()) {
@@ -260,7 +297,11 @@ function afterAggregation(state: Aggregating, result: Aggregated, facts: RoundFa
   if (charter.algorithm.levels === 'pipelined' && parentHead !== null) {
     return [
       { ...state, phase: 'combining', result, parent: parentHead },
-      [...effects, { do: 'combine', model: result.model, parent: parentHead }]
+      [
+        ...effects,
+        { do: 'start-timer', name: 'parent', ms: charter.timings.parentTimeoutMs },
+        { do: 'combine', model: result.model, parent: parentHead }
+      ]
     ]
   }
   if (charter.algorithm.levels === 'pipelined') {
@@ -293,16 +334,39 @@ function contribution(state: Aggregating, result: Aggregated, parentRound: numbe
 
 function waitForParent(state: Waiting, event: RoundEvent, facts: RoundFacts): [RoundState, RoundEffect[]] {
   const { parentHead } = facts
-  if (event.type === 'timer' && event.name === 'parent') {
-    const why = 'the parent certified nothing in time'
-    const [next, effects] = propose(state, state.result, null, why)
-    return [next, [{ do: 'tell', code: 'PARENT_AWAY', message: `round ${state.round}: ${why}, going on alone` }, ...effects]]
-  }
+  if (event.type === 'roster') return keepIfSpokenFor(state, facts)
+  if (event.type === 'timer' && event.name === 'parent') return goOnAlone(state, 'the parent certified nothing in time')
   if (parentHead === null || parentHead.round < state.parentRound) return [state, []]
   return [
     { ...state, phase: 'combining', parent: parentHead },
-    [stop('parent'), { do: 'combine', model: state.result.model, parent: parentHead }]
+    [{ do: 'combine', model: state.result.model, parent: parentHead }]
   ]
+}
+
+/** The parent's model may be as far away as its certificate was: its timer runs on. */
+function combine(state: Combining, event: RoundEvent, facts: RoundFacts): [RoundState, RoundEffect[]] {
+  switch (event.type) {
+    case 'roster':
+      return keepIfSpokenFor(state, facts)
+    case 'timer':
+      return event.name === 'parent' ? goOnAlone(state, 'the parent’s model could not be had in time') : [state, []]
+    case 'combined': {
+      const [next, effects] = propose(
+        state,
+        { ...state.result, model: event.model, modelBytes: event.modelBytes },
+        event.parent,
+        null
+      )
+      return [next, [stop('parent'), ...effects]]
+    }
+    default:
+      return [state, []]
+  }
+}
+
+function goOnAlone(state: Waiting | Combining, why: string): [RoundState, RoundEffect[]] {
+  const [next, effects] = propose(state, state.result, null, why)
+  return [next, [{ do: 'tell', code: 'PARENT_AWAY', message: `round ${state.round}: ${why}, going on alone` }, ...effects]]
 }
 
 function propose(

@@ -110,7 +110,7 @@ export async function aggregate(node: FederationCore, round: number, inputs: Rec
       measured
     }
     node.measured.proposedAt = performance.now()
-    node.dispatch({ type: 'aggregated', round, result })
+    node.dispatch({ type: 'aggregated', round, inputs: inputs.map(({ link }) => link), result })
   } catch (error) {
     services.fail(error)
   }
@@ -148,17 +148,21 @@ export async function combine(node: FederationCore, model: Link, parent: ParentH
     const made = await federationDown(operations, charter.algorithm, parts, own, blobs.path(parent.model))
     if (made === null) {
       node.measured.proposedAt = performance.now()
-      node.dispatch({ type: 'combined', round, model, modelBytes: blobs.bytes(model) })
+      node.dispatch({ type: 'combined', round, own: model, parent, model, modelBytes: blobs.bytes(model) })
       return
     }
     const { link, bytes } = await blobs.put(output)
     node.measured.transferSeconds += (performance.now() - began) / 1000
     node.measured.proposedAt = performance.now()
-    node.dispatch({ type: 'combined', round, model: link, modelBytes: bytes })
+    node.dispatch({ type: 'combined', round, own: model, parent, model: link, modelBytes: bytes })
   } catch (error) {
     // The parent's model cannot be had: its next certified round, or the parent's timeout, moves the federation on.
     services.events.emit({ type: 'warning', code: 'PARENT_MODEL_AWAY', message: `${node.path}: ${(error as Error).message}` })
     rmSync(folder.model(`combined-${charter.name}`), { force: true })
-    setTimeout(() => void combine(node, model, node.state.parentHead ?? parent), 1_000).unref()
+    setTimeout(() => {
+      // The parent's timeout may have let the round go on without.
+      const { round: open } = node.state
+      if (open.phase === 'combining' && open.result.model === model) void combine(node, model, node.state.parentHead ?? parent)
+    }, 1_000).unref()
   }
 }

@@ -145,8 +145,14 @@ export class Invariants implements Observer {
     this.#checkCertificate(ledger, entry.index, link, certificate)
     ledger.links.push(link)
     this.certifiedEntries++
-    if (entry.kind === 'members') ledger.roster = applyMembers(ledger.roster, entry)
-    else this.#round(ledger, entry, link)
+    if (entry.kind === 'round') {
+      this.#round(ledger, entry, link)
+      return
+    }
+    ledger.roster = applyMembers(ledger.roster, entry)
+    // Who left or was evicted is excluded by that very entry.
+    for (const member of [...entry.left.map(one => one.member), ...entry.evicted.map(({ peer }) => peer)])
+      for (const [update, receipt] of ledger.receipts) if (receipt.update.member === member) ledger.receipts.delete(update)
   }
 
   #checkCertificate(ledger: Ledger, index: number, link: Link, certificate: Certificate): void {
@@ -229,7 +235,12 @@ export class Invariants implements Observer {
   receipt(peer: PeerCore, topic: Topic, { link, update }: SignedRecord): void {
     const ledger = this.#ledger(topic)
     // It came after its round: that one has named the member, or the next one counts the late update.
-    if (ledger.counted.has(link) || (ledger.excludedIn.get(update.member) ?? 0) >= update.round) return
+    if (
+      !ledger.roster.members.has(update.member) ||
+      ledger.counted.has(link) ||
+      (ledger.excludedIn.get(update.member) ?? 0) >= update.round
+    )
+      return
     ledger.receipts.set(link, { update, due: Math.max(update.round, ledger.rounds.length + 1), peer: peer.name })
   }
 

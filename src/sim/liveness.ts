@@ -2,7 +2,7 @@
  * I8: with a majority of voters up and the network whole, a round is certified within a deadline and two election timeouts.
  *
  * "Within" counts from the last certified round, or from the moment at which the condition began to hold. Added to the bound is what
- * the protocol has no say in: a parent's timeout where there is a parent, training and transfer of the slowest member, the grace that
+ * the protocol has no say in: a parent's timeout where there is a parent, the bound of the slowest child where there are children, training and transfer of the slowest member, the grace that
  * a restarted peer takes to look for what it missed, and a deadline's extension where members came too late for it.
  */
 import type { FederationId } from '../ids.ts'
@@ -46,10 +46,13 @@ export class Liveness {
   }
 
   /** Bound for one round of `topic`, in milliseconds. */
-  boundMs({ charter }: Topic): number {
+  boundMs({ charter, id }: Topic): number {
     const { deadlineMs, electionTimeoutMs, parentTimeoutMs, startTimeoutMs } = charter.timings
     const parent = charter.parent === null ? 0 : parentTimeoutMs
-    return deadlineMs + 2 * electionTimeoutMs + parent + this.#facts.slowestMs + startTimeoutMs
+    let children = 0
+    for (const { topic } of this.#watches.values())
+      if (topic.charter.parent === id) children = Math.max(children, this.boundMs(topic))
+    return deadlineMs + 2 * electionTimeoutMs + parent + this.#facts.slowestMs + startTimeoutMs + children
   }
 
   /** Now and then: conditions are looked at anew. */

@@ -83,6 +83,7 @@ export function aggregate(replica: ReplicaCore, round: number, inputs: Received[
         replica.dispatch({
           type: 'aggregated',
           round,
+          inputs: inputs.map(({ link }) => link),
           result: {
             model: peer.put(model, round),
             modelBytes: services.blobBytes,
@@ -120,7 +121,7 @@ export function combine(replica: ReplicaCore, model: Link, parent: ParentHead): 
   const own = peer.blobs.get(model)?.model
   if (own === undefined) return
   const send = (combined: Link) =>
-    replica.dispatch({ type: 'combined', round, model: combined, modelBytes: services.blobBytes })
+    replica.dispatch({ type: 'combined', round, own: model, parent, model: combined, modelBytes: services.blobBytes })
   if (services.learner.shape.backbone.length === 0) {
     replica.later(1, () => send(model))
     return
@@ -130,6 +131,10 @@ export function combine(replica: ReplicaCore, model: Link, parent: ParentHead): 
     const above = peer.blobs.get(parent.model)?.model
     if (above !== undefined) send(peer.put(services.mixing.combine(above, own), round))
     // Its next certified round, or the parent's timeout, moves the federation on.
-    else replica.later(retryMs, () => combine(replica, model, replica.state.parentHead ?? parent))
+    else
+      replica.later(retryMs, () => {
+        const { round: open, parentHead } = replica.state
+        if (open.phase === 'combining' && open.result.model === model) combine(replica, model, parentHead ?? parent)
+      })
   })
 }

@@ -78,14 +78,18 @@ export class FederationBench {
     }
     if (!this.automatic) return
     if (effect.do === 'pull') this.on({ type: 'pulled', link: effect.link, keysDistance: 1 })
-    if (effect.do === 'aggregate') this.aggregated(effect.round, effect.inputs.length)
+    if (effect.do === 'aggregate')
+      this.aggregated(
+        effect.round,
+        effect.inputs.map(({ link }) => link)
+      )
   }
 
-  aggregated(round: number, inputs: number): this {
+  aggregated(round: number, inputs: string[]): this {
     const measured = { bytesIn: 0, bytesOut: 0, transferSeconds: 0, aggregateSeconds: 0 }
-    const attention = Array.from({ length: inputs }, () => [1 / inputs])
+    const attention = inputs.map(() => [1 / inputs.length])
     const made = { model: `bafyM${round}`, modelBytes: 4, outer: null, contribution: null, contributionBytes: 0 }
-    return this.on({ type: 'aggregated', round, result: { ...made, sketches: new Uint8Array(), attention, measured } })
+    return this.on({ type: 'aggregated', round, inputs, result: { ...made, sketches: new Uint8Array(), attention, measured } })
   }
 
   start = (): this => this.on({ type: 'consensus', event: { type: 'start' } })

@@ -111,7 +111,7 @@ describe('a federation on its aggregator', () => {
     const bench = new FederationBench({ charter: testCharter({ voters: 1 }) }, { automatic: false }).start().admit('a')
     bench.announce('a').on({ type: 'pulled', link: 'u-a-1', keysDistance: 0 })
     assert.equal(bench.state.round.phase, 'aggregating')
-    bench.admit('b').aggregated(1, 1)
+    bench.admit('b').aggregated(1, ['u-a-1'])
     assert.deepEqual(bench.rounds[0]?.excluded, [{ member: 'b', reason: 'late' }])
   })
 
@@ -180,8 +180,8 @@ describe('a federation on its aggregator', () => {
     const bench = alone().start().admit('a').announce('a')
     const before = bench.state
     for (const event of [
-      { type: 'aggregated', round: 1, result: null as never },
-      { type: 'combined', round: 1, model: 'bafyX', modelBytes: 1 },
+      { type: 'aggregated', round: 1, inputs: ['u-a-1'], result: null as never },
+      { type: 'combined', round: 1, own: 'bafyM1', parent: null as never, model: 'bafyX', modelBytes: 1 },
       { type: 'pulled', link: 'u-a-1', keysDistance: 0 },
       { type: 'timer', name: 'parent' }
     ] as const)

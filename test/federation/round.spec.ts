@@ -204,7 +204,7 @@ describe('a round', () => {
       ['bafyF', 1, 'bafyP', 200, 3]
     )
     bench.facts = { ...bench.facts, parentHead }
-    bench.send({ type: 'parent-head' }, { type: 'combined', model: 'bafyX', modelBytes: 4 })
+    bench.send({ type: 'parent-head' }, { type: 'combined', parent: parentHead, model: 'bafyX', modelBytes: 4 })
     const { body } = bench.find('propose')[0]!
     assert.deepEqual([body.model, body.alone, body.ancestors[0]?.entry], ['bafyX', null, 'bafyE'])
   })
