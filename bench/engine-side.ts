@@ -20,7 +20,7 @@ export type Reply =
 export interface SideOptions {
   size: BenchSize
   threads: number
-  /** null: ours; `torch`; or a folder with a step of its own (engine-prototype.ts). */
+  /** null: ours; `torch`; `tfjs`, the engine of that name; or a folder with a step of its own (engine-prototype.ts). */
   vs: string | null
 }
 

@@ -9,16 +9,16 @@ const { layout, batch, data, ...made } = benchModel(size)
 const say = (reply: Reply) => void process.send?.(reply)
 
 /** The weights are given away: a bench that kept them would count them twice. */
-async function openOurs(parameters: Float32Array): Promise<() => Promise<number>> {
-  const engine = await createEngine('onnx', { layout, batch, threads, weightDecay: 0.1, gradientClip: 0 })
+async function openEngine(name: 'onnx' | 'tfjs', parameters: Float32Array): Promise<() => Promise<number>> {
+  const engine = await createEngine(name, { layout, batch, threads, weightDecay: 0.1, gradientClip: 0 })
   await engine.load(parameters)
   return () => engine.step(data, 1e-4)
 }
 
 try {
   const step =
-    vs === null
-      ? await openOurs(made.parameters)
+    vs === null || vs === 'tfjs'
+      ? await openEngine(vs ?? 'onnx', made.parameters)
       : await openPrototype(vs, { layout, parameters: made.parameters, batch, threads, data })
   made.parameters = new Float32Array()
   const loss = await step()

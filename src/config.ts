@@ -63,9 +63,9 @@ export const configSchema = z.strictObject({
   engine: z
     .strictObject({
       name: z
-        .enum(['onnx', 'reference'])
+        .enum(['onnx', 'reference', 'tfjs'])
         .default('onnx')
-        .describe('onnx: fast, on the CPU. reference: plain loops, for checks.'),
+        .describe('onnx: fast, on the CPU. tfjs: TensorFlow.js, if it is installed. reference: plain loops, for checks.'),
       threads: z
         .int()
         .min(0)

@@ -321,7 +321,7 @@ function bench(program: Command): void {
     'WORLDLM_PYTHON=venv/bin/python worldlm bench engine --vs torch',
     'worldlm bench engine --vs ../prototype --sizes S'
   ])
-    .option('--vs <torch|dir>', 'in turns with PyTorch, or with a folder’s model.mjs, onnx.mjs and adam.as.ts')
+    .option('--vs <torch|tfjs|dir>', 'in turns with PyTorch, engine tfjs, or a folder’s model.mjs, onnx.mjs and adam.as.ts')
     .option('--sizes <list>', 'S, M, L (default: S,M; with torch all)', sizeList)
     .option('--threads <n>', 'of each engine', whole(1))
     .action(async options => (await import('./bench.ts')).benchCommand('engine', options, outputOf(options)))

@@ -5,6 +5,8 @@ export async function createEngine(name: Engine['name'], options: EngineOptions)
   switch (name) {
     case 'onnx':
       return (await import('./onnx/onnx-engine.ts')).OnnxEngine.create(options)
+    case 'tfjs':
+      return (await import('./tfjs/tfjs-engine.ts')).TfjsEngine.create(options)
     case 'reference':
       return new (await import('./reference.ts')).ReferenceEngine(options)
   }

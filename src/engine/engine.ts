@@ -41,7 +41,7 @@ export function addPull(gradient: Float32Array | Float64Array, parameters: Float
 }
 
 export interface Engine {
-  readonly name: 'onnx' | 'reference'
+  readonly name: 'onnx' | 'reference' | 'tfjs'
   readonly options: EngineOptions
   /** Parameters of shape [layout.floats], copied. Without `optimizer` the moments start at 0. */
   load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void>

@@ -1,0 +1,162 @@
+/**
+ * The `tfjs` engine: the same model on TensorFlow.js, for who lives in its ecosystem or has its GPU package. Weights and AdamW's moments stay
+ * on its backend; losses come back each step. The reference engine is its oracle.
+ */
+import type { Tensor } from '@tensorflow/tfjs'
+import { WorldlmError } from '../../errors.ts'
+import type { Batch } from '../../model/batch.ts'
+import { adamw, assertBatch, assertState, type Engine, type EngineOptions, type OptimizerState } from '../engine.ts'
+import { TensorflowModel, type Weights } from './model.ts'
+import { loadTensorflow, type Tensorflow, type TensorflowPackage } from './runtime.ts'
+
+export class TfjsEngine implements Engine {
+  readonly name = 'tfjs'
+  readonly options: EngineOptions
+  /** Which of TensorFlow.js's packages computes. */
+  readonly runtime: TensorflowPackage
+  readonly #tf: Tensorflow
+  readonly #model: TensorflowModel
+  #weights: Weights = {}
+  #first: Weights = {}
+  #second: Weights = {}
+  #steps = 0
+
+  private constructor(options: EngineOptions, tf: Tensorflow, runtime: TensorflowPackage) {
+    this.options = options
+    this.runtime = runtime
+    this.#tf = tf
+    this.#model = new TensorflowModel(tf, options.layout.config, options.batch)
+  }
+
+  /** @throws {WorldlmError} ENGINE_MISSING */
+  static async create(options: EngineOptions, wanted?: TensorflowPackage): Promise<TfjsEngine> {
+    const { tf, name } = await loadTensorflow(options.threads, wanted)
+    return new TfjsEngine(options, tf, name)
+  }
+
+  async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
+    assertState(this.options, parameters, optimizer)
+    this.#forget()
+    const zeros = optimizer === undefined ? new Float32Array(parameters.length) : null
+    this.#weights = this.#place(parameters)
+    this.#first = this.#place(optimizer?.first ?? zeros!)
+    this.#second = this.#place(optimizer?.second ?? zeros!)
+    this.#steps = optimizer?.step ?? 0
+  }
+
+  async step(batch: Batch, learningRate: number): Promise<number> {
+    const tf = this.#tf
+    const { loss, gradients } = this.#backward(batch)
+    try {
+      const norm = Math.sqrt(await read(tf.tidy(() => tf.addN(Object.values(gradients).map(g => tf.sum(tf.square(g)))))))
+      const value = await read(loss)
+      if (!Number.isFinite(value) || !Number.isFinite(norm)) {
+        throw new WorldlmError(
+          'ENGINE_DIVERGED',
+          `step ${this.#steps + 1}: the loss is ${value}, the gradient’s norm ${norm}`,
+          'Lower algorithm.learningRate, or check the text for what is no text.'
+        )
+      }
+      const { gradientClip } = this.options
+      this.#update(gradients, gradientClip > 0 ? Math.min(1, gradientClip / (norm + 1e-6)) : 1, learningRate)
+      return value
+    } finally {
+      tf.dispose(gradients)
+    }
+  }
+
+  async gradient(batch: Batch): Promise<{ loss: number; gradient: Float32Array }> {
+    const { loss, gradients } = this.#backward(batch)
+    const gradient = await this.#read(gradients)
+    this.#tf.dispose(gradients)
+    return { loss: await read(loss), gradient }
+  }
+
+  async evaluate(batch: Batch): Promise<Float32Array> {
+    assertBatch(this.options, batch)
+    const nll = this.#tf.tidy(() => this.#model.nll(this.#weights, batch.inputs, batch.targets))
+    const values = (await nll.data()) as Float32Array
+    nll.dispose()
+    return values
+  }
+
+  async read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }> {
+    const [parameters, first, second] = [
+      await this.#read(this.#weights),
+      await this.#read(this.#first),
+      await this.#read(this.#second)
+    ]
+    return { parameters, optimizer: { first, second, step: this.#steps } }
+  }
+
+  async dispose(): Promise<void> {
+    this.#forget()
+    this.#model.dispose()
+  }
+
+  #backward(batch: Batch): { loss: Tensor; gradients: Weights } {
+    assertBatch(this.options, batch)
+    const tf = this.#tf
+    const names = Object.keys(this.#weights)
+    return tf.tidy(() => {
+      const lossOf = (...weights: Tensor[]) => {
+        const named = Object.fromEntries(names.map((name, place) => [name, weights[place]!]))
+        return tf.mean(this.#model.nll(named, batch.inputs, batch.targets))
+      }
+      const { value, grads } = tf.valueAndGrads(lossOf)(names.map(name => this.#weights[name]!))
+      return { loss: value, gradients: Object.fromEntries(names.map((name, place) => [name, grads[place]!])) }
+    })
+  }
+
+  /** One pass of AdamW, as adam.as.ts has it. */
+  #update(gradients: Weights, scale: number, learningRate: number): void {
+    const tf = this.#tf
+    const step = ++this.#steps
+    const rate = learningRate / (1 - adamw.beta1 ** step)
+    const root = 1 / Math.sqrt(1 - adamw.beta2 ** step)
+    for (const { name, shape } of this.options.layout.tensors) {
+      const decay = shape.length > 1 ? 1 - learningRate * this.options.weightDecay : 1
+      const [first, second, weight] = tf.tidy(() => {
+        const g = tf.mul(gradients[name]!, scale)
+        const m = tf.add(tf.mul(this.#first[name]!, adamw.beta1), tf.mul(g, 1 - adamw.beta1))
+        const v = tf.add(tf.mul(this.#second[name]!, adamw.beta2), tf.mul(tf.square(g), 1 - adamw.beta2))
+        const change = tf.div(tf.mul(m, rate), tf.add(tf.mul(tf.sqrt(v), root), adamw.epsilon))
+        return [m, v, tf.sub(tf.mul(this.#weights[name]!, decay), change)] as [Tensor, Tensor, Tensor]
+      })
+      for (const [set, value] of [
+        [this.#first, first],
+        [this.#second, second],
+        [this.#weights, weight]
+      ] as const) {
+        set[name]!.dispose()
+        set[name] = value
+      }
+    }
+  }
+
+  #place(flat: Float32Array): Weights {
+    return Object.fromEntries(
+      this.options.layout.tensors.map(({ name, shape, offset, floats }) => [
+        name,
+        this.#tf.tensor(flat.slice(offset, offset + floats), shape)
+      ])
+    )
+  }
+
+  async #read(tensors: Weights): Promise<Float32Array> {
+    const flat = new Float32Array(this.options.layout.floats)
+    for (const { name, offset } of this.options.layout.tensors) flat.set(await tensors[name]!.data(), offset)
+    return flat
+  }
+
+  #forget(): void {
+    for (const set of [this.#weights, this.#first, this.#second]) this.#tf.dispose(set)
+  }
+}
+
+/** A scalar's value; the tensor is gone afterwards. */
+async function read(scalar: Tensor): Promise<number> {
+  const [value] = await scalar.data()
+  scalar.dispose()
+  return value!
+}
