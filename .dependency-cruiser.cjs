@@ -39,7 +39,7 @@ forbidden.push(
     to: { dependencyTypes: ['core'], pathNot: ['^(node:)?crypto$'] }
   },
   { name: 'tests-stay-tests', severity: 'error', from: { path: '^(src|testnet|bench)/' }, to: { path: '^test/' } },
-  { name: 'no-orphans-of-dev', severity: 'error', from: { path: '^(src|testnet)/' }, to: { dependencyTypes: ['npm-dev'] } },
+  { name: 'no-orphans-of-dev', severity: 'error', from: { path: '^(src|testnet)/' }, to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['npm-peer'] } },
   { name: 'resolvable', severity: 'error', from: {}, to: { couldNotResolve: true } }
 )
 module.exports = {
