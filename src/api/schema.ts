@@ -10,6 +10,7 @@ export const federationSchema = z.object({
   path: z.string(),
   parent: z.string().nullable(),
   role: z.enum(['organization', 'delegate', 'witness', 'joining', 'observer']),
+  leaving: z.boolean(),
   term: z.int(),
   aggregator: z.string().nullable(),
   phase: z.enum(['collecting', 'aggregating', 'waiting-for-parent', 'combining', 'proposing']).nullable(),

@@ -116,6 +116,19 @@ function routesOf(node: NodeView): Route[] {
       }
     },
     {
+      method: 'post',
+      path: '/v1/federations/:id/leave',
+      summary: 'Leaves it: the node asks until the others have certified that',
+      answer: federationSchema,
+      changes: true,
+      handle: (request, reply) => {
+        const federation = federationOf(request)
+        if (federation === null) return unknown(reply)
+        node.leave(federation.id)
+        return federationOf(request)
+      }
+    },
+    {
       method: 'get',
       path: '/healthz',
       summary: 'Whether the process works',

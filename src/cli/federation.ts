@@ -1,11 +1,13 @@
-/** `worldlm federation create | join | list | show`. */
-import { readFileSync, writeFileSync } from 'node:fs'
-import { parse, parseDocument, stringify } from 'yaml'
+/** `worldlm federation create | join | leave | list | show`. */
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parse, stringify } from 'yaml'
 import { readConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId } from '../ids.ts'
 import { readCertifiedCar } from '../node/certified-car.ts'
+import { addFederation, removeFederation } from '../node/config-file.ts'
 import { NodeFolder } from '../node/folder.ts'
 import { writeCharter } from '../node/genesis.ts'
 import { addStart } from '../node/starting-model.ts'
@@ -70,16 +72,52 @@ export async function joinFederation(
   output.document({ id, as: options.witness === true ? 'witness' : 'organization' })
 }
 
-/** Adds a federation, keeping the file's comments. */
 function addToConfig(folder: NodeFolder, id: FederationId, as: 'organization' | 'witness', bootstrap: string[]): void {
-  const document = parseDocument(readFileSync(folder.config, 'utf8'))
-  const values = (document.toJS() ?? {}) as { federations?: { id: string }[]; bootstrap?: string[] }
-  const federations = [...(values.federations ?? []).filter(known => known.id !== id), as === 'witness' ? { id, as } : { id }]
-  document.set('federations', document.createNode(federations))
-  if (bootstrap.length > 0)
-    document.set('bootstrap', document.createNode([...new Set([...(values.bootstrap ?? []), ...bootstrap])]))
-  writeFileSync(folder.config, document.toString())
+  addFederation(folder.config, id, as, bootstrap)
   readConfig(folder.config, {})
+}
+
+/** Time for the others to certify it; a federation without a majority takes longer, and the node goes on asking. */
+const leaveTimeoutMs = 30_000
+
+/** @throws {WorldlmError} NOT_JOINED, LEAVE_PENDING */
+export async function leaveFederation(wanted: string, { dir }: { dir: string }, output: Output): Promise<void> {
+  const folder = new NodeFolder(dir)
+  folder.prepare()
+  const run = folder.running()
+  const id = (await charters(folder)).find(one => one.id === wanted || one.charter.path === wanted)?.id ?? wanted
+  if (run === null || run.api === '') {
+    if (!removeFederation(folder.config, id))
+      throw new WorldlmError(
+        'NOT_JOINED',
+        `${folder.config} has no federation ${wanted}`,
+        'See `worldlm federation list` for those that it has.'
+      )
+    output.line(`${id} is removed from ${folder.config}`)
+    output.line('The node was not running, so the others do not know yet: they count it as absent.')
+    output.document({ id, certified: false })
+    return
+  }
+  const answer = await fetch(`${run.api}/v1/federations/${encodeURIComponent(id)}/leave`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${folder.token()}` }
+  })
+  if (!answer.ok) {
+    const { code, message, hint } = (await answer.json()) as { code: string; message: string; hint: string }
+    throw new WorldlmError(code, message, hint)
+  }
+  output.line(`asking to leave ${id}`)
+  for (const began = Date.now(); Date.now() - began < leaveTimeoutMs; await sleep(200)) {
+    if ((await fetchStatus(dir)).federations.some(one => one.id === id && one.leaving)) continue
+    output.line(`left ${id}: certified by the others, and removed from ${folder.config}`)
+    output.document({ id, certified: true })
+    return
+  }
+  throw new WorldlmError(
+    'LEAVE_PENDING',
+    `the others have not certified it within ${leaveTimeoutMs / 1000} s`,
+    'The node goes on asking while it runs; `worldlm federation show` tells whether a majority is there.'
+  )
 }
 
 function readYaml(path: string): Record<string, unknown> {

@@ -213,7 +213,10 @@ function node(program: Command): void {
 }
 
 function federation(program: Command): void {
-  const group = program.command('federation').description('Federations: create one, join one, look at them.').exitOverride()
+  const group = program
+    .command('federation')
+    .description('Federations: create one, join one, leave it, look at them.')
+    .exitOverride()
   add(group, 'create', 'Writes a genesis charter, with this node as its founder, and adds it to the node.', [
     'worldlm federation create --dir ./node --name world',
     'worldlm federation create --dir ./node --name biomedicine --parent bafy…',
@@ -235,6 +238,11 @@ function federation(program: Command): void {
     .option('--witness', 'vote, but contribute nothing')
     .option('--bootstrap <multiaddr...>', 'peers to begin with')
     .action(async (id, options) => (await import('./federation.ts')).joinFederation(id, options, outputOf(options)))
+  add(group, 'leave <id>', 'Leaves a federation: signed by the node and certified by the others.', [
+    'worldlm federation leave world/prose --dir ./node'
+  ])
+    .requiredOption('--dir <dir>', 'the node’s folder')
+    .action(async (id, options) => (await import('./federation.ts')).leaveFederation(id, options, outputOf(options)))
   add(group, 'list', 'The federations of a node.', ['worldlm federation list --dir ./node'])
     .requiredOption('--dir <dir>', 'the node’s folder')
     .action(async options => (await import('./federation.ts')).listFederations(options, outputOf(options)))

@@ -34,6 +34,8 @@ export interface HostOptions {
   /** Multiaddrs of peers to begin with; ones that do not answer are tried again. */
   bootstrap: string[]
   mdns: boolean
+  /** What this host calls itself in identify; left out: libp2p's own name. */
+  agent?: string
   onWarning: (code: string, message: string) => void
 }
 
@@ -70,6 +72,7 @@ function startLibp2p(privateKey: PrivateKey, options: HostOptions) {
   const dialOpts = options.dialFrom ? ({ localAddress: options.dialFrom } as TCPSocketOptions) : {}
   return createLibp2p({
     privateKey,
+    ...(options.agent === undefined ? {} : { nodeInfo: { userAgent: options.agent } }),
     addresses: { listen: options.listen, announce: options.announce ?? [] },
     transports: [tcp({ dialOpts })],
     connectionEncrypters: [tls()],

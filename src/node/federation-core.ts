@@ -40,6 +40,8 @@ export interface FederationNodeOptions {
   perform: (node: FederationCore, effect: EffectToPerform) => Promise<void>
   /** Called before each effect; for tests that kill the process at a chosen one. */
   beforeEffect?: (state: FederationState, effect: FederationEffect) => void
+  /** Called when this node is no member any more and holds no vote, as it asked. */
+  onLeft: () => void
   /** Called when a round was certified and stored. */
   onRound: () => void
 }

@@ -84,6 +84,7 @@ export class FederationNode implements FederationCore {
   #running = false
   stopped = false
   leaving = false
+  #toldEviction = false
   #ready = false
   readonly #begun = performance.now()
 
@@ -154,6 +155,7 @@ export class FederationNode implements FederationCore {
     this.#every(residualTickMs, () => this.residuals.tick())
     this.dispatch({ type: 'consensus', event: { type: 'start' } })
     this.#becomeReady()
+    this.#tellEviction()
   }
 
   /** Hands leadership over and says no more. */
@@ -215,6 +217,8 @@ export class FederationNode implements FederationCore {
         if (effect.do === 'store') {
           this.#evidence.seeAll(rosterPeers(this.state.roster, this.options.charter), effect.certificate)
           this.#becomeReady()
+          if (this.#hasLeft()) this.options.onLeft()
+          this.#tellEviction()
         }
     }
   }
@@ -341,6 +345,25 @@ export class FederationNode implements FederationCore {
   }
 
   // ── the organization's own part, and what the levels tell each other ──
+
+  #tellEviction(): void {
+    if (this.#toldEviction || !this.state.roster.evicted.has(this.self)) return
+    this.#toldEviction = true
+    const message = `${this.path} has evicted this node: two entries for one index and term are signed by its key`
+    this.options.services.events.emit({ type: 'warning', code: 'EVICTED', message })
+  }
+
+  /** Asks to be let go, until it is. */
+  leave(): void {
+    this.leaving = true
+    if (this.#hasLeft()) this.options.onLeft()
+  }
+
+  /** The last member stays the voter; nobody is there to take the vote over. */
+  #hasLeft(): boolean {
+    const { members, voters } = this.state.roster
+    return this.leaving && !members.has(this.self) && (members.size === 0 || !voters.includes(this.self))
+  }
 
   /** Begins to take part once the roster holds this organization and its log is as new as anybody's. */
   #becomeReady(): void {

@@ -7,7 +7,7 @@
  *   participation.json  residuals.json  fingerprints/                       its organization's part
  */
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { WorldlmError } from '../errors.ts'
 import { linkOf } from '../wire/codec.ts'
@@ -16,6 +16,8 @@ import { writeFileDurably } from './files.ts'
 
 export interface RunFile {
   pid: number
+  /** When that process began, as the system tells it: numbers of processes are given anew. null where it cannot be told. */
+  began?: string | null
   api: string
   addresses: string[]
   peer: string
@@ -123,19 +125,46 @@ export class NodeFolder {
 
   /** Takes the folder for this process. @throws {WorldlmError} FOLDER_IN_USE, naming the process that has it. */
   lock(): void {
-    const running = this.running()
-    if (running !== null && running.pid !== process.pid) {
-      throw new WorldlmError(
-        'FOLDER_IN_USE',
-        `process ${running.pid} runs the node in ${this.root}`,
-        'Stop it first: worldlm node stop --dir …'
-      )
+    const path = this.#at('run.json')
+    const mine = this.#runText({ pid: process.pid, api: '', addresses: [], peer: '' })
+    for (let tries = 0; tries < 3; tries++) {
+      try {
+        writeFileSync(path, mine, { flag: 'wx' })
+        return
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+      }
+      const left = readIfThere(path)
+      const running = this.running()
+      if (running !== null && running.pid !== process.pid) throw this.#inUse(running.pid)
+      // Left over by a process that was killed. Another may be taking the folder at this moment: only what was read is removed.
+      const aside = `${path}.${process.pid}`
+      try {
+        renameSync(path, aside)
+      } catch {
+        continue
+      }
+      const moved = readIfThere(aside)
+      if (moved !== left) renameSync(aside, path)
+      else rmSync(aside, { force: true })
     }
-    this.writeRun({ pid: process.pid, api: '', addresses: [], peer: '' })
+    throw this.#inUse(this.running()?.pid ?? 0)
+  }
+
+  #inUse(pid: number): WorldlmError {
+    return new WorldlmError(
+      'FOLDER_IN_USE',
+      `process ${pid} runs the node in ${this.root}`,
+      'Stop it first: worldlm node stop --dir …'
+    )
+  }
+
+  #runText(run: RunFile): string {
+    return `${JSON.stringify({ ...run, began: beganAt(run.pid) }, null, 2)}\n`
   }
 
   writeRun(run: RunFile): void {
-    writeFileDurably(this.#at('run.json'), `${JSON.stringify(run, null, 2)}\n`)
+    writeFileDurably(this.#at('run.json'), this.#runText(run))
   }
 
   unlock(): void {
@@ -146,10 +175,9 @@ export class NodeFolder {
   running(): RunFile | null {
     try {
       const run = JSON.parse(readFileSync(this.#at('run.json'), 'utf8')) as RunFile
-      process.kill(run.pid, 0)
-      // A process number may have been given anew: only one that was started for this folder counts.
-      const command = existsSync(`/proc/${run.pid}/cmdline`) ? readFileSync(`/proc/${run.pid}/cmdline`, 'utf8') : 'node'
-      return run.pid === process.pid || command.includes('node') ? run : null
+      if (!isAlive(run.pid)) return null
+      const began = beganAt(run.pid)
+      return (run.began ?? null) === null || began === null || began === run.began ? run : null
     } catch {
       return null
     }
@@ -167,4 +195,32 @@ export class NodeFolder {
       )
     }
   }
+}
+
+function readIfThere(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return null
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    // It is there, and belongs to somebody else.
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/** Boot and tick at which a process began (proc(5), /proc/pid/stat, field 22); null where the system does not tell. */
+function beganAt(pid: number): string | null {
+  const stat = readIfThere(`/proc/${pid}/stat`)
+  const boot = readIfThere('/proc/sys/kernel/random/boot_id')
+  if (stat === null || boot === null) return null
+  // The name, in parentheses, may hold anything; field 3 follows it.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return fields[19] === undefined ? null : `${boot.trim()}/${fields[19]}`
 }

@@ -20,6 +20,7 @@ import { answerCodec, consensusCodec, questionCodec } from '../wire/messages.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
 import type { CertifiedArchive } from './certified-car.ts'
 import { fetchCharter, verifyOwn } from './charters.ts'
+import { removeFederation } from './config-file.ts'
 import { performEffect } from './effects.ts'
 import { EventLog } from './events.ts'
 import type { FederationNodeOptions } from './federation-core.ts'
@@ -107,6 +108,7 @@ class Node implements RunningNode {
 
   async start(): Promise<void> {
     const { services, archive } = await openServices({
+      version,
       folder: this.#folder,
       config: this.#config,
       events: this.#events,
@@ -164,6 +166,7 @@ class Node implements RunningNode {
       children: parent => [...this.#federations.values()].filter(one => one.state.charter.parent === parent),
       perform: performEffect,
       beforeEffect: this.#beforeEffect,
+      onLeft: () => this.#onLeft(id),
       onRound: () => collectGarbage(services.blobs, [...this.#federations.values()], this.#organization)
     })
     for (const [link, bytes] of archive.updates) node.keepUpdate(link, bytes)
@@ -289,7 +292,8 @@ class Node implements RunningNode {
       case 'finished':
         return 'finished'
       default:
-        return this.#services === null ? 'starting' : 'joining'
+        if (this.#services === null) return 'starting'
+        return this.#config.federations.length === 0 ? 'waiting' : 'joining'
     }
   }
 
@@ -317,6 +321,24 @@ class Node implements RunningNode {
       if (isMalformed(record) || isMalformed(certified) || record.kind !== 'round') return []
       return [summarize(federation, record, certified.entry, certified.term, 0)]
     })
+  }
+
+  leave(id: FederationId): void {
+    const federation = this.#federations.get(id)
+    if (federation === undefined || federation.options.as === null)
+      throw new WorldlmError('NOT_JOINED', `this node is no member of ${id}`, 'See `worldlm federation list`.')
+    federation.leave()
+  }
+
+  /** Its federation has certified that it is gone; a parent's topic stays open until the next start, for others may be delegates there. */
+  #onLeft(id: FederationId): void {
+    const federation = this.#federations.get(id)
+    if (federation === undefined) return
+    this.#federations.delete(id)
+    removeFederation(this.#folder.config, id)
+    this.#config.federations = this.#config.federations.filter(one => one.id !== id)
+    if (federation.organization !== null) this.#organization = null
+    void federation.stop()
   }
 
   eventsSince = (seq: number) => this.#events.since(seq)

@@ -1,5 +1,6 @@
 /** Opens what the parts of a node share, in order: disk, host, and what speaks over it. */
 import type { NodeConfig } from '../config.ts'
+import { WorldlmError } from '../errors.ts'
 import type { Link } from '../ids.ts'
 import type { Logger } from '../log.ts'
 import { BlobExchange } from '../net/blob-exchange.ts'
@@ -7,6 +8,7 @@ import { Direct } from '../net/direct.ts'
 import { Directory } from '../net/directory.ts'
 import { Gossip } from '../net/gossip.ts'
 import { Host } from '../net/host.ts'
+import { agentOf, IdentityGuard, newInstance } from '../net/identity-guard.ts'
 import { Blobs } from './blobs.ts'
 import { type CertifiedArchive, CertifiedCar } from './certified-car.ts'
 import { type EventLog, RecordLog } from './events.ts'
@@ -15,6 +17,7 @@ import { Mixer } from './mixer.ts'
 import type { Services } from './services.ts'
 
 export interface Opening {
+  version: string
   folder: NodeFolder
   config: NodeConfig
   events: EventLog
@@ -37,8 +40,12 @@ export async function openServices(opening: Opening): Promise<{ services: Servic
     warn('LOG_TORN', `the last ${archive.tornBytes} bytes of certified.car were not whole and are cut off`)
   const { listen, announce, dialFrom, bootstrap, mdns } = config
   const onWarning = (code: string, message: string) => log.warn({ code }, message)
-  const host = await Host.start({ identity: folder.identity(), listen, announce, dialFrom, bootstrap, mdns, onWarning })
+  const instance = newInstance()
+  const agent = agentOf(opening.version, instance)
+  const identity = folder.identity()
+  const host = await Host.start({ identity, listen, announce, dialFrom, bootstrap, mdns, agent, onWarning })
   try {
+    await IdentityGuard.start({ host, instance, onDouble: () => fail(identityInUse(host.peer)) })
     const onLiar = (peer: string, blob: Link, detail: string) =>
       events.emit({ type: 'fault', federation: '', peer, code: 'WRONG_BYTES', detail: `${blob}: ${detail}` })
     const services: Services = {
@@ -68,3 +75,10 @@ export async function openServices(opening: Opening): Promise<{ services: Servic
     throw error
   }
 }
+
+const identityInUse = (peer: string): WorldlmError =>
+  new WorldlmError(
+    'IDENTITY_IN_USE',
+    `another process runs with this node's identity (${peer}); both stop`,
+    'Start one of them only. A copied folder is the same node: a second one gets its own with `worldlm node init`.'
+  )

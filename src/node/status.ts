@@ -23,6 +23,8 @@ export interface FederationStatus {
   parent: FederationId | null
   /** How this node takes part; `joining` until the roster holds it, `observer` of a federation above. */
   role: 'organization' | 'delegate' | 'witness' | 'joining' | 'observer'
+  /** It has been asked to leave, and the others have not certified that yet. */
+  leaving: boolean
   term: number
   aggregator: PeerName | null
   /** The aggregator's step in its round; null on other nodes. */
@@ -156,6 +158,8 @@ export interface NodeView {
   subscribe(listener: (event: NumberedEvent) => void): () => void
   /** Prometheus text. */
   metrics(): Promise<string>
+  /** Asks to be no member any more, until that is certified. @throws {WorldlmError} NOT_JOINED */
+  leave(federation: FederationId): void
   /** Stops cleanly: hands leadership over, closes files and connections. Resolves when done. */
   stop(): Promise<void>
 }

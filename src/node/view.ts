@@ -28,6 +28,7 @@ export function federationStatus(node: FederationNode): FederationStatus {
           : node.options.as === null
             ? 'observer'
             : 'joining',
+    leaving: node.leaving,
     term: consensus.term,
     aggregator: consensus.aggregator ?? node.heard.aggregator,
     phase: round.phase === 'idle' ? null : round.phase,

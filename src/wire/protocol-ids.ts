@@ -5,6 +5,7 @@ export const protocols = {
   dht: '/worldlm/kad/1',
   consensus: '/worldlm/consensus/1',
   fetch: '/worldlm/fetch/1',
+  instance: '/worldlm/instance/1',
   blob: '/worldlm/blob/1'
 } as const
 
