@@ -15,6 +15,9 @@ export interface DownOptions {
   textPrior: number
 }
 
+/** Whether a member's own K lives on from round to round, and so what it could not send yet does too (encode.ts). */
+export const keepsKeys = (down: DownOptions['down']): boolean => down !== 'replace'
+
 export interface ModelOperations<Model> {
   /** Backbone of one, key layers of another. */
   combine(backboneFrom: Model, keysFrom: Model): Promise<Model>

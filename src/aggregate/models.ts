@@ -197,6 +197,17 @@ export function differenceOfModels(space: ModelSpace, model: ReadModel, base: Re
   return after
 }
 
+/** K ← K − K_base, in place: what the block encodings carry (encode.ts). Reads `base` into a slot. */
+export function keysAgainst(space: ModelSpace, update: Float32Array, base: ReadModel): void {
+  const before = space.read(base, 1)
+  for (const range of space.keys) space.vectors.scaleAndAdd(view(update, range), 1, view(before, range), -1)
+}
+
+/** Forgets the rest of K: a member that keeps its K has what was not sent in its next difference again. */
+export function forgetKeys(space: ModelSpace, rest: Float32Array): void {
+  for (const range of space.keys) view(rest, range).fill(0)
+}
+
 /** K = Σ softmax(logits)·K_c a group, with the backbone of `backboneFrom`. @returns a slot, and the weights [candidates][groups]. */
 export function mixModels(
   space: ModelSpace,

@@ -26,6 +26,8 @@ export interface Participant {
   learner: Learner
   /** A personal model trained beside the shared one (ditto); null where the trained model is the personal one. */
   beside: Learner | null
+  /** What its updates left to be sent (aggregate/encode.ts); null before the first. */
+  rest: Float32Array | null
   /** Rounds trained. */
   trained: number
 }
@@ -59,6 +61,7 @@ export async function beginCell(plan: CellPlan, pool: Pool): Promise<CellState> 
     start: genesis,
     learner: fresh(genesis, opened[place]!.windows),
     beside: method.personal === 'ditto' ? fresh(genesis, opened[place]!.windows) : null,
+    rest: null,
     trained: 0
   }))
   return {

@@ -45,7 +45,10 @@ async function inTree(plan: CellPlan, pool: Pool, state: CellState, present: Par
   const handed = new Map<string, Handed>()
   for (const [place, one] of present.entries()) {
     const after = sent(plan, one, round, place < settings.liars)
-    handed.set(one.name, handIn({ space, algorithm, seed: plan.seed }, after, one.start, { weight, textBytes: one.textBytes }))
+    const base = state.federations.get(one.federation!)!.model
+    one.rest ??= new Float32Array(plan.layout.floats)
+    const models = { after, start: one.start, base, rest: one.rest }
+    handed.set(one.name, handIn({ space, algorithm, seed: plan.seed }, models, { weight, textBytes: one.textBytes }))
   }
   // Who joins after this round takes its result over, too.
   const takers = state.participants.filter(({ joinsAfter }) => round >= joinsAfter)

@@ -6,15 +6,18 @@ import {
   aggregateModels,
   combineModels,
   differenceOfModels,
+  forgetKeys,
+  keysAgainst,
   keysDistance,
   mixModels,
   type ModelSpace,
   type ReadModel,
   scoreModels
 } from '../aggregate/models.ts'
-import { type Candidate, federationDown, memberDown, type ModelOperations, type Weighed } from '../aggregate/down.ts'
+import { type Candidate, federationDown, keepsKeys, memberDown, type ModelOperations, type Weighed } from '../aggregate/down.ts'
 import type { Algorithm } from '../governance/charter.ts'
-import { fromBf16, toBf16 } from '../model/checkpoint.ts'
+import { fromBf16, toBf16, type UpdateEncoding } from '../model/checkpoint.ts'
+import { encodedBytes, encodeUpdate, isBlockEncoding } from '../aggregate/encode.ts'
 import { sketchGroupBytes } from '../aggregate/sketch.ts'
 import { shared } from './jobs.ts'
 import type { Federation } from './tree.ts'
@@ -82,23 +85,35 @@ const from =
   into =>
     into.set(model)
 
-/** What an organization hands in after training from `start` in a federation whose model is `base`. */
+/**
+ * What an organization hands in after training from `start` in a federation whose model is `base`, as it arrives.
+ * @param rest - of a block encoding: what earlier updates left to be sent; afterwards, what this one leaves.
+ */
 export function handIn(
   { space, algorithm, seed }: Pick<FederateOptions, 'space' | 'algorithm' | 'seed'>,
-  after: Float32Array,
-  start: Float32Array,
+  { after, start, base, rest }: { after: Float32Array; start: Float32Array; base: Float32Array; rest: Float32Array },
   facts: { weight: number; textBytes: number }
 ): Handed {
+  const { encoding } = algorithm
   const sketches = space.sketch(space.read(from(after), 0), space.read(from(start), 1), seed)
-  const update = encoded(differenceOfModels(space, from(after), from(start)), algorithm.encoding)
-  return { update, sketches, organizations: 1, bytes: bytesOf(space, algorithm.encoding), ...facts }
+  const made = { sketches, organizations: 1, bytes: bytesOf(space, encoding), ...facts }
+  const difference = differenceOfModels(space, from(after), from(start))
+  if (!isBlockEncoding(encoding)) return { update: rounded(difference, encoding), ...made }
+  keysAgainst(space, difference, from(base))
+  const update = difference.slice()
+  encodeUpdate(encoding, update, sizes(space), rest, () => undefined)
+  if (keepsKeys(algorithm.down)) forgetKeys(space, rest)
+  for (const { offset, floats } of space.keys)
+    for (let place = offset; place < offset + floats; place++) update[place]! += base[place]!
+  return { update, ...made }
 }
 
-const bytesOf = ({ layout, keys }: ModelSpace, encoding: Algorithm['encoding']): number =>
-  layout.floats * (encoding === 'bf16' ? 2 : 4) + keys.length * sketchGroupBytes
+const sizes = ({ layout }: ModelSpace): number[] => layout.tensors.map(({ floats }) => floats)
 
-/** As it arrives: what the encoding loses is lost. */
-function encoded(model: Float32Array, encoding: Algorithm['encoding']): Float32Array {
+const bytesOf = (space: ModelSpace, encoding: UpdateEncoding): number =>
+  encodedBytes(encoding, sizes(space)) + space.keys.length * sketchGroupBytes
+
+function rounded(model: Float32Array, encoding: 'f32' | 'bf16'): Float32Array {
   const copy = model.slice()
   if (encoding === 'bf16') fromBf16(toBf16(model), copy)
   return copy
@@ -163,16 +178,18 @@ function up(
   })
 }
 
-/** With a backbone, what goes up is its change against the parent's; without one, the model itself. */
+/** With a backbone, what goes up is its change against the parent's; without one, the model itself. Block encodings are for members. */
 function contribution(
   space: ModelSpace,
   { encoding }: Algorithm,
   model: Float32Array,
   parent: Float32Array | null
 ): { update: Float32Array; bytes: number } {
-  if (parent === null || space.backbone.length === 0) return { update: model, bytes: bytesOf(space, 'f32') }
-  const update = encoded(differenceOfModels(space, from(model), from(parent)), encoding)
-  return { update, bytes: bytesOf(space, encoding) }
+  const isBlock = isBlockEncoding(encoding)
+  if (parent === null || (space.backbone.length === 0 && !isBlock)) return { update: model, bytes: bytesOf(space, 'f32') }
+  const used = isBlock ? 'bf16' : encoding
+  const update = rounded(differenceOfModels(space, from(model), from(parent)), used)
+  return { update, bytes: bytesOf(space, used) }
 }
 
 /** `textBytes` is the mean over the organizations below. */

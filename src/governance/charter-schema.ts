@@ -4,6 +4,7 @@
 import { z } from 'zod'
 import { WorldlmError } from '../errors.ts'
 import type { FederationId, PeerName } from '../ids.ts'
+import { updateEncodings } from '../model/checkpoint.ts'
 import { presets } from '../model/presets.ts'
 import type { Algorithm, Charter } from './charter.ts'
 
@@ -77,7 +78,7 @@ const algorithm = z.strictObject({
   textPrior: z.number().min(0).optional(),
   levels: z.enum(['synchronous', 'pipelined']).optional(),
   stale: z.enum(['discount', 'drop']).optional(),
-  encoding: z.enum(['f32', 'bf16']).optional(),
+  encoding: z.enum(updateEncodings).optional(),
   residuals: z
     .strictObject({
       perNode: z.int().min(0).max(8).default(1),
@@ -120,7 +121,7 @@ export const charterSchema = z.strictObject({
         to: z.string().optional(),
         toJurisdiction: z.array(z.string()).optional(),
         allow: z.boolean(),
-        encoding: z.enum(['f32', 'bf16']).optional(),
+        encoding: z.enum(updateEncodings).optional(),
         reason: z.string().optional()
       })
     )

@@ -3,6 +3,7 @@
  * (`egress`, `privacy`) have their place here and are enforced in governance/egress.
  */
 import type { FederationId, Link, PeerName } from '../ids.ts'
+import type { UpdateEncoding } from '../model/checkpoint.ts'
 import type { KeyLayers, ModelConfig } from '../model/layout.ts'
 
 /** Training and aggregation, docs/algorithm.md. */
@@ -40,7 +41,7 @@ export interface Algorithm extends KeyLayers {
   textPrior: number
   levels: 'synchronous' | 'pipelined'
   stale: 'discount' | 'drop'
-  encoding: 'f32' | 'bf16'
+  encoding: UpdateEncoding
   residuals: ResidualOptions
 }
 
@@ -73,7 +74,7 @@ export interface EgressRule {
   to?: string
   toJurisdiction?: string[]
   allow: boolean
-  encoding?: 'f32' | 'bf16'
+  encoding?: UpdateEncoding
   reason?: string
 }
 

@@ -11,7 +11,8 @@ export async function train(node: FederationCore, round: number, base: RoundHead
   if (organization === null) return
   try {
     const hasFingerprint = node.options.charter.algorithm.residuals.perNode === 0 || node.residuals.hasOwn
-    const { trained, blob, blobBytes, sketches, fingerprint } = await organization.train(round, !hasFingerprint)
+    const made = await organization.train(round, base, !hasFingerprint)
+    const { trained, blob, blobBytes, sketches, fingerprint } = made
     if (fingerprint !== null) node.residuals.makeOwn(fingerprint)
     const facts = {
       federation: node.id,
@@ -28,7 +29,7 @@ export async function train(node: FederationCore, round: number, base: RoundHead
     }
     const update = updateRecord(facts, trained)
     const { link, bytes } = signUpdate(services.host.sign.bind(services.host), update)
-    organization.announce(link, bytes, { model: blob, modelBytes: blobBytes })
+    organization.announce(link, bytes, made.newest)
     node.keepUpdate(link, bytes)
     services.events.emit({ type: 'trained', round, loss: trained.loss, tokens: trained.tokens, seconds: trained.seconds })
     node.dispatch({ type: 'participation', event: { type: 'trained', link, update } })

@@ -8,6 +8,8 @@ import {
   aggregateModels,
   combineModels,
   differenceOfModels,
+  forgetKeys,
+  keysAgainst,
   keysDistance,
   mixModels,
   ModelSpace,
@@ -19,7 +21,8 @@ import { WorldlmError } from '../errors.ts'
 import { Vectors } from '../math/vector.ts'
 import type { Layout } from '../model/layout.ts'
 import { readModelFile, writeModelFile } from '../train/model-file.ts'
-import type { AggregateJob, AggregateResult, MixerJob, MixJob, ScoreJob } from './mixer.ts'
+import { readUpdateFile, writeUpdateFile } from '../train/update-file.ts'
+import type { AggregateJob, AggregateResult, DifferenceJob, MixerJob, MixJob, ScoreJob } from './mixer.ts'
 
 /** Kept between jobs: one layout at a time. */
 let kept: { key: string; space: ModelSpace } | null = null
@@ -37,9 +40,19 @@ const file =
   into =>
     void readModelFile(path, layout, [into])
 
-function inspect(layout: Layout, path: string, reference: string): { fault: string | null; keysDistance: number } {
+const updateFile =
+  (layout: Layout, path: string, base: string | null): ReadModel =>
+  into =>
+    readUpdateFile(path, layout, into, base)
+
+function inspect(
+  layout: Layout,
+  path: string,
+  base: string | null,
+  reference: string
+): { fault: string | null; keysDistance: number } {
   try {
-    const distance = keysDistance(spaceOf(layout), file(layout, path), file(layout, reference))
+    const distance = keysDistance(spaceOf(layout), updateFile(layout, path, base), file(layout, reference))
     if (distance === null) return { fault: 'it holds a value that is not finite', keysDistance: 0 }
     return { fault: null, keysDistance: distance }
   } catch (error) {
@@ -55,7 +68,7 @@ function aggregate({ layout, algorithm, previous, genesis, inputs, outer, seed, 
     options: algorithm,
     previous: file(layout, previous),
     genesis: file(layout, genesis),
-    inputs: inputs.map(input => ({ ...input, read: file(layout, input.path) })),
+    inputs: inputs.map(input => ({ ...input, read: updateFile(layout, input.path, input.base) })),
     root: outer !== null,
     outerState: outerFrom === null ? null : state => void readModelFile(outerFrom, layout, state, sections(state)),
     seed
@@ -70,8 +83,18 @@ function combine(layout: Layout, backboneFrom: string, keysFrom: string, output:
   writeModelFile(output, layout, [combineModels(spaceOf(layout), file(layout, backboneFrom), file(layout, keysFrom))])
 }
 
-function difference(layout: Layout, model: string, base: string, output: string, encoding: 'f32' | 'bf16'): void {
-  writeModelFile(output, layout, [differenceOfModels(spaceOf(layout), file(layout, model), file(layout, base))], { encoding })
+function difference({ layout, model, start, output, encoding, block }: DifferenceJob): void {
+  const space = spaceOf(layout)
+  const update = differenceOfModels(space, file(layout, model), file(layout, start))
+  if (block === null) {
+    writeUpdateFile(output, layout, update, encoding, null)
+    return
+  }
+  keysAgainst(space, update, file(layout, block.keysBase))
+  const rest = block.restFrom === null ? space.slot(1).fill(0) : space.read(file(layout, block.restFrom), 1)
+  writeUpdateFile(output, layout, update, encoding, rest)
+  if (block.keepsKeys) forgetKeys(space, rest)
+  writeModelFile(block.restTo, layout, [rest])
 }
 
 function mix({ layout, backboneFrom, candidates, output }: MixJob): number[][] {
@@ -94,13 +117,13 @@ function sketch(layout: Layout, after: string, before: string, seed: number): Ui
 function perform(job: MixerJob): unknown {
   switch (job.do) {
     case 'inspect':
-      return inspect(job.layout, job.path, job.reference)
+      return inspect(job.layout, job.path, job.base, job.reference)
     case 'aggregate':
       return aggregate(job)
     case 'combine':
       return combine(job.layout, job.backboneFrom, job.keysFrom, job.output)
     case 'difference':
-      return difference(job.layout, job.model, job.base, job.output, job.encoding)
+      return difference(job)
     case 'mix':
       return mix(job)
     case 'score':

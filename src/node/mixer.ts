@@ -7,6 +7,7 @@ import type { ModelOperations } from '../aggregate/down.ts'
 import type { WeightScore } from '../aggregate/scores.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Algorithm } from '../governance/charter.ts'
+import type { UpdateEncoding } from '../model/checkpoint.ts'
 import type { Layout } from '../model/layout.ts'
 
 export interface AggregateJob {
@@ -17,7 +18,7 @@ export interface AggregateJob {
   /** The initial model: reference of the score `cosine`. */
   genesis: string
   /** In order of member. */
-  inputs: { path: string; weight: number; sketches: Uint8Array; keysDistance: number }[]
+  inputs: { path: string; base: string | null; weight: number; sketches: Uint8Array; keysDistance: number }[]
   /** At a root: state of the outer optimizer, read unless null, written where it has one. Null below a root. */
   outer: { from: string | null; output: string } | null
   /** Of the sketches. */
@@ -31,6 +32,16 @@ export interface AggregateResult {
   ownAttention: number[]
   /** Of the change of K. */
   sketches: Uint8Array
+}
+export interface DifferenceJob {
+  layout: Layout
+  model: string
+  /** What ΔB is taken against. */
+  start: string
+  output: string
+  encoding: UpdateEncoding
+  /** For the block encodings: what K's change is taken against, and what earlier updates left to be sent. */
+  block: { keysBase: string; restFrom: string | null; restTo: string; keepsKeys: boolean } | null
 }
 export interface MixJob {
   layout: Layout
@@ -47,10 +58,10 @@ export interface ScoreJob {
   reference: string
 }
 export type MixerJob =
-  | { do: 'inspect'; layout: Layout; path: string; reference: string }
+  | { do: 'inspect'; layout: Layout; path: string; base: string | null; reference: string }
   | ({ do: 'aggregate' } & AggregateJob)
   | { do: 'combine'; layout: Layout; backboneFrom: string; keysFrom: string; output: string }
-  | { do: 'difference'; layout: Layout; model: string; base: string; output: string; encoding: 'f32' | 'bf16' }
+  | ({ do: 'difference' } & DifferenceJob)
   | ({ do: 'mix' } & MixJob)
   | ({ do: 'score' } & ScoreJob)
   | { do: 'sketch'; layout: Layout; after: string; before: string; seed: number }
@@ -75,9 +86,14 @@ export class Mixer {
     this.#worker.on('error', error => this.#fail(error))
   }
 
-  /** Whether a model is whole and finite, and ‖K − K_reference‖ over all key layers. */
-  inspect(layout: Layout, path: string, reference: string): Promise<{ fault: string | null; keysDistance: number }> {
-    return this.#run({ do: 'inspect', layout, path, reference })
+  /** Whether an update is whole and finite, and ‖K − K_reference‖ over all key layers. @param base - see readUpdateFile. */
+  inspect(
+    layout: Layout,
+    path: string,
+    base: string | null,
+    reference: string
+  ): Promise<{ fault: string | null; keysDistance: number }> {
+    return this.#run({ do: 'inspect', layout, path, base, reference })
   }
 
   aggregate(job: AggregateJob): Promise<AggregateResult> {
@@ -89,9 +105,9 @@ export class Mixer {
     return this.#run({ do: 'combine', layout, backboneFrom, keysFrom, output })
   }
 
-  /** Writes ΔB of `model` against `base`, and K of `model`. */
-  difference(layout: Layout, model: string, base: string, output: string, encoding: 'f32' | 'bf16'): Promise<void> {
-    return this.#run({ do: 'difference', layout, model, base, output, encoding })
+  /** Writes ΔB of `model` against `start`, and K of `model`, as an update file. */
+  difference(job: DifferenceJob): Promise<void> {
+    return this.#run({ do: 'difference', ...job })
   }
 
   /** Writes K = Σ softmax(logits)·K_c a group, with the backbone of `backboneFrom`. @returns the weights, [candidates][groups]. */

@@ -24,6 +24,7 @@ import type { Trainer } from '../train/trainer.ts'
 import { writeFileDurably } from './files.ts'
 import type { Services } from './services.ts'
 import type { ModelKind, NodeStatus, RoundTimes } from './status.ts'
+import { makeUpdate, type MadeUpdate } from './update-making.ts'
 
 /** On disk: what survives a restart. */
 interface Saved {
@@ -36,7 +37,7 @@ interface Saved {
   asked?: Memory
   /** Residuals in `start`. */
   residuals?: MemberResidual[]
-  /** What a bridge may be given: the newest update's blob. */
+  /** What a bridge may be given: the newest key layers' blob. */
   newest?: { model: Link; modelBytes: number }
 }
 
@@ -70,10 +71,8 @@ export interface ResidualCandidates {
   weighed(round: number, shares: readonly Share[]): MemberResidual[]
 }
 
-interface TrainedRound {
+interface TrainedRound extends MadeUpdate {
   trained: Trained
-  blob: Link
-  blobBytes: number
   /** Of the change of K in this round. */
   sketches: Uint8Array
   /** Of K after a first round minus the common start: made once, and where residuals are exchanged. */
@@ -123,13 +122,13 @@ export class Organization {
    * Rounds are counted by the federation; the schedule counts what was trained here.
    * @param fingerprint - whether one is to be made.
    */
-  async train(round: number, fingerprint: boolean): Promise<TrainedRound> {
-    return this.#inTurn(() => this.#train(round, fingerprint))
+  async train(round: number, base: RoundHead, fingerprint: boolean): Promise<TrainedRound> {
+    return this.#inTurn(() => this.#train(round, base, fingerprint))
   }
 
-  async #train(round: number, wantsFingerprint: boolean): Promise<TrainedRound> {
+  async #train(round: number, base: RoundHead, wantsFingerprint: boolean): Promise<TrainedRound> {
     const { services, charter, trainer } = this.#options
-    const { folder, mixer, blobs } = services
+    const { folder, mixer } = services
     const { algorithm } = charter
     this.#beginTimes(round)
     const checkpoint = folder.model(`checkpoint-${this.#saved.trained}`)
@@ -147,11 +146,11 @@ export class Organization {
       saveTo: folder.model(`checkpoint-${next}`)
     })
     this.#times.train += trained.seconds
-    const made = folder.model('update')
-    await mixer.difference(this.#layout, folder.model('personal'), start, made, algorithm.encoding)
     const sketches = await mixer.sketch(this.#layout, folder.model('personal'), start, charter.seed)
-    const { link: blob, bytes: blobBytes } = await blobs.put(made)
-    return { trained, blob, blobBytes, sketches, fingerprint: wantsFingerprint && isCommon ? sketches : apart }
+    const { federation, holders } = this.#options
+    const making = { services, layout: this.#layout, algorithm, federation, holders }
+    const made = await makeUpdate(making, base, this.#saved.trained, start)
+    return { trained, ...made, sketches, fingerprint: wantsFingerprint && isCommon ? sketches : apart }
   }
 
   /** One round from the common start, for its fingerprint alone: a newcomer's first round begins elsewhere. */
@@ -187,7 +186,8 @@ export class Organization {
       pending: { link, signed: Buffer.from(signed).toString('base64') },
       newest
     })
-    rmSync(this.#options.services.folder.model(`checkpoint-${this.#saved.trained - 2}`), { force: true })
+    for (const kind of ['checkpoint', 'rest'])
+      rmSync(this.#options.services.folder.model(`${kind}-${this.#saved.trained - 2}`), { force: true })
   }
 
   /** The personal model after training, on the fixed validation set. */

@@ -107,7 +107,7 @@ export class ResidualTarget implements ResidualCandidates {
     let arrived = false
     try {
       await exchange.pull(model, [via])
-      const { fault } = await mixer.inspect(this.#node.layout, blobs.path(model), folder.model('initial'))
+      const { fault } = await mixer.inspect(this.#node.layout, blobs.path(model), null, folder.model('initial'))
       arrived = fault === null
       if (fault !== null)
         events.emit({ type: 'fault', federation: this.#node.path, peer: from, code: 'BAD_RESIDUAL', detail: fault })

@@ -1,6 +1,7 @@
 /** A round on its aggregator: updates pulled and inspected, aggregated in the mixer, contributed above, combined with the parent's result. */
 import { rmSync } from 'node:fs'
 import { federationDown } from '../aggregate/down.ts'
+import { isBlockEncoding } from '../aggregate/encode.ts'
 import type { Update } from '../federation/entry.ts'
 import { describeUpdateFault } from '../federation/fault.ts'
 import { holdersOf } from '../federation/levels.ts'
@@ -8,6 +9,8 @@ import type { ParentHead, Received } from '../federation/round.ts'
 import type { Link } from '../ids.ts'
 import { backboneRanges } from '../model/layout.ts'
 import { readUpdate } from '../wire/certified-log.ts'
+import { isMalformed, linkOf } from '../wire/codec.ts'
+import { entryCodec } from '../wire/records.ts'
 import type { EffectToPerform as Effect, FederationCore } from './federation-core.ts'
 
 export async function pull(node: FederationCore, link: Link, update: Update): Promise<void> {
@@ -21,7 +24,9 @@ export async function pull(node: FederationCore, link: Link, update: Update): Pr
   }
   node.measured.transferSeconds += (performance.now() - began) / 1000
   try {
-    const { fault, keysDistance } = await mixer.inspect(node.layout, blobs.path(update.blob), await previousModel(node))
+    const base = await keysBase(node, update.base)
+    const previous = await previousModel(node)
+    const { fault, keysDistance } = await mixer.inspect(node.layout, blobs.path(update.blob), base, previous)
     if (fault === null) node.dispatch({ type: 'pulled', link, keysDistance })
     else node.dispatch({ type: 'unpulled', link, fault: { code: 'DAMAGED', verdict: 'reject', detail: fault } })
   } catch (error) {
@@ -35,6 +40,21 @@ async function previousModel(node: FederationCore): Promise<string> {
   const { entry } = node.state.head
   if (entry === null) return folder.model('initial')
   await exchange.pull(entry.model, holdersOf(node.state))
+  return blobs.path(entry.model)
+}
+
+/** With a block encoding: the file of the model that a member's K is taken against, which is the round's that it trained from. */
+async function keysBase(node: FederationCore, base: Link): Promise<string | null> {
+  const { folder, exchange, blobs } = node.options.services
+  if (!isBlockEncoding(node.options.charter.algorithm.encoding)) return null
+  if (base === node.id) return folder.model('initial')
+  if (base === node.state.head.link) return previousModel(node)
+  // A late update's: it stands a few entries before the head.
+  const bytes = node.log.findLast(({ entry }) => linkOf(entry) === base)
+  const entry = bytes === undefined ? null : entryCodec.decode(bytes.entry)
+  if (entry === null || isMalformed(entry) || entry.kind !== 'round')
+    throw new Error(`its base ${base} is no round of this federation`)
+  await exchange.pull(entry.model, [entry.proposer, ...holdersOf(node.state)])
   return blobs.path(entry.model)
 }
 
@@ -68,13 +88,12 @@ export async function aggregate(node: FederationCore, round: number, inputs: Rec
     const previous = await previousModel(node)
     const output = folder.model(`aggregate-${charter.name}`)
     const outerOutput = folder.model(`outer-${charter.name}`)
-    const sketched = inputs.map(({ link, weight, update, keysDistance }) => ({
-      link,
-      weight,
-      path: blobs.path(update.blob),
-      sketches: update.sketches,
-      keysDistance
-    }))
+    const sketched = []
+    for (const { link, weight, update, keysDistance } of inputs) {
+      const { sketches } = update
+      const base = await keysBase(node, update.base)
+      sketched.push({ link, weight, path: blobs.path(update.blob), base, sketches, keysDistance })
+    }
     const hasOuter = charter.parent === null && charter.algorithm.outer !== 'average' && backboneRanges(node.layout).length > 0
     const outerFrom = node.state.head.entry?.outer ?? null
     if (outerFrom !== null) await exchange.pull(outerFrom, holdersOf(node.state))
@@ -116,16 +135,21 @@ export async function aggregate(node: FederationCore, round: number, inputs: Rec
   }
 }
 
-/** With a backbone, what goes up is its change against the parent's; without one, the model itself. */
+/**
+ * With a backbone, what goes up is its change against the parent's; without one, the model itself. Where members' updates have a block
+ * encoding, this is bf16: the aggregator changes, and what it would owe with it; and it is one a federation, not one a member.
+ */
 async function contributionOf(node: FederationCore, model: string): Promise<{ link: Link; bytes: number } | null> {
   const { services, charter } = node.options
   const { mixer, blobs, folder, exchange } = services
-  if (backboneRanges(node.layout).length === 0) return null
+  const isBlock = isBlockEncoding(charter.algorithm.encoding)
+  if (backboneRanges(node.layout).length === 0 && !isBlock) return null
   const { parentHead } = node.state
   if (parentHead !== null) await exchange.pull(parentHead.model, parentHead.holders)
   const base = parentHead === null ? folder.model('initial') : blobs.path(parentHead.model)
   const output = folder.model(`contribution-${charter.name}`)
-  await mixer.difference(node.layout, model, base, output, charter.algorithm.encoding)
+  const encoding = isBlock ? 'bf16' : charter.algorithm.encoding
+  await mixer.difference({ layout: node.layout, model, start: base, output, encoding, block: null })
   return blobs.put(output)
 }
 

@@ -7,6 +7,7 @@
 import { z } from 'zod'
 import type { Certificate, Enrolled, Entry, Evicted, Left, Member, Update } from '../federation/entry.ts'
 import type { Charter } from '../governance/charter.ts'
+import { updateEncodings } from '../model/checkpoint.ts'
 import { amount, bytes, codec, link, memberId, natural, peerName, shortText } from './codec.ts'
 import { limits } from './limits.ts'
 
@@ -127,7 +128,7 @@ const milliseconds = z
   .number()
   .min(1)
   .max(30 * 24 * 3_600_000)
-const encoding = z.enum(['f32', 'bf16'])
+const encoding = z.enum(updateEncodings)
 
 export const charterCodec = codec<Charter>(
   z.strictObject({
