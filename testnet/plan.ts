@@ -42,9 +42,10 @@ export function planTestnet(organizations: OrganizationText[]): Plan {
     const steps = federationOf(path).split('/')
     for (let length = 1; length <= steps.length; length++) paths.add(steps.slice(0, length).join('/'))
   }
+  const folders = new Set<string>()
   const nodes = organizations.map(text => ({
     path: text.path,
-    folder: text.path.replaceAll('/', '-').replaceAll(' ', '_'),
+    folder: folderOf(text.path, folders),
     text,
     federation: federationOf(text.path),
     witnessOf: [] as string[]
@@ -62,6 +63,15 @@ export function planTestnet(organizations: OrganizationText[]): Plan {
     }))
   addWitnesses(nodes, federations)
   return { nodes, federations }
+}
+
+/** `a/b c` is a-b_c; where that is taken (by `a-b/c`, or in capitals, which some disks do not tell apart) a number follows. */
+function folderOf(path: string, taken: Set<string>): string {
+  const name = path.replaceAll('/', '-').replaceAll(/\s/g, '_')
+  let folder = name
+  for (let count = 2; taken.has(folder.toLowerCase()); count++) folder = `${name}-${count}`
+  taken.add(folder.toLowerCase())
+  return folder
 }
 
 /** One witness for each federation whose only members are two organizations, spread evenly over the others. */
