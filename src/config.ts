@@ -150,10 +150,8 @@ export function checkConfig(values: unknown, where: string): NodeConfig {
   const key = issue.path.join('.')
   if (issue.code === 'unrecognized_keys') {
     const unknown = [...issue.path, issue.keys[0]].join('.')
-    const near = nearest(
-      unknown,
-      listOptions().map(option => option.key)
-    )
+    const known = listOptions().flatMap(({ key }) => [key, key.split('.')[0]!])
+    const near = nearest(unknown, [...new Set(known)])
     throw invalid(
       `${where}: there is no option ${unknown}`,
       near === null ? 'See docs/configuration.md.' : `Did you mean ${near}?`

@@ -58,6 +58,7 @@ describe('the configuration', () => {
     { yaml: 'Seed: 1', names: 'Seed', hint: 'seed' },
     { yaml: 'api: { prot: 1 }', names: 'api.prot', hint: 'api.port' },
     { yaml: 'engine: { thread: 1 }', names: 'engine.thread', hint: 'engine.threads' },
+    { yaml: 'enginee: { threads: 1 }', names: 'enginee', hint: 'engine' },
     { yaml: 'loglevel: info', names: 'loglevel', hint: 'logLevel' }
   ]
   for (const { yaml, names, hint } of unknown) {
