@@ -1,0 +1,201 @@
+/** The daemon's HTTP API on a real node that trains by itself, a federation of one. */
+import assert from 'node:assert/strict'
+import { request as httpRequest } from 'node:http'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import pino from 'pino'
+import { z } from 'zod'
+import { errorSchema, federationSchema, peerSchema, roundSchema, statusSchema } from '../../src/api/schema.ts'
+import { startApi } from '../../src/api/server.ts'
+import { readConfig } from '../../src/config.ts'
+import { NodeFolder } from '../../src/node/folder.ts'
+import { initNodeFolder, writeCharter } from '../../src/node/genesis.ts'
+import { type RunningNode, startNode } from '../../src/node/node.ts'
+import { temporaryFolder, textOf, writeTree } from '../temporary.ts'
+
+const model = { layers: 1, width: 8, hidden: 12, heads: 2, context: 16, vocabulary: 256 }
+
+describe('the HTTP API', function () {
+  this.timeout(60_000)
+  let node: RunningNode
+  let api: Awaited<ReturnType<typeof startApi>>
+  let id: string
+  let token: string
+
+  before(async () => {
+    const data = writeTree({ 'train.txt': textOf(9000) })
+    const folder = new NodeFolder(join(temporaryFolder(), 'node'))
+    await initNodeFolder(folder, {
+      name: 'Klinik',
+      data,
+      listen: ['/ip4/127.0.0.1/tcp/0'],
+      engine: { threads: 1 },
+      validationTokens: 64
+    })
+    id = writeCharter(folder, { name: 'world', model, algorithm: { steps: 2, batch: 2, rounds: 3 } }, null).id
+    token = folder.token()
+    const config = readConfig(folder.config, {}, { federations: [{ id }] })
+    node = await startNode({ folder, config, log: pino({ level: 'silent' }) })
+    api = await startApi(node, { host: '127.0.0.1', port: 0, token, version: '0.1.0' })
+    while (node.status().phase !== 'finished') await sleep(50)
+  })
+  after(async () => {
+    await api?.close()
+    await node?.stop()
+  })
+
+  const get = (path: string, init: RequestInit = {}) => fetch(api.address + path, init)
+  /** With a Host header of one's own, which fetch does not let one set. */
+  const statusFor = (path: string, headers: Record<string, string>): Promise<number> =>
+    new Promise((resolve, reject) => {
+      const { port } = new URL(api.address)
+      httpRequest({ host: '127.0.0.1', port, path, headers }, response => {
+        response.resume()
+        resolve(response.statusCode ?? 0)
+      })
+        .on('error', reject)
+        .end()
+    })
+
+  it('answers as its schemas say', async () => {
+    const status = statusSchema.parse(await (await get('/v1/status')).json())
+    assert.deepEqual([status.organization.name, status.phase, status.peer], ['Klinik', 'finished', node.peer])
+    assert.ok(status.evaluations.personal!.perplexity > 1)
+    z.array(peerSchema).parse(await (await get('/v1/peers')).json())
+    const federations = z.array(federationSchema).parse(await (await get('/v1/federations')).json())
+    assert.deepEqual(
+      federations.map(({ path, round, role, aggregator }) => [path, round, role, aggregator]),
+      [['world', 3, 'organization', node.peer]]
+    )
+    assert.deepEqual(federationSchema.parse(await (await get(`/v1/federations/${id}`)).json()), federations[0])
+    assert.deepEqual(await (await get('/v1/federations/world')).json(), federations[0])
+    const rounds = z.array(roundSchema).parse(await (await get(`/v1/federations/${id}/rounds`)).json())
+    assert.deepEqual(
+      rounds.map(({ round, included }) => [round, included.map(({ member }) => member)]),
+      [1, 2, 3].map(round => [round, [node.peer]])
+    )
+  })
+
+  it('is healthy and ready, and says what it is not', async () => {
+    assert.deepEqual(await (await get('/healthz')).json(), { ok: true, phase: 'finished' })
+    assert.equal((await get('/readyz')).status, 200)
+    for (const path of ['/nowhere', '/v1/federations/bafyother', '/v1/federations/other/rounds']) {
+      const answer = await get(path)
+      assert.equal(answer.status, 404)
+      assert.notEqual(errorSchema.parse(await answer.json()).hint, '')
+    }
+  })
+
+  it('has metrics that Prometheus reads', async () => {
+    const answer = await get('/metrics')
+    assert.match(answer.headers.get('content-type')!, /^text\/plain; version=0\.0\.4/)
+    const text = await answer.text()
+    for (const line of [
+      'worldlm_rounds_certified_total{federation="world"} 3',
+      'worldlm_round{federation="world"} 3',
+      'worldlm_trained_tokens_total 192'
+    ])
+      assert.ok(text.includes(line), `${line} in\n${text}`)
+    for (const line of text.trimEnd().split('\n'))
+      assert.match(line, /^(# (HELP|TYPE) .+|[a-z_]+(\{.*\})? [\d.e+-]+|[a-z_]+(\{.*\})? NaN|)$/)
+  })
+
+  it('tells events by number, from the one that is asked for', async () => {
+    async function some(path: string, headers: Record<string, string> = {}, count = 5) {
+      const abort = new AbortController()
+      const answer = await get(path, { headers, signal: abort.signal })
+      assert.equal(answer.headers.get('content-type'), 'text/event-stream')
+      let text = ''
+      const decoder = new TextDecoder()
+      for await (const chunk of answer.body!) {
+        text += decoder.decode(chunk, { stream: true })
+        if (text.split('\n\n').length > count) break
+      }
+      abort.abort()
+      return text
+        .split('\n\n')
+        .slice(0, count)
+        .map(block => JSON.parse(/^data: (.*)$/m.exec(block)![1]!) as { seq: number; type: string })
+    }
+    assert.deepEqual(
+      (await some('/v1/events')).map(({ seq }) => seq),
+      [1, 2, 3, 4, 5]
+    )
+    assert.deepEqual(
+      (await some('/v1/events?since=7')).map(({ seq }) => seq),
+      [8, 9, 10, 11, 12]
+    )
+    assert.deepEqual(
+      (await some('/v1/events', { 'last-event-id': '3' }, 2)).map(({ seq }) => seq),
+      [4, 5]
+    )
+    assert.deepEqual(
+      (await some('/v1/events?since=nonsense', {}, 1)).map(({ seq }) => seq),
+      [1]
+    )
+  })
+
+  it('describes itself: every address stands in /openapi.json', async () => {
+    const { openapi, paths } = (await (await get('/openapi.json')).json()) as {
+      openapi: string
+      paths: Record<string, unknown>
+    }
+    assert.equal(openapi, '3.0.3')
+    for (const path of [
+      '/v1/status',
+      '/v1/peers',
+      '/v1/federations',
+      '/v1/federations/{id}',
+      '/v1/federations/{id}/rounds',
+      '/v1/events',
+      '/v1/stop',
+      '/healthz',
+      '/readyz',
+      '/metrics'
+    ])
+      assert.ok(path in paths, path)
+  })
+
+  it('answers a page that was tricked into asking, or that comes from another name, only with the token', async () => {
+    assert.equal(await statusFor('/v1/status', { host: 'evil.example' }), 401)
+    assert.equal(await statusFor('/v1/status', { host: 'evil.example:4880' }), 401)
+    assert.equal(await statusFor('/v1/status', { host: 'evil.example', authorization: `Bearer ${token}` }), 200)
+    for (const host of ['localhost', 'localhost:1', '127.0.0.1:4880', '[::1]:4880'])
+      assert.equal(await statusFor('/v1/status', { host }), 200, host)
+  })
+
+  it('changes nothing without the token, on loopback either', async () => {
+    for (const headers of [
+      {},
+      { authorization: 'Bearer wrong' },
+      { authorization: token },
+      { authorization: `Basic ${token}` }
+    ]) {
+      for (const path of ['/v1/stop', '/v1/stop?x=1', '/v1/stop/', '/v1/status']) {
+        const answer = await get(path, { method: 'POST', headers })
+        assert.equal(answer.status, 401, `${path} ${JSON.stringify(headers)}`)
+        assert.equal(errorSchema.parse(await answer.json()).code, 'UNAUTHORIZED')
+      }
+    }
+    assert.equal(node.status().phase, 'finished')
+  })
+
+  it('says which port is taken', async () => {
+    const server = createServer().listen(0, '127.0.0.1')
+    await new Promise(resolve => server.once('listening', resolve))
+    const { port } = server.address() as { port: number }
+    await assert.rejects(startApi(node, { host: '127.0.0.1', port, token, version: '' }), {
+      code: 'PORT_IN_USE',
+      message: new RegExp(`127\\.0\\.0\\.1:${port}`)
+    })
+    server.close()
+  })
+
+  it('stops the node for who has the token', async () => {
+    const answer = await get('/v1/stop', { method: 'POST', headers: { authorization: `Bearer ${token}` } })
+    assert.equal(answer.status, 200)
+    assert.equal(await node.done, null)
+    assert.equal(node.status().phase, 'stopping')
+  })
+})
