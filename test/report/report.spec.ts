@@ -63,6 +63,7 @@ function sample(overrides: Partial<TestnetReport> = {}): TestnetReport {
       }
     ],
     scenario: null,
+    residuals: [],
     warnings: [],
     invariants: { checked: ['I1', 'I2'], violations: [] },
     ...overrides
@@ -176,6 +177,7 @@ describe('report.html', () => {
           detail: hostile
         })),
         scenario: { name: hostile, about: hostile, failures: [hostile] },
+        residuals: [{ round: 1, from: hostile, to: hostile, via: hostile, similarity: 0.5, weight: 0.1 }],
         warnings: [{ path: hostile, code: hostile, message: hostile }],
         invariants: { checked: ['I1'], violations: [{ invariant: hostile, detail: hostile }] }
       })
