@@ -1,0 +1,135 @@
+/** Bad input on the command line: exit code 2 for wrong use, 1 for what is wrong in files; an error that names it; nothing left behind. */
+import assert from 'node:assert/strict'
+import { appendFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { temporaryFolder, textOf, writeTree } from '../temporary.ts'
+import { microModel, run, stopAll } from './command.ts'
+
+describe('bad input', function () {
+  this.timeout(60_000)
+  afterEach(stopAll)
+
+  const usage: { args: string[]; says: RegExp }[] = [
+    { args: ['testnet', '--rouds', '3'], says: /unknown option '--rouds'[\s\S]*--rounds/ },
+    { args: ['testnet', '--rounds', '0'], says: /rounds/ },
+    { args: ['testnet', '--rounds', 'many'], says: /rounds/ },
+    { args: ['testnet', '--model', 'huge'], says: /--model huge is neither a preset/ },
+    { args: ['testnett'], says: /unknown command 'testnett'[\s\S]*testnet/ },
+    { args: ['node', 'start'], says: /--dir/ },
+    { args: ['node', 'init', '--dir', temporaryFolder()], says: /--name/ },
+    { args: ['audit', 'verify'], says: /path/ },
+    { args: [], says: /Usage: worldlm/ }
+  ]
+  for (const { args, says } of usage) {
+    it(`is wrong use (2): worldlm ${args.join(' ').replace(/\/tmp\S+/, 'DIR')}`, async () => {
+      const { code, stdout, stderr } = await run(args)
+      assert.deepEqual([code, stdout], [2, ''])
+      assert.match(stderr, says)
+    })
+  }
+
+  const text = textOf(9000)
+  const trees: { why: string; files: Record<string, string | Uint8Array>; folders?: string[]; says: RegExp }[] = [
+    {
+      why: 'an empty organization',
+      files: { 'f/full/a.txt': text },
+      folders: ['f/empty'],
+      says: /organization f\/empty has no text file/
+    },
+    {
+      why: 'text that is not UTF-8',
+      files: { 'f/a/a.txt': text, 'f/latin/b.txt': Buffer.concat([Buffer.from(text), Buffer.from([0xe9])]) },
+      says: /b\.txt of organization f\/latin is not UTF-8: byte 9000/
+    },
+    {
+      why: 'text that is too short',
+      files: { 'f/a/a.txt': text, 'f/short/a.txt': 'a few words' },
+      says: /organization f\/short has \d+ bytes/
+    },
+    { why: 'text beside folders', files: { 'f/a/a.txt': text, 'f/b.txt': text }, says: /f\/b\.txt lies beside folders/ }
+  ]
+  for (const { why, files, folders = [], says } of trees) {
+    it(`is refused before anything starts (1): ${why}`, async () => {
+      const data = writeTree(files)
+      for (const folder of folders) mkdirSync(join(data, folder), { recursive: true })
+      const out = join(temporaryFolder(), 'out')
+      const { code, stderr } = await run(['testnet', '--data', data, '--out', out, '--model', microModel()])
+      assert.equal(code, 1)
+      assert.match(stderr, says)
+      assert.equal(existsSync(join(out, 'f-full')), false, 'no node was made')
+    })
+  }
+
+  it('is refused (1): a folder that is not there, a model file with an unknown key, a folder that is full of something else', async () => {
+    const missing = await run(['testnet', '--data', '/nowhere'])
+    assert.deepEqual([missing.code, /\/nowhere is not a folder/.test(missing.stderr)], [1, true], missing.stderr)
+    const model = join(writeTree({ 'm.yaml': 'modell: tiny\n' }), 'm.yaml')
+    const unknown = await run(['testnet', '--model', model])
+    assert.deepEqual([unknown.code, /m\.yaml: unknown key modell/.test(unknown.stderr)], [2, true], unknown.stderr)
+    const used = await run(['testnet', '--out', writeTree({ 'thesis.txt': 'mine' })])
+    assert.deepEqual([used.code, used.stderr.includes('thesis.txt') || /not empty/.test(used.stderr)], [1, true], used.stderr)
+  })
+
+  describe('to a node', () => {
+    const made = async (yaml = '') => {
+      const dir = join(temporaryFolder(), 'node')
+      const { code, stderr } = await run([
+        'node',
+        'init',
+        '--dir',
+        dir,
+        '--name',
+        'n',
+        '--listen',
+        '/ip4/127.0.0.1/tcp/0',
+        '--api-port',
+        '0'
+      ])
+      assert.equal(code, 0, stderr)
+      if (yaml !== '') appendFileSync(join(dir, 'worldlm.yaml'), `\n${yaml}\n`)
+      return dir
+    }
+    const refused = async (dir: string, says: RegExp, more: string[] = [], want = 1) => {
+      const { code, stderr } = await run(['node', 'start', '--dir', dir, ...more])
+      assert.equal(code, want, stderr)
+      assert.match(stderr, says)
+      assert.equal(existsSync(join(dir, 'run.json')), false, 'the folder is free again')
+    }
+
+    it('an unknown option, with the nearest known', async () => {
+      await refused(await made('enginee: { threads: 1 }'), /there is no option enginee[\s\S]*Did you mean engine\?/, [], 2)
+    })
+
+    it('an address that is none, and ports that others have', async () => {
+      const dir = await made()
+      await refused(dir, /not a multiaddr/, ['--set', 'listen=["localhost:4000"]'])
+      const server = createServer().listen(0, '127.0.0.1')
+      await new Promise(resolve => server.once('listening', resolve))
+      const { port } = server.address() as { port: number }
+      try {
+        await refused(dir, new RegExp(`cannot listen on /ip4/127.0.0.1/tcp/${port}`), [
+          '--set',
+          `listen=["/ip4/127.0.0.1/tcp/${port}"]`
+        ])
+        await refused(dir, new RegExp(`the API cannot listen on 127.0.0.1:${port}`), ['--set', `api.port=${port}`])
+      } finally {
+        server.close()
+      }
+    })
+
+    it('a folder without a node, and a second node in one folder’s place', async () => {
+      const none = await run(['node', 'start', '--dir', temporaryFolder()])
+      assert.deepEqual([none.code, /holds no node/.test(none.stderr)], [1, true], none.stderr)
+      const dir = await made()
+      const again = await run(['node', 'init', '--dir', dir, '--name', 'n'])
+      assert.deepEqual([again.code, /holds a node already/.test(again.stderr)], [1, true], again.stderr)
+    })
+
+    it('an identity that is none', async () => {
+      const dir = await made()
+      writeFileSync(join(dir, 'identity.key'), 'no key')
+      await refused(dir, /identity\.key is not a libp2p private key/)
+    })
+  })
+})
