@@ -121,7 +121,8 @@ export function aggregateModels(space: ModelSpace, job: AggregateModels): Aggreg
       for (const range of keys) vectors.scaleAndAdd(view(candidate, range), factor, view(previous, range), 1 - factor)
     attention.add(candidate, logits[own + place]!)
   }
-  const weights = attention.finish()
+  // Without key layers there is no attention, and still a row for each input.
+  const weights = keys.length > 0 ? attention.finish() : logits.map(() => [])
   const outerState = stepBackbone(space, job, result, previous)
   return {
     model: result,

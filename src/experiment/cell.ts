@@ -50,7 +50,8 @@ async function runRound(plan: CellPlan, pool: Pool, state: CellState, round: num
   const exchanged = await exchange(plan, pool, state, present, round)
   add(state, exchanged)
   if (!evaluating) return null
-  for (const [path, candidates] of exchanged.weighed) {
+  // In the order of names, not of the workers that were ready first.
+  for (const [path, candidates] of [...exchanged.weighed].sort(([left], [right]) => (left < right ? -1 : 1))) {
     const shown = candidates.map(({ name, weight, nllPerByte }) => ({ name, weight, nllPerByte }))
     state.result.weighed.push({ round, path, candidates: shown })
   }

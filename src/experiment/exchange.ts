@@ -5,6 +5,7 @@ import { clipAndNoise } from '../governance/clip-and-noise.ts'
 import { Random } from '../math/random.ts'
 import { Vectors } from '../math/vector.ts'
 import type { Layout } from '../model/layout.ts'
+import { downTemperatureAt } from '../train/schedule.ts'
 import type { CellState, Participant, Participants } from './cell-state.ts'
 import { federate, type Handed, handIn, type LevelBytes, type Round } from './federate.ts'
 import { shared } from './jobs.ts'
@@ -58,11 +59,12 @@ async function inTree(plan: CellPlan, pool: Pool, state: CellState, present: Par
     { space, algorithm, seed: plan.seed, genesis: state.genesis, tree, active },
     state.federations,
     handed,
-    takers.map(({ name, federation, learner, textBytes, session }) => ({
+    takers.map(({ name, federation, learner, textBytes, session, trained }) => ({
       name,
       federation: federation!,
       personal: learner.parameters,
       textBytes,
+      downTemperature: downTemperatureAt(trained * algorithm.steps, algorithm),
       nllPerByte: async model => (await pool.evaluate(session, [model], 'kept-back'))[0]!.nllPerByte
     }))
   )

@@ -9,7 +9,7 @@ import type { WorldlmError } from '../errors.ts'
 import type { Batch } from '../model/batch.ts'
 import { learningRateAt } from '../train/schedule.ts'
 import { type SessionOptions, TrainingSession } from '../train/session.ts'
-import type { Job, Opened, PooledJob, Reply, TrainDone, TrainJob } from './jobs.ts'
+import type { Job, Opened, PooledJob, Reply, Stop, TrainDone, TrainJob } from './jobs.ts'
 
 /** Texts of so many organizations stay in memory; further ones are read again when their turn comes. */
 const sessionsMax = 64
@@ -56,7 +56,7 @@ async function train(job: TrainJob): Promise<TrainDone & { windows: number[] }> 
   const session = await sessionFor(job.session)
   await session.load(job.start, momentsOf(job.keepOptimizer, learner), learner.windows)
   const tell = teller(job.steps)
-  const { loss } = await session.train(job.steps, job.startStep, tell, undefined, job.pull ?? undefined)
+  const { loss } = await session.train(job.steps, job.startStep, tell, stopped.signal, job.pull ?? undefined)
   const step = await store(session.engine, learner)
   return { loss, step, windows: session.state(), evaluated: job.evaluate ? await session.evaluate('validation') : null }
 }
@@ -82,6 +82,7 @@ async function pooled(job: PooledJob): Promise<TrainDone & { windows: number[][]
   const tell = teller(job.steps * all.length)
   let total = 0
   for (let step = 0; step < job.steps; step++) {
+    stopped.signal.throwIfAborted()
     const batch = joined(opened.map(session => session.next()))
     total += await engine.step(batch, learningRateAt(job.startStep + step, first.schedule))
     tell((step + 1) * all.length)
@@ -118,6 +119,7 @@ async function evaluate({ session: options, models, set }: Extract<Job, { do: 'e
   const session = await sessionFor(options)
   const results = []
   for (const model of models) {
+    stopped.signal.throwIfAborted()
     await session.load(model)
     results.push(await session.evaluate(set))
   }
@@ -142,10 +144,24 @@ async function perform(job: Job): Promise<unknown> {
 
 const post = (reply: Reply): void => parentPort?.postMessage(reply)
 
+const stopped = new AbortController()
 let queue: Promise<void> = Promise.resolve()
-parentPort?.on('message', (job: Job) => {
+
+/** Nothing is left that keeps the thread alive: it ends by itself. */
+async function stop(): Promise<void> {
+  for (const engine of engines.values()) await (await engine.catch(() => null))?.dispose()
+  parentPort?.close()
+}
+
+parentPort?.on('message', (job: Job | Stop) => {
+  if (job.do === 'stop') {
+    stopped.abort()
+    queue = queue.then(stop)
+    return
+  }
   queue = queue.then(async () => {
     try {
+      stopped.signal.throwIfAborted()
       post({ result: await perform(job) })
     } catch (error) {
       const { code = 'WORKER_FAILED', hint = '' } = error as Partial<WorldlmError>

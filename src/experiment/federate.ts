@@ -48,6 +48,8 @@ export interface Taker {
   personal: Float32Array
   /** t, declared. */
   textBytes: number
+  /** τ of this round. */
+  downTemperature: number
   nllPerByte: (model: Float32Array) => Promise<number>
 }
 
@@ -247,7 +249,8 @@ async function take(
     nllPerByte: (backboneFrom: Float32Array, keysFrom: Float32Array) =>
       taker.nllPerByte(hasBackbone ? shared(combineModels(space, from(backboneFrom), from(keysFrom))) : keysFrom)
   }
-  const made = await memberDown(member, algorithm, space.keys.length, own, above as [(typeof above)[0]])
+  const { downTemperature } = taker
+  const made = await memberDown(member, { ...algorithm, downTemperature }, space.keys.length, own, above as [(typeof above)[0]])
   round.starts.set(taker.name, made.model)
   if (made.weighed.length > 0) round.weighed.set(taker.name, made.weighed)
 }

@@ -46,6 +46,9 @@ export type Job =
   | ({ do: 'pooled' } & PooledJob)
   | { do: 'evaluate'; session: SessionOptions; models: Float32Array[]; set: 'validation' | 'kept-back' }
 
+/** Ends the worker after the step that it is at: to end a thread inside onnxruntime's kernels aborts the process. */
+export type Stop = { do: 'stop' }
+
 export interface Opened {
   trainBytes: number
   validBytes: number

@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads'
 import { WorldlmError } from '../errors.ts'
 import type { Evaluated, SessionOptions } from '../train/session.ts'
-import type { Job, Opened, PooledJob, Reply, TrainDone, TrainJob } from './jobs.ts'
+import type { Job, Opened, PooledJob, Reply, Stop, TrainDone, TrainJob } from './jobs.ts'
 
 interface Waiting {
   job: Job
@@ -56,10 +56,16 @@ export class Pool {
     return this.#run({ do: 'evaluate', session, models, set })
   }
 
-  /** Ends the threads, in the middle of a step if need be; what was asked for and not done fails. */
+  /** Ends the threads after the step that each is at; what was asked for and not done fails. */
   async close(why: Error = new WorldlmError('EXPERIMENT_STOPPED', 'the experiment was stopped', '')): Promise<void> {
     this.#fail(why)
-    await Promise.all(this.#workers.map(worker => worker.terminate()))
+    await Promise.all(
+      this.#workers.map(worker => {
+        const ended = new Promise(resolve => worker.once('exit', resolve))
+        worker.postMessage({ do: 'stop' } satisfies Stop)
+        return worker.threadId === -1 ? undefined : ended
+      })
+    )
   }
 
   #run<Result>(job: Job): Promise<Result> {

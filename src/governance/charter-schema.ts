@@ -18,7 +18,8 @@ export const algorithms = {
     upTemperature: 0.25,
     clip: 'none',
     down: 'chain',
-    downTemperature: 0.25
+    downTemperature: 0.25,
+    downSchedule: 'constant'
   },
   fedavg: {
     keyFraction: 0,
@@ -75,6 +76,7 @@ const algorithm = z.strictObject({
   clip: z.enum(['centered', 'none']).optional(),
   down: z.enum(['likelihood', 'chain', 'self', 'replace']).optional(),
   downTemperature: z.number().positive().optional(),
+  downSchedule: z.enum(['constant', 'learning-rate']).optional(),
   textPrior: z.number().min(0).optional(),
   levels: z.enum(['synchronous', 'pipelined']).optional(),
   stale: z.enum(['discount', 'drop']).optional(),
@@ -160,6 +162,7 @@ export const algorithmDefaults: Algorithm = {
   clip: 'centered',
   down: 'likelihood',
   downTemperature: 0.25,
+  downSchedule: 'learning-rate',
   textPrior: 0.5,
   levels: 'synchronous',
   stale: 'discount',

@@ -37,6 +37,8 @@ export interface Algorithm extends KeyLayers {
   /** Key layers on the way down: `likelihood` of one's own text over all levels; `chain`: a child attends to its parent; `self`: keep one's own; `replace`: take the federation's. */
   down: 'likelihood' | 'chain' | 'self' | 'replace'
   downTemperature: number
+  /** Whether the temperature of `likelihood` stays, or decays as the learning rate does. */
+  downSchedule: 'constant' | 'learning-rate'
   /** β: how much the text behind a candidate counts. */
   textPrior: number
   levels: 'synchronous' | 'pipelined'

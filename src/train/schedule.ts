@@ -11,9 +11,26 @@ const floor = 0.1
 /** @param step - from 0, counted over all rounds. */
 export function learningRateAt(step: number, { learningRate, warmupSteps, decaySteps }: Schedule): number {
   const warm = warmupSteps === 0 ? 1 : Math.min(1, (step + 1) / warmupSteps)
-  if (decaySteps === 0) return learningRate * warm
+  return learningRate * warm * decayAt(step, decaySteps)
+}
+
+/** Share of the peak that the decay leaves, 0.1 to 1. */
+function decayAt(step: number, decaySteps: number): number {
+  if (decaySteps === 0) return 1
   const done = Math.min(1, step / decaySteps)
-  return learningRate * warm * (floor + ((1 - floor) * (1 + Math.cos(Math.PI * done))) / 2)
+  return floor + ((1 - floor) * (1 + Math.cos(Math.PI * done))) / 2
+}
+
+/**
+ * Temperature of the way down after so many steps (docs/algorithm.md, "Scores"): with `downSchedule: learning-rate` it decays as the
+ * learning rate does.
+ */
+export function downTemperatureAt(
+  step: number,
+  algorithm: Parameters<typeof scheduleOf>[0] & { downTemperature: number; downSchedule: 'constant' | 'learning-rate' }
+): number {
+  const { downTemperature, downSchedule } = algorithm
+  return downSchedule === 'constant' ? downTemperature : downTemperature * decayAt(step, scheduleOf(algorithm).decaySteps)
 }
 
 /** A charter's schedule: where it names no decay, the decay ends with its last round. */

@@ -184,6 +184,7 @@ export const charterCodec = codec<Charter>(
       clip: z.enum(['centered', 'none']),
       down: z.enum(['likelihood', 'chain', 'self', 'replace']),
       downTemperature: amount,
+      downSchedule: z.enum(['constant', 'learning-rate']),
       textPrior: amount,
       levels: z.enum(['synchronous', 'pipelined']),
       stale: z.enum(['discount', 'drop']),
