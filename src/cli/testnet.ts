@@ -221,7 +221,7 @@ function closingLines(report: TestnetReport, { out }: TestnetOptions): string[] 
   ]
 }
 
-function faultLines({ faults, scenario }: TestnetReport): string[] {
+function faultLines({ faults, scenario, interrupted }: TestnetReport): string[] {
   if (faults.length === 0) return []
   const seconds = (ms: number | null, none: string) => (ms === null ? none : `${(ms / 1000).toFixed(1)} s`)
   const rows = faults.map(one => [
@@ -240,7 +240,7 @@ function faultLines({ faults, scenario }: TestnetReport): string[] {
     ...(median === undefined
       ? []
       : [`Next certified round after a fault: median ${seconds(median, '')}, worst ${seconds(times.at(-1)!, '')}.`]),
-    ...(scenario === null
+    ...(scenario === null || interrupted
       ? []
       : [
           scenario.failures.length === 0

@@ -34,7 +34,7 @@ export class Director {
   /** What was said to happen later: heal, resume, start again. */
   readonly #later: { atSeconds: number; act: () => void }[] = []
   /** Faults that are not mended, by what they met. */
-  readonly #unmended = new Map<string, Fault>()
+  readonly #unmended = new Map<string, Fault[]>()
   #starting = 0
   readonly #began: number
 
@@ -107,7 +107,10 @@ export class Director {
         return this.#each(
           step,
           () => true,
-          node => this.#freeDisk(node)
+          node => {
+            this.#freeDisk(node)
+            if (isRunning(node)) node.endPlanned = false
+          }
         )
     }
   }
@@ -251,14 +254,17 @@ export class Director {
     if (again !== undefined)
       this.#after(draw(again.afterSeconds, this.#random), () => {
         this.#freeDisk(node)
-        if (!isRunning(node)) void this.#start(node, again.disk)
-        else this.#mend(node.plan.path)
+        // One that has just met the end of its disk is still closing.
+        this.#after(stopSeconds, () => {
+          node.endPlanned = false
+          if (!isRunning(node)) void this.#start(node, again.disk)
+          else this.#mend(node.plan.path)
+        })
       })
   }
 
   #freeDisk(node: TestnetNode): void {
     this.#stage.disks!.free(node)
-    node.endPlanned = false
     this.#stage.line(`${node.plan.path} has room on its disk again`)
   }
 
@@ -268,7 +274,7 @@ export class Director {
   #fault(kind: FaultKind, nodes: TestnetNode[], place: string, detail = ''): void {
     const { observation, line } = this.#stage
     const fault = observation.plan(kind, nodes, detail)
-    this.#unmended.set(place, fault)
+    this.#unmended.set(place, [...(this.#unmended.get(place) ?? []), fault])
     const led = nodes.length === 1 ? observation.ledBy(nodes[0]!) : []
     const whom = nodes.length === this.#stage.nodes.length ? '' : ` ${nodes.map(({ plan }) => plan.path).join(', ')}`
     line(
@@ -277,8 +283,7 @@ export class Director {
   }
 
   #mend(place: string): void {
-    const fault = this.#unmended.get(place)
-    if (fault !== undefined) this.#stage.observation.mend(fault)
+    for (const fault of this.#unmended.get(place) ?? []) this.#stage.observation.mend(fault)
     this.#unmended.delete(place)
   }
 
@@ -287,4 +292,8 @@ export class Director {
   }
 }
 
-const isUp = (node: TestnetNode): boolean => isRunning(node) && !node.paused && !node.endPlanned
+/** A node that stops by itself takes no longer. */
+const stopSeconds = 2
+
+/** One that is just starting is left alone: it has nothing to lose yet. */
+const isUp = (node: TestnetNode): boolean => isRunning(node) && node.api !== '' && !node.paused && !node.endPlanned

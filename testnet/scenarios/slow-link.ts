@@ -2,7 +2,7 @@
 export const slowLink = `
 name: slow-link
 about: One member of world/code gets 80 ms each way, 500 kB/s and 1 % loss to everybody, for 20 seconds.
-testnet: { rounds: 8, timings: { deadlineMs: 15000, parentTimeoutMs: 15000 } }
+testnet: { rounds: 8, timings: { deadlineMs: 20000, parentTimeoutMs: 20000 } }
 steps:
   - do: slow
     whom: { member: world/code }
