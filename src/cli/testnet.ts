@@ -226,7 +226,7 @@ function faultLines({ faults, scenario, interrupted }: TestnetReport): string[] 
   const seconds = (ms: number | null, none: string) => (ms === null ? none : `${(ms / 1000).toFixed(1)} s`)
   const rows = faults.map(one => [
     one.kind,
-    one.path.split(', ').length > 3 ? 'all' : one.path,
+    one.path.split(', ').length > 3 ? 'several' : one.path,
     one.atSeconds.toFixed(1),
     one.federations.length === 0 ? 'rounds were done' : seconds(one.recoveredAfterMs, 'NEVER'),
     one.mendedAtSeconds === null ? 'not mended' : seconds(one.backAfterMs, 'not back'),

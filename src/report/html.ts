@@ -243,12 +243,12 @@ function faults(report: TestnetReport): string {
         ? '<td class="text">all rounds were done</td>'
         : seconds(one.recoveredAfterMs, '<span class="bad">never</span>')
     const back = one.mendedAtSeconds === null ? '<td class="text">not mended</td>' : seconds(one.backAfterMs, 'not back')
-    return `<tr><td>${one.kind}</td><td class="text">${escapeHtml(one.path)}${one.detail === '' ? '' : `<br><span class="soft">${escapeHtml(one.detail)}</span>`}</td><td class="text">${escapeHtml(one.federations.join(', '))}</td><td>${one.atSeconds.toFixed(1)} s</td>${next}${back}</tr>`
+    return `<tr><td>${one.kind}</td><td class="text">${escapeHtml(one.path.split(', ').length > 3 ? 'several' : one.path)}${one.detail === '' ? '' : `<br><span class="soft">${escapeHtml(one.detail)}</span>`}</td><td class="text">${escapeHtml(one.federations.join(', '))}</td><td>${one.atSeconds.toFixed(1)} s</td>${next}${back}</tr>`
   })
   const table =
     rows.length === 0
       ? '<p>No organization was lost.</p>'
-      : `<div class="scroll"><table><thead><tr><th>fault</th><th class="text">organization</th><th class="text">federations touched</th><th>at</th><th>next certified round after</th><th>mended, and counted again after</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`
+      : `<p>Next round: from the fault until every federation that it touched had certified one. Back: from its mending until whom it met was counted in a round again.</p><div class="scroll"><table class="faults"><thead><tr><th>fault</th><th class="text">organization</th><th class="text">federations touched</th><th>at</th><th>next round after</th><th>back after</th></tr></thead><tbody>${rows.join('')}</tbody></table></div>`
   const story =
     report.scenario === null
       ? ''

@@ -203,8 +203,11 @@ export class Director {
     const rest = this.#stage.nodes.filter(node => !groups.some(group => group.includes(node)))
     if (rest.length > 0) groups.push(rest)
     this.#stage.network!.cut(groups.map(group => group.map(({ plan }) => plan.path)))
-    const named = groups.map(group => group.map(({ plan }) => plan.path).join(' + ')).join(' | ')
-    this.#fault('partition', this.#stage.nodes.filter(isRunning), 'partition', named)
+    const named = groups.map((group, place) => {
+      const whom = step.groups[place]
+      return typeof whom === 'object' && 'all' in whom ? whom.all : group.map(({ plan }) => plan.path).join(' + ')
+    })
+    this.#fault('partition', this.#stage.nodes.filter(isRunning), 'partition', named.join(' | '))
     if (step.forSeconds !== undefined) this.#after(draw(step.forSeconds, this.#random), () => this.#heal())
     return true
   }
