@@ -2,6 +2,7 @@
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import type { HandIn } from '../federation/hand-in.ts'
+import { rosterPeers } from '../federation/membership.ts'
 import type { Algorithm, Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { Layout } from '../model/layout.ts'
@@ -108,6 +109,25 @@ export function chainOf(node: FederationCore): FederationCore[] {
   const { charter, sibling } = node.options
   const parent = charter.parent === null ? null : sibling(charter.parent)
   return parent === null ? [node] : [node, ...chainOf(parent)]
+}
+
+/** What is known of who is in a federation. */
+interface Known {
+  state: Pick<FederationState, 'roster'>
+  options: Pick<FederationNodeOptions, 'charter'>
+}
+
+/**
+ * Whether what a bridge says of a node elsewhere may be believed: it is of this node's own federation, or speaks in the common ancestor,
+ * whose log has admitted the child that the other node is below. Otherwise anyone could write a charter that names the ancestor as its
+ * parent, and a fingerprint to go with it.
+ * @param node - this node's own federation. @param top - the common ancestor.
+ */
+export function isVouched(node: Known, top: Known, bridge: PeerName, { fingerprint, line }: ReadShown): boolean {
+  const speaks = (core: Known) => rosterPeers(core.state.roster, core.options.charter).has(bridge)
+  if (speaks(node)) return true
+  const branch = line.at(-1)?.id ?? fingerprint.node
+  return speaks(top) && top.state.roster.members.has(branch)
 }
 
 /** Whether organizations judge candidates by their own text: then what does not fit gets no weight, and nothing need be held back. */

@@ -267,7 +267,7 @@ export class FederationNode implements FederationCore {
       case 'join':
         return this.#joining.onJoin(from, question)
       case 'residual':
-        return this.residuals.grant(question)
+        return this.residuals.grant(from, question)
       case 'offer':
         return this.target?.answer(from, question) ?? { kind: 'offer', verdict: 'refused', detail: 'no organization here' }
       case 'receipt':

@@ -10,7 +10,7 @@ import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { type Answer, type Question, type Shown, signedCodec } from '../wire/messages.ts'
 import { readFingerprint, readShown, signFingerprint, signGrant, topOf } from '../wire/residual-records.ts'
-import { chainOf, type FederationCore, type KnownFingerprint } from './federation-core.ts'
+import { chainOf, type FederationCore, isVouched, type KnownFingerprint } from './federation-core.ts'
 import { writeFileDurably } from './files.ts'
 import { Bridge, type BridgedNode, type BridgeHost } from './residual-bridge.ts'
 import { Fingerprints } from './residual-fingerprints.ts'
@@ -88,8 +88,11 @@ export class ResidualExchange {
     this.#fingerprints.setOwn({ lineage: [], signed })
   }
 
-  /** As a source: a grant for one target, if the charters from here up to the root let key layers go there. */
-  grant({ from, to }: Extract<Question, { kind: 'residual' }>): Answer {
+  /**
+   * As a source: a grant for one target, if the charters from here up to the root let key layers go there.
+   * @param bridge - who asks.
+   */
+  grant(bridge: PeerName, { from, to }: Extract<Question, { kind: 'residual' }>): Answer {
     const node = this.#node
     const newest = node.organization?.newest ?? null
     const nothing = (detail: string, forbidden = false): Answer => ({ kind: 'residual', grant: null, forbidden, detail })
@@ -97,7 +100,8 @@ export class ResidualExchange {
     const chain = chainOf(node)
     const top = chain.find(({ id }) => id === topOf(to))
     const target = top === undefined ? null : readShown(to, top)
-    if (target === null) return nothing('its charters do not lead to a federation above')
+    if (top === undefined || target === null) return nothing('its charters do not lead to a federation above')
+    if (!isVouched(node, top, bridge, target)) return nothing('nobody known vouches for it')
     if (target.fingerprint.federation === node.id) return nothing('it is a sibling')
     const line = chain.map(one => one.options.charter)
     const consent = mayLeave(line, 'residual', { path: target.path, kind: 'organization' })

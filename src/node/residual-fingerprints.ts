@@ -61,11 +61,17 @@ export class Fingerprints {
     const branch = this.#branchOf(from, read)
     const name = read.fingerprint.node
     const known = this.#known.get(name)
-    if (branch === null || (known === undefined && this.#known.size >= limits.fingerprintsMax)) return
+    if (branch === null || (known?.branch !== branch && this.#isFull(branch))) return
     if (known !== undefined && known.branch === branch && Buffer.compare(known.shown.signed.record, shown.signed.record) === 0)
       return
     this.#known.set(name, { shown, read, branch, floats: readSketch(read.fingerprint.sketches) })
     this.#toldAbove.delete(name)
+  }
+
+  /** Each branch has its share: one that makes organizations up takes nobody else's place. */
+  #isFull(branch: MemberId): boolean {
+    const mine = [...this.#known.values()].filter(one => one.branch === branch).length
+    return mine >= Math.ceil(limits.fingerprintsMax / Math.max(1, this.#node.state.roster.members.size))
   }
 
   /** The member that it is below, if that is one, and if `from` may speak for it. */

@@ -22,7 +22,7 @@ import { mayEnter, mayLeave } from '../governance/egress.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { Answer, OfferAnswer, Question } from '../wire/messages.ts'
 import { type Grant, type ReadShown, readGrant, readShown, topOf } from '../wire/residual-records.ts'
-import { chainOf, type FederationCore, isByLikelihood } from './federation-core.ts'
+import { chainOf, type FederationCore, isByLikelihood, isVouched } from './federation-core.ts'
 import { writeFileDurably } from './files.ts'
 import type { ResidualCandidate, ResidualCandidates } from './organization.ts'
 
@@ -51,7 +51,7 @@ export class ResidualTarget implements ResidualCandidates {
   }
 
   answer(from: PeerName, question: OfferQuestion): Answer {
-    const checked = this.#check(question)
+    const checked = this.#check(from, question)
     if ('verdict' in checked) return { kind: 'offer', ...checked }
     const { source, grant, similarity } = checked
     const { path, fingerprint } = source
@@ -73,6 +73,7 @@ export class ResidualTarget implements ResidualCandidates {
 
   /** What the bridge and the source should have checked is checked again: who takes something answers for it. */
   #check(
+    bridge: PeerName,
     question: OfferQuestion
   ): { source: ReadShown; grant: Grant; similarity: number } | { verdict: OfferAnswer; detail: string } {
     const refused = (detail: string) => ({ verdict: 'refused' as const, detail })
@@ -89,6 +90,7 @@ export class ResidualTarget implements ResidualCandidates {
     if (grant === null || grant.from !== source.fingerprint.node || grant.to !== node.self)
       return refused('the source has not granted it')
     if (source.fingerprint.federation === node.id) return refused('it is a sibling')
+    if (!isVouched(node, top, bridge, source)) return refused('nobody known vouches for it')
     const charters = chain.map(one => one.options.charter)
     const line = [...source.line.map(({ charter }) => charter), ...charters.slice(chain.indexOf(top))]
     const here = { path: `${path}/${own.read.fingerprint.name}`, kind: 'organization' } as const
