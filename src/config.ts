@@ -63,9 +63,29 @@ export const configSchema = z.strictObject({
   engine: z
     .strictObject({
       name: z
-        .enum(['onnx', 'reference', 'tfjs'])
+        .enum(['onnx', 'tfjs', 'external', 'reference'])
         .default('onnx')
-        .describe('onnx: fast, on the CPU. tfjs: TensorFlow.js, if it is installed. reference: plain loops, for checks.'),
+        .describe(
+          'onnx: fast, on the CPU. tfjs: TensorFlow.js, if it is installed. external: a program of your own, engine.command (docs/trainer-protocol.md). reference: plain loops, for checks.'
+        ),
+      command: z
+        .array(z.string())
+        .default([])
+        .describe('Program and arguments of the engine `external`, run in the node’s folder. One with spaces is one argument.'),
+      silenceSeconds: z
+        .number()
+        .min(1)
+        .max(86_400)
+        .default(600)
+        .describe('Seconds without a word after which an external trainer counts as hanging, and is started again.'),
+      checkpointSeconds: z
+        .number()
+        .min(0)
+        .max(86_400)
+        .default(60)
+        .describe(
+          'Seconds between checkpoints within a round: so much work is done again after a crash. 0: only after a round.'
+        ),
       threads: z
         .int()
         .min(0)

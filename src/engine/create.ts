@@ -7,6 +7,8 @@ export async function createEngine(name: Engine['name'], options: EngineOptions)
       return (await import('./onnx/onnx-engine.ts')).OnnxEngine.create(options)
     case 'tfjs':
       return (await import('./tfjs/tfjs-engine.ts')).TfjsEngine.create(options)
+    case 'external':
+      return (await import('./external/external-engine.ts')).ExternalEngine.create(options)
     case 'reference':
       return new (await import('./reference.ts')).ReferenceEngine(options)
   }

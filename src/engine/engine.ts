@@ -25,6 +25,20 @@ export interface EngineOptions {
   weightDecay: number
   /** Global gradient norm above which the gradient is scaled down; 0: never. */
   gradientClip: number
+  /** Of the engine `external`. */
+  external?: ExternalOptions
+  /** Something went wrong that is tried again. */
+  onWarning?: (code: string, message: string) => void
+}
+
+/** A trainer that is a program of its own (docs/trainer-protocol.md). */
+export interface ExternalOptions {
+  /** Program and arguments. */
+  command: string[]
+  /** Folder that it runs in, and in which files are exchanged. */
+  folder: string
+  /** Longest silence before it counts as hanging, milliseconds. */
+  silenceMs: number
 }
 
 /** A proximal term, λ/2·‖θ − towards‖² added to the loss (Li et al. 2021, Ditto; Li et al. 2020, FedProx). */
@@ -41,12 +55,22 @@ export function addPull(gradient: Float32Array | Float64Array, parameters: Float
 }
 
 export interface Engine {
-  readonly name: 'onnx' | 'reference' | 'tfjs'
+  readonly name: 'onnx' | 'tfjs' | 'external' | 'reference'
   readonly options: EngineOptions
   /** Parameters of shape [layout.floats], copied. Without `optimizer` the moments start at 0. */
   load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void>
   /** One AdamW step. @returns the mean loss before it, nats a token, without the proximal term. */
   step(batch: Batch, learningRate: number, pull?: Pull): Promise<number>
+  /**
+   * Many steps in one call, for engines that are far away: as `step` for each, all or nothing.
+   * @param onStep - as they are done. @returns the losses. @throws the signal's reason
+   */
+  steps?(
+    batches: Batch[],
+    learningRates: number[],
+    onStep: (step: number, loss: number) => void,
+    signal?: AbortSignal
+  ): Promise<number[]>
   /** Gradient of the mean loss, shape [layout.floats], unclipped; changes nothing. For tests. */
   gradient(batch: Batch): Promise<{ loss: number; gradient: Float32Array }>
   /** @returns −ln p(target) of every token, shape [windows × context]. */

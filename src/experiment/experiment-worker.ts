@@ -56,7 +56,13 @@ async function train(job: TrainJob): Promise<TrainDone & { windows: number[] }> 
   const session = await sessionFor(job.session)
   await session.load(job.start, momentsOf(job.keepOptimizer, learner), learner.windows)
   const tell = teller(job.steps)
-  const { loss } = await session.train(job.steps, job.startStep, tell, stopped.signal, job.pull ?? undefined)
+  const { loss } = await session.train(
+    job.steps,
+    job.startStep,
+    ({ step }) => tell(step),
+    stopped.signal,
+    job.pull === null ? {} : { pull: job.pull }
+  )
   const step = await store(session.engine, learner)
   return { loss, step, windows: session.state(), evaluated: job.evaluate ? await session.evaluate('validation') : null }
 }

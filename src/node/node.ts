@@ -10,6 +10,7 @@ import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { NodeConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
+import type { ExternalOptions } from '../engine/engine.ts'
 import type { FederationId } from '../ids.ts'
 import type { Logger } from '../log.ts'
 import { createLayout } from '../model/layout.ts'
@@ -187,6 +188,7 @@ class Node implements RunningNode {
         text: { path, folder: this.#dataFolder() },
         tokenizer,
         engine: this.#config.engine.name,
+        ...(this.#config.engine.name === 'external' && { external: this.#externalOptions() }),
         threads:
           this.#config.engine.threads === 0 ? (await import('node:os')).availableParallelism() : this.#config.engine.threads,
         batch: charter.algorithm.batch,
@@ -196,15 +198,22 @@ class Node implements RunningNode {
         seed: this.#config.seed,
         validationTokens: this.#config.validationTokens
       },
-      progress => this.#onProgress(federation, progress)
+      progress => this.#onProgress(federation, progress),
+      (code, message) => this.#events.emit({ type: 'warning', code, message })
     )
     const holders = (other: FederationId) => this.#federations.get(other)?.holders() ?? []
     const residuals = new ResidualTarget(federation)
     federation.target = residuals
-    const given = { services, federation: id, charter, layout, trainer: this.#trainer, path, holders, residuals }
+    const saveEveryMs = this.#config.engine.checkpointSeconds * 1000
+    const given = { services, federation: id, charter, layout, trainer: this.#trainer, saveEveryMs, path, holders, residuals }
     this.#organization = new Organization(given)
     federation.organization = this.#organization
     federation.residuals.resumeOwn()
+  }
+
+  #externalOptions(): ExternalOptions {
+    const { command, silenceSeconds } = this.#config.engine
+    return { command, silenceMs: silenceSeconds * 1000, folder: this.#folder.root }
   }
 
   #dataFolder(): string {

@@ -48,6 +48,8 @@ export interface OrganizationOptions {
   charter: Charter
   layout: Layout
   trainer: Trainer
+  /** Between checkpoints within a round, milliseconds; 0: none. */
+  saveEveryMs: number
   /** Path of the organization in the tree, for reports. */
   path: string
   /** Who is likely to hold a model of that federation. */
@@ -139,12 +141,14 @@ export class Organization {
     const apart = wantsFingerprint && !isCommon ? await this.#trainApart() : null
     const trained = await trainer.train({
       start,
-      checkpoint: algorithm.keepOptimizer && existsSync(checkpoint) ? checkpoint : null,
+      checkpoint: existsSync(checkpoint) ? checkpoint : null,
       keepOptimizer: algorithm.keepOptimizer && this.#saved.trained > 0,
       steps: algorithm.steps,
       startStep: this.#saved.trained * algorithm.steps,
       output: folder.model('personal'),
-      saveTo: folder.model(`checkpoint-${next}`)
+      saveTo: folder.model(`checkpoint-${next}`),
+      partial: folder.model('checkpoint-partial'),
+      saveEveryMs: this.#options.saveEveryMs
     })
     this.#times.train += trained.seconds
     const sketches = await mixer.sketch(this.#layout, folder.model('personal'), start, charter.seed)
@@ -171,7 +175,9 @@ export class Organization {
       steps,
       startStep: 0,
       output,
-      saveTo
+      saveTo,
+      partial: saveTo,
+      saveEveryMs: 0
     })
     this.#times.train += seconds
     const sketches = await mixer.sketch(this.#layout, output, initial, charter.seed)
@@ -187,8 +193,9 @@ export class Organization {
       pending: { link, signed: Buffer.from(signed).toString('base64') },
       newest
     })
-    for (const kind of ['checkpoint', 'rest'])
-      rmSync(this.#options.services.folder.model(`${kind}-${this.#saved.trained - 2}`), { force: true })
+    const { folder } = this.#options.services
+    const old = ['checkpoint', 'rest'].map(kind => `${kind}-${this.#saved.trained - 2}`)
+    for (const name of [...old, 'checkpoint-partial']) rmSync(folder.model(name), { force: true })
   }
 
   /** The personal model after training, on the fixed validation set. */

@@ -108,7 +108,9 @@ async function trainOne(
         steps,
         startStep: before,
         output: `${name}.model`,
-        saveTo: `${name}.checkpoint`
+        saveTo: `${name}.checkpoint`,
+        partial: `${name}.partial`,
+        saveEveryMs: 0
       })
       before += steps
       const { perplexity, bitsPerByte } = await trainer.evaluate(`${name}.model`, 'validation')

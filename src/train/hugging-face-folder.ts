@@ -8,7 +8,7 @@ import { WorldlmError } from '../errors.ts'
 import type { Encoding } from '../model/checkpoint.ts'
 import { configFromForeign, configToForeign, foreignTensor, isNeedless, transpose } from '../model/hugging-face.ts'
 import { createLayout, type Layout, type ModelConfig } from '../model/layout.ts'
-import { TensorFile, writeTensorFile } from './tensor-file.ts'
+import { TensorFile, writeTensorFile } from '../engine/tensor-file.ts'
 
 export interface ImportedModel {
   config: ModelConfig

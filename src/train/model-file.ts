@@ -6,7 +6,7 @@
 import { closeSync } from 'node:fs'
 import { checkAgainst, type Encoding, encodeHeader } from '../model/checkpoint.ts'
 import type { Layout } from '../model/layout.ts'
-import { openFile, readFloats, readHeader, writeFloats, writeFully, writeWhole } from './tensor-file.ts'
+import { openFile, readFloats, readHeader, writeFloats, writeFully, writeWhole } from '../engine/tensor-file.ts'
 
 /** Reads a model into `targets`, one for each section. @throws {WorldlmError} MODEL_DAMAGED, MODEL_MISSING @returns the header's metadata. */
 export function readModelFile(

@@ -13,7 +13,7 @@ import type { Encoding } from '../model/checkpoint.ts'
 import type { ModelConfig } from '../model/layout.ts'
 import { isForeignFolder, plainLayout, readForeignFolder, writeForeignFolder } from './hugging-face-folder.ts'
 import { readModelFile, readModelMetadata, writeModelFile } from './model-file.ts'
-import { writeFully, writeWhole } from './tensor-file.ts'
+import { writeFully, writeWhole } from '../engine/tensor-file.ts'
 
 export interface StandaloneModel {
   config: ModelConfig

@@ -8,7 +8,7 @@ import { loadText, type OrganizationText, trainLeast } from '../data/text-tree.t
 import { openTokenizer, type TokenArray, type Tokenizer } from '../data/tokenizer.ts'
 import { WorldlmError } from '../errors.ts'
 import { createEngine } from '../engine/create.ts'
-import type { Engine, OptimizerState, Pull } from '../engine/engine.ts'
+import type { Engine, ExternalOptions, OptimizerState, Pull } from '../engine/engine.ts'
 import type { Batch } from '../model/batch.ts'
 import type { Layout } from '../model/layout.ts'
 import { learningRateAt, type Schedule } from './schedule.ts'
@@ -19,6 +19,8 @@ export interface SessionOptions {
   /** tokenizer.json; null: tokens are bytes. */
   tokenizer: string | null
   engine: Engine['name']
+  /** Of the engine `external`. */
+  external?: ExternalOptions
   threads: number
   /** Windows a step. */
   batch: number
@@ -46,6 +48,16 @@ export interface Trained {
   loss: number
   tokens: number
   seconds: number
+}
+
+/** A step that was taken. */
+export interface Step {
+  /** Counted from 1, with those before. */
+  step: number
+  loss: number
+  /** Of all steps up to this one; of engines that take many at once, only of those before. */
+  lossSum: number
+  tokensPerSecond: number
 }
 
 export class TrainingSession {
@@ -78,11 +90,25 @@ export class TrainingSession {
    * @param shared - an engine that sessions take turns with: each loads its parameters before it works.
    * @throws {WorldlmError} of the text, the model, the tokenizer, or the engine.
    */
-  static async open(options: SessionOptions, shared?: Engine): Promise<TrainingSession> {
-    const { layout, engine, threads, batch, weightDecay, gradientClip } = options
+  static async open(
+    options: SessionOptions,
+    shared?: Engine,
+    onWarning?: (code: string, message: string) => void
+  ): Promise<TrainingSession> {
+    const { layout, engine, external, threads, batch, weightDecay, gradientClip } = options
     const tokenizer = readTokenizer(options.tokenizer, layout.config.vocabulary)
     const texts = await readTexts(options, tokenizer)
-    const made = shared ?? (await createEngine(engine, { layout, batch, threads, weightDecay, gradientClip }))
+    const made =
+      shared ??
+      (await createEngine(engine, {
+        layout,
+        batch,
+        threads,
+        weightDecay,
+        gradientClip,
+        ...(external && { external }),
+        ...(onWarning && { onWarning })
+      }))
     return new TrainingSession(options, made, tokenizer, texts)
   }
 
@@ -102,25 +128,42 @@ export class TrainingSession {
     return this.#batches.next()
   }
 
-  /** @param startStep - counted over all rounds, for the learning rate. @param pull - a proximal term. */
+  /**
+   * @param startStep - counted over all rounds, for the learning rate. @param onStep - awaited, but by engines that take many steps at once.
+   * @param pull - a proximal term. @param before - steps of this training that were taken already, and the sum of their losses.
+   */
   async train(
     steps: number,
     startStep: number,
-    onStep: (step: number, loss: number, tokensPerSecond: number) => void,
+    onStep: (told: Step) => void | Promise<void>,
     signal?: AbortSignal,
-    pull?: Pull
+    { pull, before = { steps: 0, loss: 0 } }: { pull?: Pull; before?: { steps: number; loss: number } } = {}
   ): Promise<Trained> {
     const { layout, batch, schedule } = this.#options
     const stepTokens = batch * layout.config.context
     const begun = performance.now()
-    let total = 0
-    for (let step = 0; step < steps; step++) {
-      signal?.throwIfAborted()
-      const loss = await this.engine.step(this.next(), learningRateAt(startStep + step, schedule), pull)
-      total += loss
-      onStep(step + 1, loss, ((step + 1) * stepTokens * 1000) / (performance.now() - begun))
+    let total = before.loss
+    const tell = (step: number, loss: number) =>
+      onStep({
+        step: before.steps + step,
+        loss,
+        lossSum: total,
+        tokensPerSecond: (step * stepTokens * 1000) / (performance.now() - begun)
+      })
+    if (this.engine.steps !== undefined && pull === undefined) {
+      const batches = Array.from({ length: steps }, () => this.next())
+      const rates = batches.map((_, step) => learningRateAt(startStep + step, schedule))
+      for (const loss of await this.engine.steps(batches, rates, tell, signal)) total += loss
+    } else {
+      for (let step = 0; step < steps; step++) {
+        signal?.throwIfAborted()
+        const loss = await this.engine.step(this.next(), learningRateAt(startStep + step, schedule), pull)
+        total += loss
+        await tell(step + 1, loss)
+      }
     }
-    return { loss: total / Math.max(1, steps), tokens: steps * stepTokens, seconds: (performance.now() - begun) / 1000 }
+    const all = before.steps + steps
+    return { loss: total / Math.max(1, all), tokens: all * stepTokens, seconds: (performance.now() - begun) / 1000 }
   }
 
   /** The loaded parameters on the fixed validation set, or on the kept-back slice. */

@@ -1,9 +1,10 @@
 /** The training thread: one organization's session, and the model files that go in and out of it. */
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
 import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { WorldlmError } from '../errors.ts'
-import type { OptimizerState } from '../engine/engine.ts'
-import { readModelFile, writeModelFile } from './model-file.ts'
+import { readModelFile, readModelMetadata, writeModelFile } from './model-file.ts'
 import { type SessionOptions, TrainingSession } from './session.ts'
 import type { TrainerJob, TrainJob } from './trainer.ts'
 
@@ -17,43 +18,79 @@ try {
 
 const sections = ['', 'first.', 'second.']
 const options = workerData as SessionOptions
-const session = TrainingSession.open(options)
-let cancelled = false
+const session = TrainingSession.open(options, undefined, (code, message) =>
+  parentPort?.postMessage({ warning: { code, message } })
+)
+/** The training that runs; a cancelled one ends after its step. */
+let running: AbortController | null = null
 
 /** How often progress is told; more would cost more than it says. */
 const progressMs = 250
 
 async function train(job: TrainJob) {
-  const { layout } = options
   const trainer = await session
-  if (job.checkpoint !== null) await resume(trainer, job.checkpoint)
-  if (job.start !== null) {
-    const parameters = new Float32Array(layout.floats)
-    readModelFile(job.start, layout, [parameters])
-    const { optimizer } = await trainer.engine.read()
-    await trainer.load(parameters, job.keepOptimizer ? optimizer : undefined)
-  }
-  let told = 0
-  const abort = new AbortController()
+  const purpose = purposeOf(job)
+  const before = await begin(trainer, job, purpose)
+  let [told, saved] = [0, performance.now()]
+  running = new AbortController()
   const trained = await trainer.train(
-    job.steps,
-    job.startStep,
-    (step, loss, tokensPerSecond) => {
-      if (cancelled) abort.abort()
-      if (performance.now() - told < progressMs && step < job.steps) return
-      told = performance.now()
-      parentPort?.postMessage({ progress: { step, steps: job.steps, loss, tokensPerSecond } })
+    job.steps - before.steps,
+    job.startStep + before.steps,
+    async ({ step, loss, lossSum, tokensPerSecond }) => {
+      const now = performance.now()
+      if (now - told >= progressMs || step === job.steps) {
+        told = now
+        parentPort?.postMessage({ progress: { step, steps: job.steps, loss, tokensPerSecond } })
+      }
+      // Engines that take the round in one call are only asked for their state at its end.
+      if (trainer.engine.steps !== undefined || job.saveEveryMs === 0 || now - saved < job.saveEveryMs) return
+      await save(job.partial, trainer, { purpose, steps: String(step), lossSum: String(lossSum) })
+      saved = performance.now()
     },
-    abort.signal
+    running.signal,
+    { before }
   )
-  const { parameters, optimizer } = await trainer.engine.read()
-  writeModelFile(job.output, layout, [parameters])
-  save(job.saveTo, trainer, parameters, optimizer)
+  const { parameters } = await trainer.engine.read()
+  writeModelFile(job.output, options.layout, [parameters])
+  await save(job.saveTo, trainer)
   return trained
 }
 
-function save(path: string, trainer: TrainingSession, parameters: Float32Array, optimizer: OptimizerState): void {
-  const metadata = { step: String(optimizer.step), windows: JSON.stringify(trainer.state()) }
+/** What a checkpoint within a round is for: another start or other steps make it worthless. */
+function purposeOf({ start, startStep, steps, keepOptimizer }: TrainJob): string {
+  const digest = start === null ? '' : createHash('sha256').update(readFileSync(start)).digest('hex')
+  return JSON.stringify([digest, startStep, steps, keepOptimizer])
+}
+
+/** Where the round stands: at its beginning, or where it was when the process ended. */
+async function begin(trainer: TrainingSession, job: TrainJob, purpose: string): Promise<{ steps: number; loss: number }> {
+  const metadata = existsSync(job.partial) ? readMetadata(job.partial) : {}
+  if (metadata.purpose === purpose) {
+    await resume(trainer, job.partial)
+    return { steps: Number(metadata.steps), loss: Number(metadata.lossSum) }
+  }
+  if (job.checkpoint !== null) await resume(trainer, job.checkpoint)
+  if (job.start !== null) {
+    const parameters = new Float32Array(options.layout.floats)
+    readModelFile(job.start, options.layout, [parameters])
+    const { optimizer } = await trainer.engine.read()
+    await trainer.load(parameters, job.keepOptimizer ? optimizer : undefined)
+  }
+  return { steps: 0, loss: 0 }
+}
+
+/** A checkpoint within a round saves time, no more: a damaged one is as good as none. */
+function readMetadata(path: string): Record<string, string> {
+  try {
+    return readModelMetadata(path)
+  } catch {
+    return {}
+  }
+}
+
+async function save(path: string, trainer: TrainingSession, more: Record<string, string> = {}): Promise<void> {
+  const { parameters, optimizer } = await trainer.engine.read()
+  const metadata = { step: String(optimizer.step), windows: JSON.stringify(trainer.state()), ...more }
   writeModelFile(path, options.layout, [parameters, optimizer.first, optimizer.second], { sections, metadata })
 }
 
@@ -98,11 +135,11 @@ async function perform(job: TrainerJob): Promise<unknown> {
 let queue: Promise<void> = Promise.resolve()
 parentPort?.on('message', ({ id, job }: { id: number; job: TrainerJob | { do: 'cancel' } }) => {
   if (job.do === 'cancel') {
-    cancelled = true
+    running?.abort()
     return
   }
   queue = queue.then(async () => {
-    cancelled = false
+    running = null
     try {
       parentPort?.postMessage({ id, result: await perform(job) })
     } catch (error) {

@@ -4,7 +4,7 @@ import { WorldlmError } from '../errors.ts'
 import type { Evaluated, SessionOptions, Trained } from './session.ts'
 
 export interface TrainJob {
-  /** Model to begin with; null: the checkpoint's, or the engine's own. */
+  /** Model to begin with; null: the checkpoint's, or the engine's own. Moments of a checkpoint count where `keepOptimizer` says so. */
   start: string | null
   /** Checkpoint (moments, place in the data) to take up first; null where the worker has it. */
   checkpoint: string | null
@@ -16,6 +16,9 @@ export interface TrainJob {
   output: string
   /** Checkpoint after training. */
   saveTo: string
+  /** Checkpoint within the round: taken up where it is of this very job, and written every so often; milliseconds, 0: never. */
+  partial: string
+  saveEveryMs: number
 }
 export type TrainerJob =
   | { do: 'open' }
@@ -30,18 +33,26 @@ export interface Progress {
   tokensPerSecond: number
 }
 
-type Reply = { id: number; result?: unknown; error?: { code: string; message: string; hint: string } } | { progress: Progress }
+type Reply =
+  | { id: number; result?: unknown; error?: { code: string; message: string; hint: string } }
+  | { progress: Progress }
+  | { warning: { code: string; message: string } }
+
+/** Something went wrong that is tried again. */
+type OnWarning = (code: string, message: string) => void
 
 export class Trainer {
   /** Bytes of text; set once `start` resolves. */
   data = { trainBytes: 0, validBytes: 0 }
   readonly #worker: Worker
   readonly #onProgress: (progress: Progress) => void
+  readonly #onWarning: OnWarning
   readonly #waiting = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>()
   #id = 0
 
-  private constructor(options: SessionOptions, onProgress: (progress: Progress) => void) {
+  private constructor(options: SessionOptions, onProgress: (progress: Progress) => void, onWarning: OnWarning) {
     this.#onProgress = onProgress
+    this.#onWarning = onWarning
     const url = new URL(import.meta.url.endsWith('.ts') ? './trainer-worker.ts' : './trainer-worker.js', import.meta.url)
     this.#worker = new Worker(url, { workerData: options })
     this.#worker.on('message', (reply: Reply) => this.#settle(reply))
@@ -58,8 +69,12 @@ export class Trainer {
   }
 
   /** @throws {WorldlmError} of the text, the model, or the engine. */
-  static async start(options: SessionOptions, onProgress: (progress: Progress) => void): Promise<Trainer> {
-    const trainer = new Trainer(options, onProgress)
+  static async start(
+    options: SessionOptions,
+    onProgress: (progress: Progress) => void,
+    onWarning: OnWarning = () => undefined
+  ): Promise<Trainer> {
+    const trainer = new Trainer(options, onProgress, onWarning)
     try {
       trainer.data = await trainer.#run({ do: 'open' })
       return trainer
@@ -100,6 +115,10 @@ export class Trainer {
   #settle(reply: Reply): void {
     if ('progress' in reply) {
       this.#onProgress(reply.progress)
+      return
+    }
+    if ('warning' in reply) {
+      this.#onWarning(reply.warning.code, reply.warning.message)
       return
     }
     const waiting = this.#waiting.get(reply.id)

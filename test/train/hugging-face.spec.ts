@@ -8,7 +8,7 @@ import { initialParameters } from '../../src/model/initial.ts'
 import type { ModelConfig } from '../../src/model/layout.ts'
 import { plainLayout } from '../../src/train/hugging-face-folder.ts'
 import { readModel, type StandaloneModel, writeModel } from '../../src/train/model-source.ts'
-import { TensorFile, writeTensorFile } from '../../src/train/tensor-file.ts'
+import { TensorFile, writeTensorFile } from '../../src/engine/tensor-file.ts'
 import { families, micro } from '../engine/models.ts'
 import { pythonMissing, runPython } from '../python.ts'
 

@@ -1,6 +1,7 @@
 /**
- * Files of named tensors (safetensors of any layout), read one tensor at a time as 32-bit floats, and written in one go.
- * Our own models are read and written as one run instead: model-file.ts.
+ * Files of named tensors (safetensors of any layout), read one tensor at a time as 32-bit floats, and written in one go: checkpoints of
+ * others, and what goes to and fro between an external trainer and us.
+ * Our own models are read and written as one run instead: train/model-file.ts.
  */
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { WorldlmError } from '../errors.ts'
@@ -23,8 +24,10 @@ const sizeOf = (shape: number[]): number => shape.reduce((product, size) => prod
 export interface NamedTensor {
   name: string
   shape: number[]
-  /** Called once, when its turn to be written has come; what it returns may be overwritten by the next call. */
-  floats: () => Float32Array
+  /** Whether they are whole numbers of 32 bits, whatever the encoding of the others. */
+  integers?: boolean
+  /** Its numbers. Called when its turn to be written has come; what it returns may be overwritten by the next call. */
+  floats: () => Float32Array | Int32Array
 }
 
 /** @throws {WorldlmError} MODEL_MISSING */
@@ -136,16 +139,20 @@ export function writeTensorFile(
   metadata: Record<string, string> = {}
 ): void {
   const header: Record<string, unknown> = { __metadata__: metadata }
-  const [dtype, width] = encoding === 'f32' ? ['F32', 4] : ['BF16', 2]
   let offset = 0
-  for (const { name, shape } of tensors) {
-    const bytes = sizeOf(shape) * (width as number)
+  for (const { name, shape, integers = false } of tensors) {
+    const dtype = integers ? 'I32' : encoding === 'f32' ? 'F32' : 'BF16'
+    const bytes = sizeOf(shape) * (dtype === 'BF16' ? 2 : 4)
     header[name] = { dtype, shape, data_offsets: [offset, offset + bytes] }
     offset += bytes
   }
   writeWhole(path, fd => {
     writeFully(fd, frameHeader(header))
-    for (const { floats } of tensors) writeFloats(fd, floats(), encoding)
+    for (const { floats } of tensors) {
+      const numbers = floats()
+      if (numbers instanceof Float32Array) writeFloats(fd, numbers, encoding)
+      else writeFully(fd, new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength))
+    }
   })
 }
 

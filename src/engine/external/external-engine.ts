@@ -1,0 +1,295 @@
+/**
+ * The `external` engine: an organization's own program trains, on whatever hardware it has. A round is one call; batches go there as a
+ * file, parameters and moments come back as one (docs/trainer-protocol.md).
+ *
+ * The last good state is kept here. A trainer that dies, hangs or says rubbish is started again, given that state, and asked again; what it
+ * answered is taken over only when it is whole and finite. Is not: a guard against a trainer that learns badly.
+ */
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { assert, WorldlmError } from '../../errors.ts'
+import type { Batch } from '../../model/batch.ts'
+import { ropeDivisors } from '../../model/rope.ts'
+import {
+  adamw,
+  assertBatch,
+  assertState,
+  type Engine,
+  type EngineOptions,
+  type ExternalOptions,
+  type OptimizerState,
+  type Pull
+} from '../engine.ts'
+import { type NamedTensor, TensorFile, writeTensorFile } from '../tensor-file.ts'
+import { TrainerProcess } from './trainer-process.ts'
+
+const trainerProtocol = 1
+
+/** Times that a call is made before its failure is the engine's. */
+const attemptsMax = 3
+/** What another try may mend. */
+const retried = new Set(['TRAINER_DIED', 'TRAINER_SILENT', 'TRAINER_RUBBISH', 'TRAINER_RESULT'])
+
+interface State {
+  parameters: Float32Array
+  optimizer: OptimizerState
+}
+
+export class ExternalEngine implements Engine {
+  readonly name = 'external'
+  readonly options: EngineOptions
+  readonly #external: ExternalOptions
+  /** For the files that are exchanged; gone with the engine. */
+  readonly #scratch: string
+  #state: State
+  #process: TrainerProcess | null = null
+  /** Whether the process has `#state`. */
+  #given = false
+
+  private constructor(options: EngineOptions, external: ExternalOptions) {
+    this.options = options
+    this.#external = external
+    // Left over by an engine that was killed: the folder is one node's.
+    for (const name of readdirSync(external.folder))
+      if (/^\.trainer-\w{6}$/.test(name)) rmSync(join(external.folder, name), { recursive: true, force: true })
+    this.#scratch = mkdtempSync(join(external.folder, '.trainer-'))
+    const zeros = () => new Float32Array(options.layout.floats)
+    this.#state = { parameters: zeros(), optimizer: { first: zeros(), second: zeros(), step: 0 } }
+  }
+
+  /** Starts the trainer once, so that what is wrong with it is known at once. @throws {WorldlmError} TRAINER_* */
+  static async create(options: EngineOptions): Promise<ExternalEngine> {
+    const { external } = options
+    if (external === undefined)
+      throw new WorldlmError(
+        'TRAINER_MISSING',
+        'engine.command names no program',
+        'Write one into worldlm.yaml: engine: { command: […] }.'
+      )
+    const engine = new ExternalEngine(options, external)
+    try {
+      await engine.#attempt(async () => undefined)
+      return engine
+    } catch (error) {
+      await engine.dispose()
+      throw error
+    }
+  }
+
+  async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
+    assertState(this.options, parameters, optimizer)
+    const zeros = () => new Float32Array(parameters.length)
+    this.#given = false
+    this.#state = {
+      parameters: Float32Array.from(parameters),
+      optimizer: {
+        first: optimizer === undefined ? zeros() : Float32Array.from(optimizer.first),
+        second: optimizer === undefined ? zeros() : Float32Array.from(optimizer.second),
+        step: optimizer?.step ?? 0
+      }
+    }
+  }
+
+  async step(batch: Batch, learningRate: number, pull?: Pull): Promise<number> {
+    assert(pull === undefined, 'an external trainer knows no proximal term')
+    const [loss] = await this.steps([batch], [learningRate], () => undefined)
+    return loss!
+  }
+
+  async steps(
+    batches: Batch[],
+    learningRates: number[],
+    onStep: (step: number, loss: number) => void,
+    signal?: AbortSignal
+  ): Promise<number[]> {
+    assert(batches.length > 0 && batches.length === learningRates.length, 'a learning rate for each batch')
+    return this.#attempt(async trainer => {
+      const output = join(this.#scratch, 'trained.safetensors')
+      const answer = await trainer.call(
+        { do: 'train', batches: this.#writeBatches(batches), learningRates, output },
+        { signal, onProgress: ({ step, loss }) => onStep(Number(step), Number(loss)) }
+      )
+      const losses = numbers(answer.losses, batches.length, 'losses')
+      const wrong = losses.findIndex(loss => !Number.isFinite(loss))
+      if (wrong >= 0)
+        throw new WorldlmError(
+          'ENGINE_DIVERGED',
+          `step ${this.#state.optimizer.step + wrong + 1}: the loss is ${losses[wrong]}`,
+          'Lower algorithm.learningRate, or check the text for what is no text.'
+        )
+      this.#state = this.#readState(output, this.#state.optimizer.step + batches.length)
+      return losses
+    })
+  }
+
+  async gradient(batch: Batch): Promise<{ loss: number; gradient: Float32Array }> {
+    return this.#attempt(async trainer => {
+      const output = join(this.#scratch, 'gradient.safetensors')
+      const answer = await trainer.call({ do: 'gradient', batches: this.#writeBatches([batch]), output })
+      const gradient = new Float32Array(this.options.layout.floats)
+      this.#readTensors(output, [['', gradient]])
+      return { loss: Number(answer.loss), gradient }
+    })
+  }
+
+  async evaluate(batch: Batch): Promise<Float32Array> {
+    return this.#attempt(async trainer => {
+      const output = join(this.#scratch, 'nll.safetensors')
+      await trainer.call({ do: 'evaluate', batches: this.#writeBatches([batch]), output })
+      const nll = new Float32Array(batch.targets.length)
+      this.#read(output, file => file.read('nll', [1, this.options.batch, this.options.layout.config.context], nll))
+      return nll
+    })
+  }
+
+  async read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }> {
+    const { parameters, optimizer } = this.#state
+    return {
+      parameters: parameters.slice(),
+      optimizer: { first: optimizer.first.slice(), second: optimizer.second.slice(), step: optimizer.step }
+    }
+  }
+
+  async dispose(): Promise<void> {
+    await this.#process?.end()
+    this.#process = null
+    rmSync(this.#scratch, { recursive: true, force: true })
+  }
+
+  /** Makes a call on a trainer that has the state, and again on a fresh one where that may help. */
+  async #attempt<Result>(make: (trainer: TrainerProcess) => Promise<Result>): Promise<Result> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const trainer = await this.#ready()
+        return await make(trainer)
+      } catch (error) {
+        const code = error instanceof WorldlmError ? error.code : ''
+        // What it holds now is not known: it is given the last good state before the next call.
+        this.#given = false
+        if (!retried.has(code) || attempt === attemptsMax) throw error
+        this.options.onWarning?.(code, `${(error as Error).message} (try ${attempt} of ${attemptsMax})`)
+        this.#process?.kill('its answer could not be used')
+        this.#process = null
+      }
+    }
+  }
+
+  /** A process that runs and has the state. */
+  async #ready(): Promise<TrainerProcess> {
+    if (this.#process === null || !this.#process.usable) {
+      const { command, folder, silenceMs } = this.#external
+      this.#process = new TrainerProcess(command, folder, silenceMs)
+      this.#given = false
+      await this.#greet(this.#process)
+    }
+    if (!this.#given) {
+      const path = join(this.#scratch, 'state.safetensors')
+      this.#writeState(path)
+      await this.#process.call({ do: 'load', state: path })
+      this.#given = true
+    }
+    return this.#process
+  }
+
+  async #greet(trainer: TrainerProcess): Promise<void> {
+    const { layout, batch, threads, weightDecay, gradientClip } = this.options
+    const { protocol, name } = await trainer.call({
+      do: 'hello',
+      protocol: trainerProtocol,
+      model: { kvHeads: layout.config.heads, tiedHead: true, ...layout.config, ropeDivisors: [...ropeDivisors(layout.config)] },
+      tensors: layout.tensors.map(({ name: tensor, shape }) => ({ name: tensor, shape })),
+      optimizer: { ...adamw, weightDecay, gradientClip },
+      batch,
+      threads
+    })
+    if (protocol !== trainerProtocol)
+      throw new WorldlmError(
+        'TRAINER_VERSION',
+        `the trainer ${JSON.stringify(name ?? '')} speaks protocol ${JSON.stringify(protocol)}, this node ${trainerProtocol}`,
+        'Use a trainer and a node of the same version: docs/trainer-protocol.md.'
+      )
+  }
+
+  /** Shapes [batches, windows, context]. */
+  #writeBatches(batches: Batch[]): string {
+    const { batch, layout } = this.options
+    const path = join(this.#scratch, 'batches.safetensors')
+    const each = batch * layout.config.context
+    const tensors = (['inputs', 'targets'] as const).map((name): NamedTensor => {
+      const whole = new Int32Array(batches.length * each)
+      for (const [place, one] of batches.entries()) {
+        assertBatch(this.options, one)
+        whole.set(one[name], place * each)
+      }
+      return { name, shape: [batches.length, batch, layout.config.context], integers: true, floats: () => whole }
+    })
+    writeTensorFile(path, tensors, 'f32')
+    return path
+  }
+
+  #writeState(path: string): void {
+    const { parameters, optimizer } = this.#state
+    const sections = [
+      ['', parameters],
+      ['first.', optimizer.first],
+      ['second.', optimizer.second]
+    ] as const
+    const tensors = sections.flatMap(([prefix, values]) =>
+      this.options.layout.tensors.map(({ name, shape, offset, floats }) => ({
+        name: prefix + name,
+        shape,
+        floats: () => values.subarray(offset, offset + floats)
+      }))
+    )
+    writeTensorFile(path, tensors, 'f32', { step: String(optimizer.step) })
+  }
+
+  #readState(path: string, step: number): State {
+    const zeros = () => new Float32Array(this.options.layout.floats)
+    const state = { parameters: zeros(), optimizer: { first: zeros(), second: zeros(), step } }
+    this.#readTensors(path, [
+      ['', state.parameters],
+      ['first.', state.optimizer.first],
+      ['second.', state.optimizer.second]
+    ])
+    return state
+  }
+
+  /** @param sections - where the tensors of each prefix go. */
+  #readTensors(path: string, sections: [string, Float32Array][]): void {
+    this.#read(path, file => {
+      for (const [prefix, target] of sections) {
+        for (const { name, shape, offset, floats } of this.options.layout.tensors) {
+          const part = target.subarray(offset, offset + floats)
+          file.read(prefix + name, shape, part)
+          const wrong = part.findIndex(value => !Number.isFinite(value))
+          if (wrong >= 0) throw new Error(`tensor ${prefix + name} holds ${part[wrong]} at place ${wrong}`)
+        }
+      }
+    })
+  }
+
+  /** What it wrote is believed no more than what it says. @throws {WorldlmError} TRAINER_RESULT */
+  #read(path: string, read: (file: TensorFile) => void): void {
+    let file: TensorFile | null = null
+    try {
+      file = new TensorFile(path)
+      read(file)
+    } catch (cause) {
+      throw new WorldlmError(
+        'TRAINER_RESULT',
+        `what the trainer wrote cannot be used: ${(cause as Error).message}`,
+        'The state before is kept; see docs/trainer-protocol.md for what it must write.',
+        { cause }
+      )
+    } finally {
+      file?.close()
+      rmSync(path, { force: true })
+    }
+  }
+}
+
+function numbers(value: unknown, count: number, what: string): number[] {
+  if (Array.isArray(value) && value.length === count) return value.map(one => (typeof one === 'number' ? one : Number.NaN))
+  throw new WorldlmError('TRAINER_RESULT', `the trainer gave no ${count} ${what}`, 'See docs/trainer-protocol.md.')
+}
