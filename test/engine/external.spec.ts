@@ -66,7 +66,7 @@ describe('an external trainer', () => {
   const mended: { mode: string; code: string; silenceMs?: number }[] = [
     { mode: 'once:dies', code: 'TRAINER_DIED' },
     { mode: 'once:dies-at-once', code: 'TRAINER_DIED' },
-    { mode: 'once:hangs', code: 'TRAINER_SILENT', silenceMs: 3_000 },
+    { mode: 'once:hangs', code: 'TRAINER_SILENT', silenceMs: 4_000 },
     { mode: 'once:rubbish', code: 'TRAINER_RUBBISH' },
     { mode: 'once:cut-short', code: 'TRAINER_RESULT' },
     { mode: 'once:not-finite', code: 'TRAINER_RESULT' },
@@ -84,7 +84,7 @@ describe('an external trainer', () => {
 
   const given_up: { mode: string; code: string; says: RegExp; silenceMs?: number; tries: number }[] = [
     { mode: 'dies', code: 'TRAINER_DIED', says: /ended \(code 3\)[\s\S]*a trainer for tests/, tries: 3 },
-    { mode: 'hangs', code: 'TRAINER_SILENT', says: /said nothing for 0\.5 s/, silenceMs: 500, tries: 3 },
+    { mode: 'hangs', code: 'TRAINER_SILENT', says: /said nothing for 4 s/, silenceMs: 4_000, tries: 3 },
     { mode: 'rubbish', code: 'TRAINER_RUBBISH', says: /Epoch 1\/1/, tries: 3 },
     { mode: 'not-finite', code: 'TRAINER_RESULT', says: /tensor embedding holds NaN at place 5/, tries: 3 },
     { mode: 'refuses', code: 'TRAINER_REFUSED', says: /OUT_OF_MEMORY: too large/, tries: 1 },
