@@ -16,7 +16,7 @@ import {
 import { checkAgainst, damaged, frameHeader, type Header, type UpdateEncoding } from '../model/checkpoint.ts'
 import { groupRanges, type Layout } from '../model/layout.ts'
 import { readModelFile, writeModelFile } from './model-file.ts'
-import { openFile, readFloats, readFully, readHeader, writeFully, writeWhole } from './tensor-file.ts'
+import { openFile, readFloats, readFully, readHeader, writeFully, writeWhole } from '../engine/tensor-file.ts'
 
 const tensorName = 'update'
 /** Floats of the base that are added at a time. */
