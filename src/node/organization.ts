@@ -147,8 +147,7 @@ export class Organization {
       startStep: this.#saved.trained * algorithm.steps,
       output: folder.model('personal'),
       saveTo: folder.model(`checkpoint-${next}`),
-      partial: folder.model('checkpoint-partial'),
-      saveEveryMs: this.#options.saveEveryMs
+      within: { path: folder.model('checkpoint-partial'), everyMs: this.#options.saveEveryMs }
     })
     this.#times.train += trained.seconds
     const sketches = await mixer.sketch(this.#layout, folder.model('personal'), start, charter.seed)
@@ -175,9 +174,7 @@ export class Organization {
       steps,
       startStep: 0,
       output,
-      saveTo,
-      partial: saveTo,
-      saveEveryMs: 0
+      saveTo
     })
     this.#times.train += seconds
     const sketches = await mixer.sketch(this.#layout, output, initial, charter.seed)

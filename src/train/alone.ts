@@ -108,9 +108,7 @@ async function trainOne(
         steps,
         startStep: before,
         output: `${name}.model`,
-        saveTo: `${name}.checkpoint`,
-        partial: `${name}.partial`,
-        saveEveryMs: 0
+        saveTo: `${name}.checkpoint`
       })
       before += steps
       const { perplexity, bitsPerByte } = await trainer.evaluate(`${name}.model`, 'validation')

@@ -43,8 +43,8 @@ async function train(job: TrainJob) {
         parentPort?.postMessage({ progress: { step, steps: job.steps, loss, tokensPerSecond } })
       }
       // Engines that take the round in one call are only asked for their state at its end.
-      if (trainer.engine.steps !== undefined || job.saveEveryMs === 0 || now - saved < job.saveEveryMs) return
-      await save(job.partial, trainer, { purpose, steps: String(step), lossSum: String(lossSum) })
+      if (trainer.engine.steps !== undefined || !job.within?.everyMs || now - saved < job.within.everyMs) return
+      await save(job.within.path, trainer, { purpose, steps: String(step), lossSum: String(lossSum) })
       saved = performance.now()
     },
     running.signal,
@@ -58,15 +58,16 @@ async function train(job: TrainJob) {
 
 /** What a checkpoint within a round is for: another start or other steps make it worthless. */
 function purposeOf({ start, startStep, steps, keepOptimizer }: TrainJob): string {
-  const digest = start === null ? '' : createHash('sha256').update(readFileSync(start)).digest('hex')
+  // A start that is missing is refused when it is read.
+  const digest = start === null || !existsSync(start) ? '' : createHash('sha256').update(readFileSync(start)).digest('hex')
   return JSON.stringify([digest, startStep, steps, keepOptimizer])
 }
 
 /** Where the round stands: at its beginning, or where it was when the process ended. */
 async function begin(trainer: TrainingSession, job: TrainJob, purpose: string): Promise<{ steps: number; loss: number }> {
-  const metadata = existsSync(job.partial) ? readMetadata(job.partial) : {}
-  if (metadata.purpose === purpose) {
-    await resume(trainer, job.partial)
+  const metadata = job.within !== undefined && existsSync(job.within.path) ? readMetadata(job.within.path) : {}
+  if (job.within !== undefined && metadata.purpose === purpose) {
+    await resume(trainer, job.within.path)
     return { steps: Number(metadata.steps), loss: Number(metadata.lossSum) }
   }
   if (job.checkpoint !== null) await resume(trainer, job.checkpoint)

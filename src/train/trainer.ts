@@ -17,8 +17,7 @@ export interface TrainJob {
   /** Checkpoint after training. */
   saveTo: string
   /** Checkpoint within the round: taken up where it is of this very job, and written every so often; milliseconds, 0: never. */
-  partial: string
-  saveEveryMs: number
+  within?: { path: string; everyMs: number }
 }
 export type TrainerJob =
   | { do: 'open' }

@@ -70,7 +70,7 @@ describe('a training session', () => {
     const session = await TrainingSession.open(options(overrides))
     await session.load(initialParameters(layout, 0))
     const losses: number[] = []
-    await session.train(steps, 0, (_step, loss) => void losses.push(loss))
+    await session.train(steps, 0, ({ loss }) => void losses.push(loss))
     const { parameters } = await session.engine.read()
     const evaluated = await session.evaluate('validation')
     await session.engine.dispose()

@@ -26,8 +26,7 @@ for (let round = 1; round <= rounds; round++) {
     startStep: (round - 1) * steps,
     output: at(`start-${round + 1}`),
     saveTo: at(`checkpoint-${round}`),
-    partial: at('partial'),
-    saveEveryMs
+    within: { path: at('partial'), everyMs: saveEveryMs }
   })
   writeFileSync(join(folder, `${round}.done`), String(trained.loss))
 }
