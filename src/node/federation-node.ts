@@ -204,7 +204,11 @@ export class FederationNode implements FederationCore {
     this.options.beforeEffect?.(this.state, effect)
     switch (effect.do) {
       case 'start-timer':
-        this.timers.start(effect.name, effect.ms + ('jitterMs' in effect ? effect.jitterMs * this.#random.float() : 0))
+        this.timers.start(
+          effect.name,
+          effect.ms + ('jitterMs' in effect ? effect.jitterMs * this.#random.float() : 0),
+          effect.name === 'election'
+        )
         return
       case 'stop-timer':
         this.timers.stop(effect.name)
