@@ -337,6 +337,7 @@ export function stepFederation(env: Environment, state: FederationState, event: 
       if (event.evicted.peer === state.self || state.roster.evicted.has(event.evicted.peer)) break
       turn.state = { ...state, accused: asked(state.accused, event.evicted.peer, event.evicted) }
       turn.consensus({ type: 'distrust', peer: event.evicted.peer })
+      turn.tryPropose()
       break
     case 'presence':
       turn.state = {

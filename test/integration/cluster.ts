@@ -21,7 +21,7 @@ import { loadRecords } from '../../testnet/checks/records.ts'
 const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
 /** Machines that run tests are slow and busy; nothing here waits so long unless it has failed. */
-const patienceMs = 90_000
+const patienceMs = 180_000
 
 export interface TestNode {
   name: string
@@ -202,6 +202,14 @@ export class Cluster {
     await this.until(`${names} at round ${round} of ${path}`, async () => {
       const rounds = await Promise.all(names.map(name => this.round(name, path)))
       return rounds.every(reached => reached >= round)
+    })
+  }
+
+  /** So many voters in the eyes of all of `names`: until they are all there, a federation of some dies with one. */
+  async untilVoters(count: number, names: string[], path = 'world'): Promise<void> {
+    await this.until(`${count} voters of ${path}`, async () => {
+      const seen = await Promise.all(names.map(name => this.federation(name, path)))
+      return seen.every(one => one !== null && one.voters.length === count)
     })
   }
 

@@ -28,7 +28,7 @@ describe('the aggregator dies', function () {
     const names = ['a', 'b', 'c', 'd', 'e']
     await withCluster(await Cluster.create(names), async cluster => {
       await cluster.startAll()
-      await cluster.untilRound(2, names)
+      await cluster.untilVoters(5, names)
       for (let death = 0; death < 5; death++) {
         const led = cluster.nameOf((await cluster.federation(cluster.living()[0]!.name))?.aggregator ?? null)
         const victim = led ?? 'a'
@@ -67,6 +67,7 @@ describe('a node comes back', function () {
   it('with an empty disk and its old key: votes again once the others have certified its return', async () => {
     await withCluster(await Cluster.create(['a', 'b', 'c']), async cluster => {
       await cluster.startAll()
+      await cluster.untilVoters(3, ['a', 'b', 'c'])
       await cluster.untilRound(2, ['a', 'b', 'c'])
       await cluster.kill('b')
       cluster.emptyDisk('b')
@@ -83,6 +84,7 @@ describe('a node comes back', function () {
   it('the founder and aggregator with an empty disk, while two others go on', async () => {
     await withCluster(await Cluster.create(['a', 'b', 'c']), async cluster => {
       await cluster.startAll()
+      await cluster.untilVoters(3, ['a', 'b', 'c'])
       await cluster.untilRound(2, ['a', 'b', 'c'])
       await cluster.kill('a')
       cluster.emptyDisk('a')
@@ -152,7 +154,7 @@ describe('members', function () {
     const names = ['a', 'b', 'c', 'd', 'e']
     await withCluster(await Cluster.create(names), async cluster => {
       await cluster.startAll()
-      await cluster.untilRound(1, names)
+      await cluster.untilVoters(5, names)
       for (const victim of ['c', 'a', 'e']) {
         await cluster.kill(victim)
         const { peer } = cluster.node(victim)
@@ -221,6 +223,7 @@ describe('two levels', function () {
     await withCluster(await twoLevels(), async cluster => {
       await cluster.startAll()
       await cluster.untilRound(2, below, 'world/x')
+      await cluster.untilVoters(5, ['a'], 'world')
       for (const name of above) await cluster.kill(name)
       const reached = await cluster.round('a', 'world/x')
       await cluster.untilRound(reached + 3, below, 'world/x')
