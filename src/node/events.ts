@@ -1,7 +1,8 @@
 /**
  * What happened on this node: numbered events for who watches (API, terminal, testnet), and durable records for the invariants.
  */
-import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { WorldlmError } from '../errors.ts'
 import type { NodeEvent, NodeRecord, NumberedEvent } from './status.ts'
 
 /** Kept for who connects late; older ones are gone. A round makes about 30. */
@@ -34,15 +35,28 @@ export class EventLog {
 
 /** `records.jsonl`: one line a record, on disk when `append` returns (I2 and I4 are checked on it after a crash). */
 export class RecordLog {
+  readonly #path: string
   readonly #fd: number
 
+  /** Opens or creates; a line that a dying process left unfinished is cut off, or the next one would be joined to it. */
   constructor(path: string) {
+    this.#path = path
+    const whole = existsSync(path) ? readFileSync(path).lastIndexOf('\n') + 1 : 0
     this.#fd = openSync(path, 'a', 0o644)
+    if (whole < fstatSync(this.#fd).size) ftruncateSync(this.#fd, whole)
   }
 
+  /** @throws {WorldlmError} DISK_FULL */
   append(record: NodeRecord): void {
-    writeSync(this.#fd, `${JSON.stringify(record)}\n`)
-    fsyncSync(this.#fd)
+    const line = Buffer.from(`${JSON.stringify(record)}\n`)
+    try {
+      for (let offset = 0; offset < line.length; ) offset += writeSync(this.#fd, line, offset)
+      fsyncSync(this.#fd)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+      const hint = 'Free some space and start the node again; the torn end is cut off.'
+      throw new WorldlmError('DISK_FULL', `the disk is full: ${this.#path} could not grow`, hint, { cause: error })
+    }
   }
 
   close(): void {
