@@ -10,7 +10,7 @@ import { methodNames } from '../experiment/methods.ts'
 import { combinations, parseSweep } from '../experiment/options.ts'
 import { makeExperimentReport, writeExperimentReport } from '../experiment/report.ts'
 import { type CellProgress, type ExperimentOptions, runExperiment } from '../experiment/run.ts'
-import type { ExperimentReport } from '../report/experiment-schema.ts'
+import { counterpart, type ExperimentReport } from '../report/experiment-schema.ts'
 import { experimentVerdict } from '../report/experiment-verdict.ts'
 import { LiveTable, progressBar } from './live-table.ts'
 import { charterOf } from './model-choice.ts'
@@ -147,8 +147,9 @@ function liveTable(cells: CellProgress[], done: number, of: number, seconds: num
 }
 
 function closingLines(report: ExperimentReport): string[] {
-  const local = report.methods.find(({ name }) => name === 'local')?.curve.at(-1)?.mean.personal.perplexity ?? null
-  const rows = report.methods.map(({ name, curve }) => {
+  const rows = report.methods.map(one => {
+    const { name, curve } = one
+    const local = counterpart(report, 'local', one)?.curve.at(-1)?.mean.personal.perplexity ?? null
     const end = curve.at(-1)
     const personal = end?.mean.personal.perplexity ?? null
     return [

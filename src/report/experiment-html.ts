@@ -1,5 +1,11 @@
 /** `report.html` of an experiment: one file, nothing from elsewhere, readable in dark and light. */
-import type { ExperimentPoint, ExperimentReport, MethodReport, ModelKind } from './experiment-schema.ts'
+import {
+  counterpart,
+  type ExperimentPoint,
+  type ExperimentReport,
+  type MethodReport,
+  type ModelKind
+} from './experiment-schema.ts'
 import { experimentVerdict } from './experiment-verdict.ts'
 import { page } from './page.ts'
 import { escapeHtml, heatMap, linePlot, type Series } from './plots.ts'
@@ -42,22 +48,22 @@ function key(report: ExperimentReport): string {
 function intro(report: ExperimentReport): string {
   const { organizations: all, methods, rounds, steps, seeds, model, versions, seconds, interrupted, warnings } = report
   const state = interrupted ? '<p class="bad">The experiment was stopped: this is what was done until then.</p>' : ''
-  const says = methods.map(({ name, says: what }) => `<li><b>${escapeHtml(name)}</b>: ${escapeHtml(what)}</li>`)
+  const named = new Map(methods.map(({ method, says: what }) => [method, what]))
+  const says = [...named].map(([name, what]) => `<li><b>${escapeHtml(name)}</b>: ${escapeHtml(what)}</li>`)
   return `<h1>${methods.length} methods on the text of ${all.length} organizations</h1>
 <p class="soft">${rounds} rounds of ${steps} steps, ${seeds.length === 1 ? `seed ${seeds[0]}` : `seeds ${seeds.join(', ')}`}; ${methods[0]?.parameters ?? 0} parameters (${escapeHtml(`${model.layers} layers, width ${model.width}, context ${model.context}, batch ${model.batch}`)}); worldlm ${escapeHtml(versions.worldlm ?? '')}, Node ${escapeHtml(versions.node ?? '')}; ${seconds.toFixed(0)} s in this run</p>${state}${warnings.map(warning => `<p class="bad">${escapeHtml(warning)}</p>`).join('')}<ul>${says.join('')}</ul>`
 }
 
 function outcome(report: ExperimentReport): string {
-  const find = (method: string) => report.methods.find(one => one.name === method)
-  const [local, fedavg] = [find('local'), find('fedavg')]
   const rows = report.methods.map(method => {
+    const [local, fedavg] = [counterpart(report, 'local', method), counterpart(report, 'fedavg', method)]
     const point = last(method)
     const mean = (kind: ModelKind) => point?.mean[kind] ?? null
     const cell = (kind: ModelKind) => {
       const value = mean(kind)
       const spread =
         report.seeds.length > 1 && value !== null
-          ? ` <span class="soft">(${shown(value.perplexityLeast)}–${shown(value.perplexityMost)})</span>`
+          ? `<br><span class="soft">(${shown(value.perplexityLeast)}–${shown(value.perplexityMost)})</span>`
           : ''
       return `<td>${shown(value?.perplexity)}${spread}</td>`
     }

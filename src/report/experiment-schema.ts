@@ -84,3 +84,9 @@ export type ExperimentReport = z.output<typeof experimentReportSchema>
 export type MethodReport = ExperimentReport['methods'][number]
 export type ExperimentPoint = z.output<typeof point>
 export type ModelKind = keyof typeof kinds
+
+/** The cell of another method with the same swept options; undefined where there is none. */
+export function counterpart({ methods }: ExperimentReport, method: string, { swept }: MethodReport): MethodReport | undefined {
+  const same = (other: MethodReport) => Object.entries(swept).every(([key, value]) => other.swept[key] === value)
+  return methods.find(other => other.method === method && same(other))
+}

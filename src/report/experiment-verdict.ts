@@ -1,20 +1,20 @@
 /** What an experiment's figures show and do not show, in sentences. */
-import type { ExperimentReport, MethodReport } from './experiment-schema.ts'
+import { counterpart, type ExperimentReport, type MethodReport } from './experiment-schema.ts'
 
 /** Differences below this share are noise with one seed. */
 const noise = 0.01
 
 export function experimentVerdict(report: ExperimentReport): string[] {
   const { methods, seeds, organizations, rounds } = report
-  const found = (name: string) => methods.find(one => one.name === name)
   const sentences: string[] = []
-  const local = found('local')
-  if (local !== undefined)
-    for (const one of methods) if (one.attention.down.length > 0) sentences.push(besideLocal(report, one, local))
-  const fedavg = found('fedavg')
-  if (fedavg !== undefined)
-    for (const one of methods)
-      if (one.attention.up.length > 0 && one.method.startsWith('worldlm')) sentences.push(...besideFedavg(one, fedavg))
+  for (const one of methods) {
+    const local = counterpart(report, 'local', one)
+    if (local !== undefined && one.attention.down.length > 0) sentences.push(besideLocal(report, one, local))
+  }
+  for (const one of methods) {
+    const fedavg = counterpart(report, 'fedavg', one)
+    if (fedavg !== undefined && one.method.startsWith('worldlm')) sentences.push(...besideFedavg(one, fedavg))
+  }
   for (const { name, runs } of methods)
     for (const { seed, diverged } of runs)
       if (diverged !== null) sentences.push(`${name} diverged in round ${diverged.round} (seed ${seed}): ${diverged.message}.`)
