@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldlmError } from '../src/errors.ts'
 import { Random } from '../src/math/random.ts'
 import type { RoundSummary } from '../src/node/status.ts'
+import { lastWords } from '../testnet/spawn.ts'
 import { type BenchReport, benchReport, median } from './report.ts'
 import { openSmallTestnet, type SmallTestnet } from './small-testnet.ts'
 
@@ -28,6 +29,8 @@ const giveUpMs = 120_000
 
 /** What is seen of the federation, folded from the nodes' events. */
 class Watch {
+  /** A node that ended though nobody killed it. */
+  lost: string | null = null
   round = 0
   term = 0
   aggregator: string | null = null
@@ -67,12 +70,12 @@ export async function benchFailover({ times = 20, seed = 0, onProgress }: Failov
         else if (event.type === 'aggregator' && event.peer !== null) watch.onAggregator(event.peer, event.term)
       },
       onEnd: node => {
-        if (!node.endPlanned) onProgress?.(`${node.plan.path} ended by itself (${node.ended?.signal ?? node.ended?.code})`)
+        if (!node.endPlanned) watch.lost = `${node.plan.path} ended by itself: ${lastWords(node)}`
       }
     }
   )
   try {
-    await until(() => watch.included.size === organizations.length, 'all seven were counted in a round')
+    await until(watch, () => watch.included.size === organizations.length, 'all seven were counted in a round')
     const failovers: Failover[] = []
     const began = performance.now()
     let falseElections = 0
@@ -109,16 +112,17 @@ async function failOver({ fleet }: SmallTestnet, watch: Watch): Promise<Failover
   const killedAtMs = performance.now()
   node.endPlanned = true
   node.process?.kill('SIGKILL')
-  await until(() => watch.round > round && watch.term > term, `a round after ${round} was certified`)
+  await until(watch, () => watch.round > round && watch.term > term, `a round after ${round} was certified`)
   const electedAtMs = watch.elections[0]?.atMs ?? Number.NaN
   const certifiedAtMs = watch.roundAtMs
   await fleet.start(node)
-  await until(() => watch.included.has(node.peer), `${node.plan.path} was counted again`)
+  await until(watch, () => watch.included.has(node.peer), `${node.plan.path} was counted again`)
   return { electedAfterMs: electedAtMs - killedAtMs, certifiedAfterMs: certifiedAtMs - killedAtMs }
 }
 
-async function until(happened: () => boolean, what: string): Promise<void> {
+async function until(watch: Watch, happened: () => boolean, what: string): Promise<void> {
   for (const began = performance.now(); !happened(); await sleep(5)) {
+    if (watch.lost !== null) throw new WorldlmError('BENCH_FAILED', watch.lost, 'See its node.log.')
     if (performance.now() - began > giveUpMs)
       throw new WorldlmError('BENCH_FAILED', `after ${giveUpMs / 1000} s still not: ${what}`, 'See node.log of the nodes.')
   }

@@ -32,6 +32,8 @@ export class Disks {
         'Run it on Linux, with util-linux; or choose another scenario.'
       )
     if (disks.kind === 'tmpfs') for (const folder of folders) disks.#mount(folder)
+    // However the testnet ends: nothing stays mounted.
+    process.once('exit', () => disks.close())
     return disks
   }
 

@@ -166,7 +166,7 @@ export class Director {
       this.#mend(node.plan.path)
       observation.lastProgressAt = performance.now()
     } catch (error) {
-      line(`${node.plan.path} could not be started: ${(error as Error).message}`)
+      if ((error as Error).name !== 'AbortError') line(`${node.plan.path} could not be started: ${(error as Error).message}`)
     } finally {
       this.#starting--
     }
