@@ -228,7 +228,7 @@ export class Observation {
 
   /** Its process has ended; a new one begins with nothing that is known here. */
   gone(node: TestnetNode): void {
-    Object.assign(this.nodes.get(node.plan.path)!, { phase: 'stopping', finished: false, tokensPerSecond: 0 })
+    Object.assign(this.nodes.get(node.plan.path)!, { phase: 'starting', finished: false, tokensPerSecond: 0 })
   }
 
   unrecovered(): ReturnType<FaultLog['unrecovered']> {

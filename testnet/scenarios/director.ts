@@ -24,6 +24,7 @@ export interface Stage {
   line(text: string): void
 }
 
+type Role = 'aggregator' | 'delegate' | 'member'
 type StepOf<Do extends ScenarioStep['do']> = Extract<ScenarioStep, { do: Do }>
 
 export class Director {
@@ -31,6 +32,8 @@ export class Director {
   readonly #script: Script
   readonly #random: Random
   readonly #named = new Map<string, string[]>()
+  /** As what a node was met last. */
+  readonly #roles = new Map<TestnetNode, Role>()
   /** What was said to happen later: heal, resume, start again. */
   readonly #later: { atSeconds: number; act: () => void }[] = []
   /** Faults that are not mended, by what they met. */
@@ -186,9 +189,12 @@ export class Director {
     this.#mend(node.plan.path)
   }
 
-  #roleOf(node: TestnetNode, whom: Who | Who[]): 'aggregator' | 'delegate' | 'member' {
-    if (this.#stage.observation.ledBy(node).length > 0) return 'aggregator'
-    return typeof whom === 'object' && 'delegate' in whom ? 'delegate' : 'member'
+  #roleOf(node: TestnetNode, whom: Who | Who[]): Role {
+    const leads = this.#stage.observation.ledBy(node).length > 0
+    const named = typeof whom === 'object' && 'same' in whom ? this.#roles.get(node) : undefined
+    const role = leads ? 'aggregator' : (named ?? (typeof whom === 'object' && 'delegate' in whom ? 'delegate' : 'member'))
+    this.#roles.set(node, role)
+    return role
   }
 
   // ── links ──
