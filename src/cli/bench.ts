@@ -3,7 +3,17 @@ import type { BenchReport } from '../../bench/report.ts'
 import type { Output } from './output.ts'
 import { table } from './table.ts'
 
-type BenchName = 'engine' | 'generate' | 'aggregate' | 'blob' | 'gossip' | 'discovery' | 'failover' | 'round' | 'api'
+type BenchName =
+  | 'engine'
+  | 'generate'
+  | 'aggregate'
+  | 'blob'
+  | 'gossip'
+  | 'discovery'
+  | 'failover'
+  | 'round'
+  | 'api'
+  | 'simulate'
 type Options = {
   vs?: string
   sizes?: ('S' | 'M' | 'L')[]
@@ -51,6 +61,8 @@ async function runBench(name: BenchName, options: Options & { onProgress: (line:
       return (await import('../../bench/failover.ts')).benchFailover(options)
     case 'round':
       return (await import('../../bench/round.ts')).benchRound(options)
+    case 'simulate':
+      return (await import('../../bench/simulate.ts')).benchSimulate(options)
     case 'api':
       return (await import('../../bench/api.ts')).benchApi(options)
   }

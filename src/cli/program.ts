@@ -165,13 +165,19 @@ function simulate(program: Command): void {
       'worldlm simulate --topology tree:19x20x26 --peers 10000 --rounds 20'
     ]
   )
-    .requiredOption('--topology <name|file>', 'tree:4x8, tree:3x4x8, …, or a YAML file')
+    .requiredOption(
+      '--topology <name|file>',
+      'tree:4x8, tree:3x4x8, ring:16, clique:8, star:9, small-world:100, random:100, or a YAML file'
+    )
     .option('--peers <n>', 'organizations in all (default: as the topology says)', whole(1))
     .option('--rounds <n>', 'rounds of every federation', whole(1), 10)
     .option('--faults <name|file>', 'none, crashes, churn, partitions, lossy, slow, disk, chaos, or a YAML file', 'none')
     .option('--learner <name>', 'quadratic: closed form, for thousands', 'quadratic')
     .option('--heterogeneity <h>', 'how far the organizations’ optima lie apart (default 0.5)', between(0, 1000))
     .option('--key-fraction <share>', 'share of the model that is key layers, 0 to 1', between(0, 1), 1)
+    .option('--model-bytes <n>', 'what a model weighs on the network (default 1000000)', whole(1))
+    .option('--train-ms <n>', 'virtual milliseconds of a round’s local training (default 4000)', whole(1))
+    .option('--shrink', 'after a violation: the fewest faults that still bring it about, as OUT/faults.yaml', false)
     .option('--out <dir>', 'folder of the report (default: runs/simulate-<time>)')
     .option('--seed <n>', 'of everything that is drawn', whole(0), 0)
     .action(async options => (await import('./simulate.ts')).simulateCommand(options, outputOf(options)))
@@ -344,6 +350,13 @@ function bench(program: Command): void {
     .option('--members <n>', 'updates', whole(1))
     .option('--floats <n>', 'parameters', whole(4))
     .action(async options => (await import('./bench.ts')).benchCommand('aggregate', options, outputOf(options)))
+  add(group, 'simulate', 'The simulator: 10,000 peers, and events a second under faults.', [
+    'worldlm bench simulate',
+    'worldlm bench simulate --peers 1000 --rounds 5'
+  ])
+    .option('--peers <n>', 'of the large run (default 10000)', whole(400))
+    .option('--rounds <n>', 'of the large run (default 20)', whole(1))
+    .action(async options => (await import('./bench.ts')).benchCommand('simulate', options, outputOf(options)))
   add(group, 'blob', 'MB/s of the blob exchange between two processes, beside a raw socket.', ['worldlm bench blob'])
     .option('--megabytes <n>', 'size of the blob', whole(1))
     .action(async options => (await import('./bench.ts')).benchCommand('blob', options, outputOf(options)))

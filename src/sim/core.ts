@@ -85,7 +85,8 @@ export interface Observer {
 export interface Measures {
   trained(organization: number, round: number, loss: number): void
   applied(organization: number, round: number, loss: number, model: Float32Array): void
-  told(topic: Topic, code: string): void
+  /** @param topic - null: of no federation. */
+  told(topic: Topic | null, code: string): void
 }
 
 export interface Services {

@@ -2,8 +2,8 @@
 import type { Random } from '../math/random.ts'
 import type { Clock } from './clock.ts'
 import type { Topic } from './core.ts'
-import type { Cut, Network } from './network.ts'
-import type { Peer } from './peer.ts'
+import type { Disk } from './disk.ts'
+import type { Cut, Endpoint, Network } from './network.ts'
 import type { Trace } from './trace.ts'
 
 /** Whom: a peer by its place, or whoever leads a federation (by its place) at that moment. */
@@ -41,11 +41,28 @@ export interface FaultPlan {
   faults: Fault[]
 }
 
+/** What can go wrong with a peer. */
+export interface Mortal extends Endpoint {
+  readonly disk: Disk
+  /** Left for good: it does not come back. */
+  readonly gone: boolean
+  /** Effects until it dies in the middle of an event; negative: it does not. */
+  fuse: number
+  /** Called when it dies of its fuse, or fails. */
+  onDeath: (why: string) => void
+  /** What it holds besides its disk's files. */
+  readonly blobs?: Map<string, unknown>
+  start(): void
+  crash(): void
+  stop(): void
+  leave(): void
+}
+
 export interface FaultWorld {
   clock: Clock
   network: Network
   trace: Trace
-  peers: readonly Peer[]
+  peers: readonly Mortal[]
   topics: readonly Topic[]
   random: Random
 }
@@ -117,7 +134,7 @@ export class Faults {
     }
   }
 
-  #onPeer(fault: Extract<Fault, { who: Who; forMs: number }>, begin: (peer: Peer) => () => void): void {
+  #onPeer(fault: Extract<Fault, { who: Who; forMs: number }>, begin: (peer: Mortal) => () => void): void {
     const peer = this.#whom(fault.who)
     if (peer !== null) this.#during(fault, peer.index, begin(peer))
   }
@@ -131,11 +148,11 @@ export class Faults {
       peer.crash()
       if (fault.disk === 'empty') {
         peer.disk.wipe()
-        peer.blobs.clear()
+        peer.blobs?.clear()
       }
       this.#world.clock.call(fault.downMs, () => this.#start(peer))
     }
-    if (fault.afterEffects <= 0) {
+    if (fault.afterEffects <= 0 || this.#world.topics.length === 0) {
       down()
       return
     }
@@ -185,21 +202,23 @@ export class Faults {
     })
   }
 
-  #died(peer: Peer, why: string): void {
+  #died(peer: Mortal, why: string): void {
     this.#note(peer.index, `down: ${why}`)
     peer.crash()
     this.#world.clock.call(operatorMs, () => this.#start(peer))
   }
 
-  #start(peer: Peer): void {
+  #start(peer: Mortal): void {
     if (peer.up || peer.gone) return
     this.#note(peer.index, 'starts')
     peer.start()
   }
 
-  #whom(who: Who): Peer | null {
+  #whom(who: Who): Mortal | null {
     const { peers, topics } = this.#world
     if ('peer' in who) return peers[who.peer] ?? null
+    // On a graph nobody leads: the peer of that place is as good as any.
+    if (topics.length === 0) return peers[who.aggregatorOf % peers.length] ?? null
     const topic = topics[who.aggregatorOf]
     const leader = topic?.participants.find(({ state, alive }) => alive && state.consensus.role === 'leader')
     return leader === undefined ? null : (peers[leader.peer.index] ?? null)

@@ -53,7 +53,7 @@ export class LearningMeasures implements Measures {
     }
   }
 
-  told(_topic: Topic, code: string): void {
+  told(_topic: Topic | null, code: string): void {
     this.warnings.set(code, (this.warnings.get(code) ?? 0) + 1)
   }
 

@@ -33,13 +33,15 @@ export interface SimulationOptions {
   horizonMs: number
   /** Share of the model that is key layers. */
   keyFraction: number
+  modelBytes?: number
+  trainMs?: number
   /** Called about once a second of real time. */
   onProgress?: (progress: { virtualSeconds: number; certified: number; events: number }) => void
   /** Breaks the code on purpose, before anything starts (tests of the invariants). */
   sabotage?: (world: Simulation) => void
 }
 
-export const defaultBlobBytes = 1_000_000
+export const defaultModelBytes = 1_000_000
 export const defaultTrainMs = 4_000
 const aggregateMs = 150
 const lookMs = 500
@@ -87,8 +89,8 @@ export class Simulation {
       peers: new Map<PeerName, PeerCore>(),
       topics: new Map(this.topics.map(topic => [topic.id, topic])),
       swarm: new Map(),
-      blobBytes: topology.file?.modelBytes ?? defaultBlobBytes,
-      trainMs: topology.file?.trainMs ?? defaultTrainMs,
+      blobBytes: options.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes,
+      trainMs: options.trainMs ?? topology.file?.trainMs ?? defaultTrainMs,
       aggregateMs,
       wait: (result, then) => this.#wait(result, then)
     }
