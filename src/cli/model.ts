@@ -3,6 +3,8 @@ import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { trainBpe } from '../data/bpe.ts'
 import { loadText, type OrganizationText, readTree } from '../data/text-tree.ts'
 import { openTokenizer } from '../data/tokenizer.ts'
+import { buildGenerationGraph } from '../engine/onnx/generation-graph.ts'
+import { writeFully, writeWhole } from '../engine/tensor-file.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Encoding } from '../model/checkpoint.ts'
 import { isNodeFolder, type NodeModelName, readNodeModel } from '../node/node-model.ts'
@@ -36,8 +38,24 @@ export async function exportModel(
   output: Output
 ): Promise<void> {
   const model = await openModel(source, options.which === undefined ? {} : { which: options.which })
-  writeModel(options.out, model, options.dtype ?? 'f32')
+  if (options.out.endsWith('.onnx')) writeOnnx(options.out, model)
+  else writeModel(options.out, model, options.dtype ?? 'f32')
   report(`${source} → ${options.out}`, model, output, { source, out: options.out })
+}
+
+/** A file of protobuf ends at 2 GiB. */
+const onnxBytesMax = 2 ** 31 - 2 ** 24
+
+/** The graph that `generate` runs, with the weights in it (docs/models.md). @throws {WorldlmError} MODEL_TOO_LARGE */
+function writeOnnx(path: string, { config, parameters }: StandaloneModel): void {
+  if (parameters.byteLength > onnxBytesMax)
+    throw new WorldlmError(
+      'MODEL_TOO_LARGE',
+      `${parameters.byteLength} bytes of weights do not fit an ONNX file, which ends at 2 GiB`,
+      'Export a folder for transformers instead.'
+    )
+  const model = buildGenerationGraph(config, parameters)
+  writeWhole(path, fd => writeFully(fd, model))
 }
 
 function report(what: string, { config, parameters, tokenizer }: StandaloneModel, output: Output, facts: object): void {

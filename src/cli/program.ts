@@ -277,7 +277,7 @@ function model(program: Command): void {
       'worldlm model export smol.safetensors --out ./exported --dtype bf16'
     ])
   )
-    .requiredOption('--out <path>', 'a folder, or FILE.safetensors')
+    .requiredOption('--out <path>', 'a folder, FILE.safetensors, or FILE.onnx (for onnxruntime, f32)')
     .addOption(
       new Option('--which <name>', 'of a node’s models (default: the newest)').choices(['personal', 'start', 'initial'])
     )

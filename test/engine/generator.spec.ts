@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { createEngine } from '../../src/engine/create.ts'
+import { buildGenerationGraph } from '../../src/engine/onnx/generation-graph.ts'
 import { Generator } from '../../src/engine/onnx/generator.ts'
 import type { ModelConfig } from '../../src/model/layout.ts'
 import { engineOptions, families, randomBatch, testParameters } from './models.ts'
@@ -74,6 +76,29 @@ describe('the generator', () => {
     const generator = await Generator.create(options.layout.config, parameters, 1)
     close(nllOf(await generator.feed(inputs, 'each'), targets, options.layout.config.vocabulary), want, 1e-4, 'nll')
     await Promise.all([generator.dispose(), engine.dispose()])
+  })
+
+  it('stands alone as an ONNX file: the same logits from onnxruntime, without our weights', async () => {
+    const options = engineOptions({ ...families.at(-1)!.config, context: 12 }, { batch: 1 })
+    const config = options.layout.config
+    const parameters = Float32Array.from(testParameters(options, 3))
+    const generator = await Generator.create(config, parameters, 1)
+    const { inputs } = randomBatch(options, 3)
+    const want = await generator.feed(inputs.subarray(0, 1))
+    const session = await InferenceSession.create(buildGenerationGraph(config, parameters))
+    const columns = ((config.kvHeads ?? config.heads) * config.width) / config.heads
+    const past = Array.from({ length: config.layers }, (_, block) =>
+      ['key', 'value'].map(kind => `blocks.${block}.past.${kind}`)
+    )
+    const { logits } = await session.run({
+      tokens: new Tensor('int32', inputs.slice(0, 1), [1]),
+      positions: new Tensor('int64', BigInt64Array.of(0n), [1, 1]),
+      mask: new Tensor('float32', new Float32Array(1), [1, 1]),
+      wanted: new Tensor('int64', BigInt64Array.of(0n), [1]),
+      ...Object.fromEntries(past.flat().map(name => [name, new Tensor('float32', new Float32Array(0), [0, columns])]))
+    })
+    close(logits!.data as Float32Array, want, 1e-5, 'logits')
+    await Promise.all([generator.dispose(), session.release()])
   })
 
   it('refuses what does not fit: more tokens than the context, a token of no vocabulary', async () => {

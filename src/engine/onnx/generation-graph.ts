@@ -12,11 +12,12 @@ import { Graph } from './graph.ts'
 /**
  * Inputs: `tokens` [S] int32, `positions` [1, S] int64, `mask` [G·S, L] or [1, 1], `wanted` [R] int64, `BLOCK.past.key|value` [n, c], each
  * tensor of the model by name. Outputs: `logits` [R, V], `BLOCK.new.key|value` [S, c].
+ * @param parameters - shape [layout.floats]: put into the graph, which then stands alone; left out, they are inputs.
  */
-export function buildGenerationGraph(config: ModelConfig): Uint8Array {
+export function buildGenerationGraph(config: ModelConfig, parameters?: Float32Array): Uint8Array {
   const graph = new Graph()
   const { layers } = config
-  declareInputs(graph, config)
+  declareInputs(graph, config, parameters)
   let x = graph.op('Gather', ['embedding', 'tokens'], { axis: 0 }) //                                [S, d]
   for (let block = 0; block < layers; block++) {
     const middle = attention(graph, config, `blocks.${block}`, x) //                                 [S, d]
@@ -80,7 +81,7 @@ function rotate(graph: Graph, config: ModelConfig, x: string, heads: number): st
   return graph.op('Reshape', [turned, graph.integers([-1, columns])])
 }
 
-function declareInputs(graph: Graph, config: ModelConfig): void {
+function declareInputs(graph: Graph, config: ModelConfig, parameters: Float32Array | undefined): void {
   const [K, e] = [kvHeadsOf(config), headWidthOf(config)]
   graph.input('tokens', 'int32', ['S'])
   graph.input('positions', 'int64', [1, 'S'])
@@ -91,7 +92,10 @@ function declareInputs(graph: Graph, config: ModelConfig): void {
     graph.input(`blocks.${block}.past.value`, 'float', ['n', K * e])
   }
   const { tensors } = createLayout(config, { keyFraction: 0, embeddingIsKey: false })
-  for (const { name, shape } of tensors) graph.input(name, 'float', shape)
+  for (const { name, shape, offset, floats } of tensors) {
+    if (parameters === undefined) graph.input(name, 'float', shape)
+    else graph.constant(name, 'float', shape, parameters.subarray(offset, offset + floats))
+  }
   const divisors = ropeDivisors(config)
   const angles = Array.from({ length: config.context * divisors.length }, (_, place) => {
     const half = divisors.length
