@@ -1,6 +1,7 @@
 /** What a cell carries from round to round: all of it, so that it can be saved and taken up again. */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { deserialize, serialize } from 'node:v8'
+import type { Memory } from '../aggregate/asking.ts'
 import { declaredTextBytes } from '../aggregate/attend.ts'
 import { initialParameters } from '../model/initial.ts'
 import type { SessionOptions } from '../train/session.ts'
@@ -9,6 +10,7 @@ import type { FederationState } from './federate.ts'
 import { type Learner, shared, sharedModel } from './jobs.ts'
 import type { CellPlan } from './plan.ts'
 import type { Pool } from './pool.ts'
+import { beginResiduals, type Residuals } from './residuals.ts'
 import { plantTree } from './tree.ts'
 
 /** An organization in a cell. */
@@ -30,6 +32,8 @@ export interface Participant {
   rest: Float32Array | null
   /** Rounds trained. */
   trained: number
+  /** When federations above its own were asked for last. */
+  asked: Memory
 }
 export type Participants = Participant[]
 
@@ -39,6 +43,7 @@ export interface CellState {
   genesis: Float32Array
   participants: Participants
   federations: Map<string, FederationState>
+  residuals: Residuals
   pooled: (Omit<Learner, 'windows'> & { windows: number[][] }) | null
   tokens: number
   levels: { level: number; bytesUp: number; bytesDown: number }[]
@@ -62,12 +67,14 @@ export async function beginCell(plan: CellPlan, pool: Pool): Promise<CellState> 
     learner: fresh(genesis, opened[place]!.windows),
     beside: method.personal === 'ditto' ? fresh(genesis, opened[place]!.windows) : null,
     rest: null,
-    trained: 0
+    trained: 0,
+    asked: {}
   }))
   return {
     round: 0,
     genesis,
     participants,
+    residuals: beginResiduals(),
     federations: new Map(tree.map(({ path }) => [path, { model: genesis, outer: null }])),
     pooled:
       method.pooled === true
@@ -108,7 +115,7 @@ function toShared(value: unknown): unknown {
   if (value instanceof Float32Array) return shared(value)
   if (value instanceof Map) return new Map([...value].map(([key, one]) => [key, toShared(one)]))
   if (Array.isArray(value)) return value.map(toShared)
-  if (typeof value === 'object' && value !== null)
+  if (typeof value === 'object' && value !== null && !ArrayBuffer.isView(value) && !(value instanceof Set))
     return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, toShared(one)]))
   return value
 }

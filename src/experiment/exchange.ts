@@ -5,6 +5,8 @@ import { clipAndNoise } from '../governance/clip-and-noise.ts'
 import { Random } from '../math/random.ts'
 import { Vectors } from '../math/vector.ts'
 import type { Layout } from '../model/layout.ts'
+import { isDue, remember } from '../aggregate/asking.ts'
+import { bringResiduals, residualsFor, weighResidualsOf } from './residuals.ts'
 import { downTemperatureAt } from '../train/schedule.ts'
 import type { CellState, Participant, Participants } from './cell-state.ts'
 import { federate, type Handed, handIn, type LevelBytes, type Round } from './federate.ts'
@@ -55,21 +57,48 @@ async function inTree(plan: CellPlan, pool: Pool, state: CellState, present: Par
   const takers = state.participants.filter(({ joinsAfter }) => round >= joinsAfter)
   const deepest = Math.max(...tree.map(({ depth }) => depth))
   const active = ({ depth }: Federation) => plan.method.periods !== true || round % 2 ** (deepest - depth) === 0
+  const withResiduals = algorithm.residuals.perNode > 0 && ['likelihood', 'chain'].includes(algorithm.down)
+  const brought = new Map(
+    takers.map(({ name }) => [name, withResiduals ? residualsFor(state.residuals, name, round) : []] as const)
+  )
   const done = await federate(
     { space, algorithm, seed: plan.seed, genesis: state.genesis, tree, active },
     state.federations,
     handed,
-    takers.map(({ name, federation, learner, textBytes, session, trained }) => ({
+    takers.map(({ name, federation, learner, textBytes, session, trained, asked }) => ({
       name,
       federation: federation!,
       personal: learner.parameters,
       textBytes,
       downTemperature: downTemperatureAt(trained * algorithm.steps, algorithm),
+      isAsked: above => isDue(asked, above, round),
+      residuals: brought.get(name)!,
       nllPerByte: async model => (await pool.evaluate(session, [model], 'kept-back'))[0]!.nllPerByte
     }))
   )
-  for (const one of takers) one.start = done.starts.get(one.name)!
+  for (const one of takers) {
+    one.start = done.starts.get(one.name)!
+    const used = brought.get(one.name)!
+    const levels = (done.weighed.get(one.name) ?? []).filter(({ name }) => !used.some(residual => residual.name === name))
+    one.asked = remember(one.asked, round, levels)
+    if (withResiduals) weighResidualsOf(state.residuals, algorithm, one.name, round, done.shares.get(one.name) ?? [], used)
+  }
+  if (withResiduals) bridge(plan, state, handed, round, done.levels)
   return done
+}
+
+/** For the next round. Each goes from its source to the bridge and on to its target. */
+function bridge(plan: CellPlan, state: CellState, handed: Map<string, Handed>, round: number, levels: LevelBytes[]): void {
+  const homes = new Map(state.participants.map(({ name, federation }) => [name, federation!]))
+  const sources = new Map([...handed].map(([name, one]) => [name, { ...one, federation: homes.get(name)! }]))
+  const count = bringResiduals(state.residuals, plan.options.algorithm, round, sources)
+  const bytes = count * plan.layout.floats * 4
+  const root = levels.find(({ level }) => level === 0)
+  if (root === undefined) levels.push({ level: 0, bytesUp: bytes, bytesDown: bytes })
+  else {
+    root.bytesUp += bytes
+    root.bytesDown += bytes
+  }
 }
 
 /** The model as it leaves the organization. */

@@ -14,7 +14,15 @@ import {
   type ReadModel,
   scoreModels
 } from '../aggregate/models.ts'
-import { type Candidate, federationDown, keepsKeys, memberDown, type ModelOperations, type Weighed } from '../aggregate/down.ts'
+import {
+  type Candidate,
+  federationDown,
+  keepsKeys,
+  memberDown,
+  type ModelOperations,
+  type Share,
+  type Weighed
+} from '../aggregate/down.ts'
 import type { Algorithm } from '../governance/charter.ts'
 import { fromBf16, toBf16, type UpdateEncoding } from '../model/checkpoint.ts'
 import { encodedBytes, encodeUpdate, isBlockEncoding } from '../aggregate/encode.ts'
@@ -50,6 +58,10 @@ export interface Taker {
   textBytes: number
   /** τ of this round. */
   downTemperature: number
+  /** By name, which of the federations above its own are asked for in this round (aggregate/asking.ts). */
+  isAsked: (name: string) => boolean
+  /** From federations elsewhere in the tree. */
+  residuals: Candidate<Float32Array>[]
   nllPerByte: (model: Float32Array) => Promise<number>
 }
 
@@ -66,6 +78,8 @@ export interface Round {
   starts: Map<string, Float32Array>
   /** How candidates were weighed on the way down, by organization. */
   weighed: Map<string, Weighed[]>
+  /** The same, whatever the rule: mean weights over the groups. */
+  shares: Map<string, Share[]>
   /** Attention on the way up: members by name, a weight a group. */
   attention: { federation: string; members: { name: string; weights: number[] }[] }[]
   levels: LevelBytes[]
@@ -128,7 +142,7 @@ export async function federate(
   handed: Map<string, Handed>,
   takers: Taker[]
 ): Promise<Round> {
-  const round: Round = { starts: new Map(), weighed: new Map(), attention: [], levels: [] }
+  const round: Round = { starts: new Map(), weighed: new Map(), shares: new Map(), attention: [], levels: [] }
   /** Of federations, by path. */
   const contributed = new Map<string, Handed>()
   for (const federation of [...options.tree].reverse()) up(options, states, handed, contributed, federation, round)
@@ -239,6 +253,8 @@ async function take(
   for (let one = find(taker.federation); one !== undefined; one = find(one.parent)) {
     if (above.length > 0 && algorithm.down !== 'likelihood') break
     const { path } = one
+    // Its own federation's model is taken in any case; a light one above it only now and then.
+    if (above.length > 0 && !taker.isAsked(path)) continue
     count(round, one, 0, space.layout.floats * 4)
     above.push({ name: path, model: states.get(path)!.model, textBytes: contributed.get(path)?.textBytes ?? 0 })
   }
@@ -250,8 +266,12 @@ async function take(
       taker.nllPerByte(hasBackbone ? shared(combineModels(space, from(backboneFrom), from(keysFrom))) : keysFrom)
   }
   const { downTemperature } = taker
-  const made = await memberDown(member, { ...algorithm, downTemperature }, space.keys.length, own, above as [(typeof above)[0]])
+  const [federation, ...others] = above
+  const all: Parameters<typeof memberDown<Float32Array>>[4] = [federation!, ...others, ...taker.residuals]
+  const isAsked = (name: string) => taker.isAsked(name) || taker.residuals.some(one => one.name === name)
+  const made = await memberDown(member, { ...algorithm, downTemperature }, space.keys.length, own, all, isAsked)
   round.starts.set(taker.name, made.model)
+  round.shares.set(taker.name, made.shares)
   if (made.weighed.length > 0) round.weighed.set(taker.name, made.weighed)
 }
 

@@ -54,11 +54,16 @@ export const methods = {
     algorithm: wholeMean,
     personal: 'ditto'
   },
-  worldlm: { says: 'attention over all layers: up by update, down by likelihood', shape: 'tree', algorithm: {} },
+  worldlm: { says: 'attention over all layers: up by update, down by likelihood, residuals', shape: 'tree', algorithm: {} },
   'worldlm-paper': {
     says: 'the paper’s: backbone mean, last 30 % by cosine attention, down a chain',
     shape: 'tree',
     algorithm: { preset: 'worldlm-paper' }
+  },
+  'worldlm-no-residuals': {
+    says: 'worldlm without key layers from federations elsewhere in the tree',
+    shape: 'tree',
+    algorithm: { residuals: { perNode: 0, minSimilarity: 0, dropAfter: 2 } }
   },
   'worldlm-mean': { says: 'worldlm with a plain mean on the way up', shape: 'tree', algorithm: { up: 'mean' } }
 } satisfies Record<string, Method>

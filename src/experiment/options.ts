@@ -98,8 +98,11 @@ export function cellOptions(
     const { path, message } = settings.error.issues[0]!
     throw new WorldlmError('USAGE', `option ${path.join('.')}: ${message}`, 'See `worldlm experiment --help`.')
   }
+  const { residuals, ...asked } = pick(false)
+  // `residuals=2` is short for the number that a node is brought.
+  const perNode = residuals === undefined ? {} : { residuals: { perNode: residuals } }
   const charter: Charter = completeCharter(
-    { name: 'world', model: base.model, algorithm: { ...base.algorithm, ...method, ...pick(false) } },
+    { name: 'world', model: base.model, algorithm: { ...base.algorithm, ...method, ...asked, ...perNode } },
     { founders: [], parent: null }
   )
   return { model: charter.model, algorithm: charter.algorithm, settings: settings.data }

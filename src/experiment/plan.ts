@@ -176,7 +176,16 @@ const ownCode = [
   './cell-state',
   './experiment-worker'
 ]
-const exchangeCode = ['../aggregate', '../governance/clip-and-noise', './exchange', './federate', './tree']
+const exchangeCode = [
+  '../aggregate',
+  '../governance/clip-and-noise',
+  '../federation/residuals',
+  '../federation/residual-target',
+  './exchange',
+  './federate',
+  './residuals',
+  './tree'
+]
 
 const digestsOfCode = new Map<string, string>()
 function codeDigest(sources: string[]): string {
