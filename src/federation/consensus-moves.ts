@@ -19,7 +19,8 @@ export class ConsensusMoves<Entry extends LogEntry> {
   }
 
   /**
-   * First the aggregator must be silent for an election timeout; from then on this peer grants pre-votes. Then each peer waits for
+   * First the aggregator must be silent for an election timeout and a quarter (as all find that out at one moment, there is no spread
+   * that forgives a late heartbeat; killed ones are noticed by their connections anyway); from then on this peer grants pre-votes. Then each peer waits for
    * its turn: the strongest stands first, and finds the others ready to grant. One timer with a random length for both (Raft §9.3)
    * would let the first to stand fail at those that still wait.
    */
@@ -29,8 +30,9 @@ export class ConsensusMoves<Entry extends LogEntry> {
       return
     }
     const { timing, aggregator } = this.state
+    const silenceMs = timing.electionTimeoutMs * 1.25
     if (aggregator === null) this.awaitTurn(timing.electionTimeoutMs)
-    else this.effects.push({ do: 'start-timer', name: 'election', ms: timing.electionTimeoutMs, jitterMs: 0 })
+    else this.effects.push({ do: 'start-timer', name: 'election', ms: silenceMs, jitterMs: 0 })
   }
 
   /** Turns lie within half an election timeout; the jitter parts peers that hold themselves equally strong. */

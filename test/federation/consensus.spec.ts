@@ -178,13 +178,13 @@ describe('consensus: election', () => {
     assert.deepEqual([peer.state.role, peer.state.term], ['candidate', 5])
   })
 
-  it('finds its aggregator silent after one election timeout, then stands in its turn: the stronger the sooner', () => {
+  it('finds its aggregator silent after an election timeout and a quarter, then stands in its turn: the stronger the sooner', () => {
     for (const rank of [0, 0.5, 1]) {
       const peer = new Peer({ rank, term: 1 }).on({ type: 'start' }).hears('b', { type: 'heartbeat', term: 1, commitIndex: 0 })
       const timer = () => peer.find('start-timer').map(({ ms, jitterMs }) => [ms, jitterMs])
       assert.deepEqual(timer(), [
         [1000 * (1 + rank / 2), 125],
-        [1000, 0]
+        [1250, 0]
       ])
       peer.forget().timer('election')
       assert.deepEqual([peer.state.role, peer.state.aggregator], ['follower', null])
@@ -212,7 +212,7 @@ describe('consensus: election', () => {
     peer.on({ type: 'lost', peer: 'b' })
     assert.deepEqual([peer.state.aggregator, peer.find('start-timer')[0]?.ms], [null, 250])
     peer.forget().hears('b', { type: 'heartbeat', term: 1, commitIndex: 0 })
-    assert.deepEqual([peer.state.aggregator, peer.find('start-timer')[0]?.ms], ['b', 1000])
+    assert.deepEqual([peer.state.aggregator, peer.find('start-timer')[0]?.ms], ['b', 1250])
   })
 
   it('hears nothing that a peer says of which it is proven that it lied, and leaves it as an aggregator', () => {
