@@ -165,6 +165,8 @@ class Turn {
   }
 
   round(event: RoundEvent): void {
+    // Nothing else moves an idle round; most peers hear of most updates while theirs is idle.
+    if (this.state.round.phase === 'idle' && event.type !== 'open' && event.type !== 'close') return
     const [round, effects] = stepRound(this.state.round, event, this.#roundFacts())
     this.state = { ...this.state, round }
     for (const effect of effects) {

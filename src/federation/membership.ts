@@ -43,7 +43,18 @@ export interface Wishes {
 /** A peer in a roster (wire/limits.ts has the same number for what arrives). */
 const membersMax = 1000
 
-export const genesisRoster = ({ founders }: Pick<Charter, 'founders'>): Roster => ({
+const begun = new WeakMap<readonly PeerName[], Roster>()
+
+/** The same for the same list of founders. */
+export function genesisRoster({ founders }: Pick<Charter, 'founders'>): Roster {
+  const known = begun.get(founders)
+  if (known !== undefined) return known
+  const roster = rosterOf(founders)
+  begun.set(founders, roster)
+  return roster
+}
+
+const rosterOf = (founders: PeerName[]): Roster => ({
   members: new Map(),
   voters: founders,
   delegates: [],
@@ -52,9 +63,16 @@ export const genesisRoster = ({ founders }: Pick<Charter, 'founders'>): Roster =
   evicted: new Set()
 })
 
+/** What a change made of the roster that it was applied to last: replicas in one process share their rosters. */
+const applied = new WeakMap<MembersChange, { before: Roster; after: Roster }>()
+
 export function applyMembers(roster: Roster, change: MembersChange): Roster {
+  const known = applied.get(change)
+  if (known?.before === roster) return known.after
   assert(votersDiffer(roster.voters, change.voters) <= 1, 'voters change by one peer an entry', change.voters)
-  return { ...peopleAfter(roster, change), voters: change.voters, delegates: change.delegates }
+  const after = { ...peopleAfter(roster, change), voters: change.voters, delegates: change.delegates }
+  applied.set(change, { before: roster, after })
+  return after
 }
 
 /** All of the roster that does not follow from the rest of it. */

@@ -47,9 +47,9 @@ export class Presence {
 
   touch(peer: PeerName, delayMs: number): boolean {
     const { state, peer: self, topic } = this.#replica
-    if (!economy.presences || !state.present.has(peer) || !this.#replica.rosterPeers().has(peer)) return false
     const atMs = self.localMs() + delayMs
     if (atMs - this.#last.at(peer) >= topic.charter.timings.presenceMs * 3) return false
+    if (!economy.presences || !state.present.has(peer) || !this.#replica.rosterPeers().has(peer)) return false
     this.#last.hear(peer, atMs)
     return true
   }

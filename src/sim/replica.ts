@@ -287,7 +287,10 @@ export class Replica implements ReplicaCore {
   rosterPeers(): ReadonlySet<PeerName> {
     const { roster } = this.state
     if (this.#rosterOf !== roster) {
-      this.#rosterPeers = rosterPeers(roster, this.topic.charter)
+      // Replicas share their rosters (membership.ts), and so these sets.
+      const known = peersOf.get(roster)
+      this.#rosterPeers = known ?? rosterPeers(roster, this.topic.charter)
+      if (known === undefined) peersOf.set(roster, this.#rosterPeers)
       this.#rosterOf = roster
     }
     return this.#rosterPeers
@@ -428,6 +431,8 @@ export class Replica implements ReplicaCore {
     }
   }
 }
+
+const peersOf = new WeakMap<Roster, ReadonlySet<PeerName>>()
 
 /** Whether an organization's update changes nothing any more. */
 function knows({ known, round }: FederationState, link: Link, { member }: Update): boolean {

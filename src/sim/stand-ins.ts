@@ -3,9 +3,9 @@
  * is a keyed hash that anybody could make and nobody here forges. What is checked of them is checked as in wire/certified-log.ts.
  */
 import { createHash } from 'node:crypto'
-import type { Certificate, Entry, Update } from '../federation/entry.ts'
+import type { Certificate, Entry, MembersEntry, Update } from '../federation/entry.ts'
 import type { FederationState } from '../federation/federation-state.ts'
-import { checkMembers } from '../federation/membership.ts'
+import { checkMembers, type Roster } from '../federation/membership.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 
@@ -65,6 +65,17 @@ export function checkCertificate(voters: readonly PeerName[], certificate: Certi
   return count >= want ? null : `${count} of ${voters.length} voters signed, ${want} are a majority`
 }
 
+const checked = new WeakMap<MembersEntry, { roster: Roster; fault: string | null }>()
+
+/** Replicas share their rosters (membership.ts): one change on one roster is judged once. */
+function membersFault(roster: Roster, charter: Charter, entry: MembersEntry): string | null {
+  const known = checked.get(entry)
+  if (known?.roster === roster) return known.fault
+  const fault = checkMembers(roster, charter, entry)?.code ?? null
+  checked.set(entry, { roster, fault })
+  return fault
+}
+
 /** What a peer checks of the next certified entry before it takes it over; null: it is good. `GAP`: it is not the next. */
 export function checkNext(state: FederationState, { link, entry, certificate }: Certified): string | null {
   const { consensus, roster, charter, head, counted } = state
@@ -73,7 +84,7 @@ export function checkNext(state: FederationState, { link, entry, certificate }: 
   if (certificate.entry !== link || certificate.federation !== state.id) return 'WRONG_CERTIFICATE'
   const unsigned = checkCertificate(consensus.voters, certificate)
   if (unsigned !== null) return `WRONG_CERTIFICATE ${unsigned}`
-  if (entry.kind === 'members') return checkMembers(roster, charter, entry)?.code ?? null
+  if (entry.kind === 'members') return membersFault(roster, charter, entry)
   if (entry.round !== head.round + 1 || entry.base !== head.link) return 'WRONG_ROUND'
   const seen = new Set<MemberId>()
   for (const { member, round } of entry.inputs) {
