@@ -36,3 +36,7 @@ export function assert(condition: boolean, message: string, found?: unknown): as
 export function assertNever(value: never): never {
   throw new AssertionError('unreachable case', value)
 }
+
+/** No room: on the disk, in the quota, or past the largest file that this process may write (`ulimit -f`). */
+export const isDiskFull = (error: unknown): boolean =>
+  ['ENOSPC', 'EDQUOT', 'EFBIG'].includes((error as NodeJS.ErrnoException | null)?.code ?? '')

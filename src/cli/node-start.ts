@@ -19,6 +19,7 @@ export async function startCommand(options: { dir: string; config?: string; set?
   const log = createLogger(folder.log, config.logLevel)
   const refuse = (error: unknown) => {
     log.fatal({ error: error instanceof Error ? { message: error.message, stack: error.stack } : error }, 'not handled')
+    output.failure(error instanceof WorldlmError ? error.code : 'INTERNAL', String(error), 'The end of node.log says more.')
     folder.unlock()
     process.exit(exitCodes.failed)
   }

@@ -4,7 +4,7 @@
  * Our own models are read and written as one run instead: train/model-file.ts.
  */
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
-import { WorldlmError } from '../errors.ts'
+import { WorldlmError, isDiskFull } from '../errors.ts'
 import {
   damaged,
   decodeHeader,
@@ -169,7 +169,7 @@ export function writeWhole(path: string, write: (fd: number) => void): void {
     }
     renameSync(temporary, path)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+    if (!isDiskFull(error)) throw error
     rmSync(temporary, { force: true })
     throw new WorldlmError(
       'DISK_FULL',

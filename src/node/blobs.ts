@@ -19,7 +19,7 @@ import {
 } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { WorldlmError } from '../errors.ts'
+import { WorldlmError, isDiskFull } from '../errors.ts'
 import type { Link } from '../ids.ts'
 import { type BlobIndex, blobIndexCodec } from '../wire/blob-index.ts'
 import { bitmapOf } from '../wire/bitmap.ts'
@@ -339,7 +339,7 @@ async function wholeChunks(file: FileHandle, index: BlobIndex): Promise<number[]
 }
 
 function diskError(error: unknown, where: string): unknown {
-  if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') return error
+  if (!isDiskFull(error)) return error
   return new WorldlmError(
     'DISK_FULL',
     `the disk is full: a blob could not be written in ${where}`,

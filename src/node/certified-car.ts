@@ -10,7 +10,7 @@
 import { closeSync, createReadStream, existsSync, fsyncSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs'
 import * as dagCbor from '@ipld/dag-cbor'
 import { CID } from 'multiformats/cid'
-import { WorldlmError } from '../errors.ts'
+import { WorldlmError, isDiskFull } from '../errors.ts'
 import type { FederationId, Link } from '../ids.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { type CertifiedBytes, signedCodec } from '../wire/messages.ts'
@@ -182,7 +182,7 @@ export class CertifiedCar {
       for (let offset = 0; offset < whole.length; ) offset += writeSync(this.#fd, whole, offset)
       fsyncSync(this.#fd)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+      if (!isDiskFull(error)) throw error
       throw new WorldlmError(
         'DISK_FULL',
         'the disk is full: certified.car could not grow',

@@ -2,7 +2,7 @@
  * What happened on this node: numbered events for who watches (API, terminal, testnet), and durable records for the invariants.
  */
 import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
-import { WorldlmError } from '../errors.ts'
+import { WorldlmError, isDiskFull } from '../errors.ts'
 import type { NodeEvent, NodeRecord, NumberedEvent } from './status.ts'
 
 /** Kept for who connects late; older ones are gone. A round makes about 30. */
@@ -53,7 +53,7 @@ export class RecordLog {
       for (let offset = 0; offset < line.length; ) offset += writeSync(this.#fd, line, offset)
       fsyncSync(this.#fd)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+      if (!isDiskFull(error)) throw error
       const hint = 'Free some space and start the node again; the torn end is cut off.'
       throw new WorldlmError('DISK_FULL', `the disk is full: ${this.#path} could not grow`, hint, { cause: error })
     }

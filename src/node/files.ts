@@ -1,7 +1,7 @@
 /** Files that are whole or not there: temporary name, fsync, rename, fsync of the folder. */
 import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { WorldlmError } from '../errors.ts'
+import { WorldlmError, isDiskFull } from '../errors.ts'
 
 /** @throws {WorldlmError} DISK_FULL, naming the file; the old content is then untouched. */
 export function writeFileDurably(path: string, content: Uint8Array | string): void {
@@ -20,7 +20,7 @@ export function writeFileDurably(path: string, content: Uint8Array | string): vo
     fsyncSync(folder)
     closeSync(folder)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+    if (!isDiskFull(error)) throw error
     throw new WorldlmError(
       'DISK_FULL',
       `the disk is full: ${path} could not be written`,
