@@ -357,7 +357,7 @@ function bench(program: Command): void {
     .option('--peers <n>', 'of the large run (default 10000)', whole(400))
     .option('--rounds <n>', 'of the large run (default 20)', whole(1))
     .action(async options => (await import('./bench.ts')).benchCommand('simulate', options, outputOf(options)))
-  add(group, 'blob', 'MB/s of the blob exchange between two processes, beside a raw socket.', ['worldlm bench blob'])
+  add(group, 'blob', 'The blob exchange: beside a raw socket, from one to eight, and over a long link.', ['worldlm bench blob'])
     .option('--megabytes <n>', 'size of the blob', whole(1))
     .action(async options => (await import('./bench.ts')).benchCommand('blob', options, outputOf(options)))
   const run =

@@ -5,6 +5,7 @@
  * blob's name commits to, and writes it to disk before it counts; what it has, it passes on to others that pull the same blob
  * (blob-server.ts). Is not: a judge of who may have a blob; `allow` is asked before each answer.
  */
+import { setFlagsFromString } from 'node:v8'
 import type { Link, PeerName } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
 import { Bandwidth } from './bandwidth.ts'
@@ -48,6 +49,7 @@ export class BlobExchange {
   }
 
   static async start(options: BlobExchangeOptions): Promise<BlobExchange> {
+    countBuffersAsHeap()
     const exchange = new BlobExchange(options)
     const { host, store, allow, uploadBytesPerSecond = 0 } = options
     await BlobServer.start({
@@ -103,4 +105,12 @@ export class BlobExchange {
     counted[way] += bytes
     if (!this.#traffic.has(peer) && this.#traffic.size < peersCountedMax) this.#traffic.set(peer, counted)
   }
+}
+
+/**
+ * Bytes that come over TLS are buffers outside V8's heap. By default V8 collects garbage anew for every few dozen megabytes of them,
+ * however little of the heap that frees: a quarter of a receiver's time. Counted with the heap they are collected a fourth as often.
+ */
+function countBuffersAsHeap(): void {
+  if (Number.parseInt(process.versions.v8, 10) >= 13) setFlagsFromString('--external-memory-accounted-in-global-limit')
 }

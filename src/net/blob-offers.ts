@@ -14,9 +14,9 @@ interface Promised {
 }
 
 /** An offer that was not taken up is free again. */
-const offeredMs = 3_000
-/** Whoever got a chunk has had the time to pass it on. */
-const givenMs = 15_000
+const offeredMs = 10_000
+/** Whoever got a chunk has had the time to pass it on. Not shorter: a receiver that waits in vain asks without an offer. */
+const givenMs = 60_000
 
 export class BlobOffers {
   readonly #chunkCount: number

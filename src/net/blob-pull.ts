@@ -116,6 +116,7 @@ export class BlobPull {
       this.#candidates.delete(peer)
       const session = { peer, lines: [], linesMost: 1, talk: null, opening: false, heardMs: performance.now(), ended: false }
       this.#sessions.set(peer, session)
+      if (this.#isShared) this.#scheduler?.expect(peer, performance.now())
       void this.#converse(session).catch((error: Error) => this.#drop(session, error.message))
     }
     if (this.#sessions.size === 0 && !this.#over) {

@@ -36,8 +36,12 @@ interface Holder {
 const latencyMsQuick = 600
 const latencyMsSlow = 2_000
 const windowAtFirst = 4
-/** So long companions are trusted to bring what the whole holder has given them. */
-const patienceMs = 2_000
+/** Offers beyond the window: they last until the next answer. */
+const offersAhead = 2
+/** So long companions are trusted to bring what the whole holder has given them: as long as three answers take, within these bounds. */
+const patienceMsMin = 2_000
+const patienceMsMax = 15_000
+const patienceAnswers = 3
 /** A chunk is asked of a second holder when the first has had that much longer than the second would take. */
 const overdueMs = 250
 const askedTwice = 2
@@ -76,7 +80,12 @@ export class BlobScheduler {
     return this.#unasked
   }
 
-  /** What `peer` holds, and what it offers. The first word of a holder makes it one. */
+  /** A holder that is being asked for the first time: it may turn out to be a companion. */
+  expect(peer: PeerName, nowMs: number): void {
+    if (!this.#holders.has(peer)) this.#holders.set(peer, newHolder(nowMs))
+  }
+
+  /** What `peer` holds, and what it offers. */
   learn(peer: PeerName, held: Uint8Array, offers: number[], nowMs: number): void {
     const known = this.#holders.get(peer)
     const holder = known ?? newHolder(nowMs)
@@ -136,8 +145,8 @@ export class BlobScheduler {
   /** How many more chunks `peer` might be asked for soon: what its offers should last for. */
   wanted(peer: PeerName): number {
     const holder = this.#holders.get(peer)
-    if (holder === undefined) return windowAtFirst * 2
-    return Math.max(0, holder.window * 2 - holder.offers.length)
+    if (holder === undefined) return windowAtFirst
+    return Math.max(0, holder.window + offersAhead - holder.offers.length)
   }
 
   /** How many chunks `peer` is known to hold. */
@@ -177,7 +186,7 @@ export class BlobScheduler {
   #choose(peer: PeerName, holder: Holder, nowMs: number): number | null {
     const offered = holder.offers.find(chunk => this.#unasked.has(chunk))
     if (offered !== undefined) return offered
-    const waits = this.#isWhole(holder) && nowMs - this.#arrivedMs < patienceMs && this.#hasCompanions(peer, nowMs)
+    const waits = this.#isWhole(holder) && nowMs - this.#arrivedMs < this.#patienceMs() && this.#hasCompanions(peer, nowMs)
     return waits ? null : (this.#rarest(holder) ?? this.#overdue(holder, nowMs))
   }
 
@@ -223,9 +232,17 @@ export class BlobScheduler {
 
   /** Others that are still receiving, and get on. */
   #hasCompanions(peer: PeerName, nowMs: number): boolean {
+    const patienceMs = this.#patienceMs()
     for (const [other, holder] of this.#holders)
       if (other !== peer && !this.#isWhole(holder) && nowMs - holder.progressMs < patienceMs) return true
     return false
+  }
+
+  /** Where links are slow, or machines busy, companions need longer. */
+  #patienceMs(): number {
+    let slowest = 0
+    for (const { latencyMs } of this.#holders.values()) slowest = Math.max(slowest, latencyMs ?? 0)
+    return Math.max(patienceMsMin, Math.min(patienceMsMax, patienceAnswers * slowest))
   }
 
   #takeBack(chunk: number): void {

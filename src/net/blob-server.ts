@@ -62,6 +62,7 @@ export class BlobServer {
   static async start(options: BlobServerOptions): Promise<BlobServer> {
     const server = new BlobServer(options)
     const streams = { maxInboundStreams: limits.blobStreamsPerPeerMax, maxOutboundStreams: limits.blobStreamsPerPeerMax }
+    options.host.onDisconnect(peer => server.#forget(peer))
     await options.host.libp2p.handle(protocols.blob, (stream, connection) => void server.#serve(stream, connection), streams)
     return server
   }
@@ -174,6 +175,10 @@ export class BlobServer {
     const first = asked.askers.keys().next()
     if (asked.askers.size > limits.membersMax && first.done !== true) asked.askers.delete(first.value)
     return asked
+  }
+
+  #forget(peer: PeerName): void {
+    for (const { offers, askers } of this.#asked.values()) if (askers.delete(peer)) offers.forget(peer)
   }
 
   /** Who else has asked a moment ago, the latest first. */
