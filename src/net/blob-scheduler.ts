@@ -42,7 +42,8 @@ const offersAhead = 2
 const patienceMsMin = 2_000
 const patienceMsMax = 15_000
 const patienceAnswers = 3
-/** A chunk is asked of a second holder when the first has had that much longer than the second would take. */
+/** A chunk is asked of a second holder when the first has had so many times as long as the second takes, and this besides. */
+const overdueAnswers = 3
 const overdueMs = 250
 const askedTwice = 2
 
@@ -206,8 +207,8 @@ export class BlobScheduler {
 
   /** What another holder has been asked for long ago, the longest first. Only when nothing is unasked. */
   #overdue(holder: Holder, nowMs: number): number | null {
-    if (this.#unasked.size > 0 && this.#rarest(holder) !== null) return null
-    const least = 2 * (holder.latencyMs ?? latencyMsQuick) + overdueMs
+    if (this.#unasked.size > 0) return null
+    const least = overdueAnswers * (holder.latencyMs ?? latencyMsQuick) + overdueMs
     let oldest: { chunk: number; askedMs: number } | null = null
     for (const other of this.#holders.values()) {
       if (other === holder) continue

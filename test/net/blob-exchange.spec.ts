@@ -65,20 +65,20 @@ describe('blob exchange', () => {
     }
   })
 
-  it('uploads about one copy to six receivers that know only the holder: they pass on what they have', async () => {
+  it('uploads about one copy to five receivers that know only the holder: they pass on what they have', async () => {
     const holder = await peers.add({ uploadBytesPerSecond: 2e7 })
-    const blob = await putRandom(holder, 24 * chunkBytes, 'shared')
+    const blob = await putRandom(holder, 16 * chunkBytes, 'shared')
     const receivers: BlobPeer[] = []
-    for (let place = 0; place < 6; place++) {
+    for (let place = 0; place < 5; place++) {
       const receiver = await peers.add({ uploadBytesPerSecond: 2e7 })
       await peers.introduce(receiver, holder)
       receivers.push(receiver)
     }
     await Promise.all(receivers.map(({ exchange }) => exchange.pull(blob, [holder.name])))
-    for (const receiver of receivers) assert.ok(contentOf(receiver, blob).equals(randomBytes(24 * chunkBytes, 'shared')))
-    const copies = holder.exchange.bytes.out / (24 * chunkBytes)
+    for (const receiver of receivers) assert.ok(contentOf(receiver, blob).equals(randomBytes(16 * chunkBytes, 'shared')))
+    const copies = holder.exchange.bytes.out / (16 * chunkBytes)
     assert.ok(copies < 2, `the holder uploaded ${copies} copies`)
-  })
+  }).timeout(180_000)
 
   it('drops and reports a holder that sends wrong bytes, and takes the chunk from another', async () => {
     const liar = await peers.add({
