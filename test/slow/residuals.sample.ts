@@ -9,7 +9,6 @@ import { checkInvariants } from '../../testnet/checks/invariants.ts'
 import { loadRecords } from '../../testnet/checks/records.ts'
 import { writeReport } from '../../testnet/report.ts'
 import { runTestnet, type TestnetOptions } from '../../testnet/run.ts'
-import { parseScenario } from '../../testnet/scenarios/schema.ts'
 import { reportHtml } from '../../src/report/html.ts'
 import type { TestnetReport } from '../../src/report/schema.ts'
 import { temporaryFolder, textOf, writeTree } from '../temporary.ts'
@@ -29,8 +28,7 @@ function numbers(bytes: number, sign: string): string {
 
 async function run(
   egress: object[],
-  rounds: number,
-  scenario: TestnetOptions['scenario'] = null
+  rounds: number
 ): Promise<{ report: TestnetReport; out: string; result: Awaited<ReturnType<typeof runTestnet>> }> {
   const data = writeTree({
     'left/sums/train.txt': numbers(60_000, '+'),
@@ -49,7 +47,7 @@ async function run(
     out,
     seed: 3,
     alone: false,
-    scenario
+    scenario: null
   }
   const silent = { line: () => undefined, tick: () => undefined, aloneProgress: () => undefined }
   const result = await runTestnet(options, silent, new AbortController().signal)
@@ -85,27 +83,6 @@ describe('residuals between real processes', () => {
     const { report } = await run([{ tensor: 'residual', to: 'world/right/**', allow: false, reason: 'contract 17' }], 4)
     assert.ok(report.residuals.length > 0)
     for (const { to } of report.residuals) assert.match(to, /^left\//)
-    assert.deepEqual(report.invariants.violations, [])
-  })
-
-  it('reach a newcomer too, which trains a round from the common start for its fingerprint', async () => {
-    const late = parseScenario(
-      `
-name: newcomer
-about: right/products comes when the others have made two rounds.
-testnet: { rounds: 14 }
-late: [right/products]
-steps:
-  - do: start
-    whom: right/products
-    at: { federation: world/right, round: 2 }
-`,
-      'newcomer'
-    )
-    const { report } = await run([], 14, late)
-    const mine = report.residuals.filter(({ to }) => to === 'right/products')
-    assert.ok(mine.length > 0, JSON.stringify(report.residuals))
-    for (const { from } of mine) assert.equal(from, 'left/sums')
     assert.deepEqual(report.invariants.violations, [])
   })
 })
