@@ -32,6 +32,7 @@ import {
   type RoundState,
   stepRound
 } from './round.ts'
+import { asked, withPeer, without } from './requests.ts'
 
 export type FederationEvent =
   | { type: 'consensus'; event: ConsensusEvent<Entry> }
@@ -410,23 +411,4 @@ function isAnswer(round: RoundState, event: Extract<FederationEvent, { type: 'ag
     round.inputs.length === event.inputs.length &&
     round.inputs.every(({ link }, place) => link === event.inputs[place])
   )
-}
-
-/** Requests that wait at once; past it new ones are not heard, for everybody asks again. */
-const askedMax = 1000
-
-const asked = <Name, Value>(waiting: ReadonlyMap<Name, Value>, name: Name, value: Value): ReadonlyMap<Name, Value> =>
-  waiting.size >= askedMax && !waiting.has(name) ? waiting : new Map(waiting).set(name, value)
-
-function without<Name, Value>(waiting: ReadonlyMap<Name, Value>, settled: readonly Name[]): ReadonlyMap<Name, Value> {
-  const next = new Map(waiting)
-  for (const name of settled) next.delete(name)
-  return next
-}
-
-function withPeer(peers: ReadonlySet<PeerName>, peer: PeerName, present: boolean): ReadonlySet<PeerName> {
-  const next = new Set(peers)
-  if (present) next.add(peer)
-  else next.delete(peer)
-  return next
 }
