@@ -5,7 +5,7 @@
 import type { Tensor } from '@tensorflow/tfjs'
 import { WorldlmError } from '../../errors.ts'
 import type { Batch } from '../../model/batch.ts'
-import { adamw, assertBatch, assertState, type Engine, type EngineOptions, type OptimizerState } from '../engine.ts'
+import { adamw, assertBatch, assertState, type Engine, type EngineOptions, type OptimizerState, type Pull } from '../engine.ts'
 import { TensorflowModel, type Weights } from './model.ts'
 import { loadTensorflow, type Tensorflow, type TensorflowPackage } from './runtime.ts'
 
@@ -44,9 +44,10 @@ export class TfjsEngine implements Engine {
     this.#steps = optimizer?.step ?? 0
   }
 
-  async step(batch: Batch, learningRate: number): Promise<number> {
+  async step(batch: Batch, learningRate: number, pull?: Pull): Promise<number> {
     const tf = this.#tf
     const { loss, gradients } = this.#backward(batch)
+    if (pull !== undefined) this.#addPull(gradients, pull)
     try {
       const norm = Math.sqrt(await read(tf.tidy(() => tf.addN(Object.values(gradients).map(g => tf.sum(tf.square(g)))))))
       const value = await read(loss)
@@ -106,6 +107,19 @@ export class TfjsEngine implements Engine {
       const { value, grads } = tf.valueAndGrads(lossOf)(names.map(name => this.#weights[name]!))
       return { loss: value, gradients: Object.fromEntries(names.map((name, place) => [name, grads[place]!])) }
     })
+  }
+
+  /** gradient ← gradient + λ·(θ − towards) */
+  #addPull(gradients: Weights, { towards, strength }: Pull): void {
+    const tf = this.#tf
+    for (const { name, shape, offset, floats } of this.options.layout.tensors) {
+      const before = gradients[name]!
+      gradients[name] = tf.tidy(() => {
+        const away = tf.sub(this.#weights[name]!, tf.tensor(towards.slice(offset, offset + floats), shape))
+        return tf.add(before, tf.mul(away, strength))
+      })
+      before.dispose()
+    }
   }
 
   /** One pass of AdamW, as adam.as.ts has it. */
