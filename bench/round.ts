@@ -56,7 +56,7 @@ export async function benchRound({ rounds = 20, seed = 0, onProgress }: RoundBen
   const phase = (pick: (round: RoundSummary) => number) => median(measured.map(({ round }) => pick(round)))
   return benchReport('round', [
     {
-      case: 'from one certified round to the next, median',
+      case: 'from one certified round to the next, median (baseline: the slowest member’s training)',
       value: median(wall),
       unit: 's',
       baseline: phase(({ seconds }) => seconds.train),
