@@ -297,8 +297,11 @@ class Turn {
   }
 
   #openRound(): void {
-    const { head, charter } = this.state
+    const { head, charter, consensus } = this.state
     if (charter.algorithm.rounds > 0 && head.round >= charter.algorithm.rounds) return
+    // A round entry that another aggregator proposed, and that is proposed again now, settles this round: a receipt given meanwhile would
+    // be for an update that it knows nothing of (I4).
+    if (consensus.accepted?.entry.kind === 'round') return
     this.round({ type: 'open', round: head.round + 1, base: head.link })
     for (const { link, update } of this.state.known.values()) {
       const late = staleness(this.state, update.base)

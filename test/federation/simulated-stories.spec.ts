@@ -118,4 +118,35 @@ describe('found by the simulator', () => {
     gone.hears('b', { type: 'pre-vote', term: 4, commitIndex: 6, acceptedTerm: 3 })
     assert.equal(gone.sent('pre-vote-reply').length, 1, 'who knows as much is told nothing')
   })
+
+  it('gives no receipt for a round that an entry of an earlier aggregator settles (I4: tree:2x2x2x3 disk 20446)', () => {
+    const earlier = new FederationBench({ charter: testCharter({ voters: 1 }) })
+      .start()
+      .admit('a', 'b')
+      .announce('a')
+      .announce('b')
+    const [{ entry, link }] = earlier.log.filter(one => one.entry.kind === 'round') as [(typeof earlier.log)[number]]
+    const entries = earlier.log.filter(one => one.entry.index < entry.index)
+    const accepted = { index: entry.index, term: 1, link, entry }
+    const bench = new FederationBench({
+      charter: testCharter({ voters: 1 }),
+      entries,
+      persisted: { term: 1, votedFor: null, accepted }
+    })
+    // Three voters, so that nothing is final before another has signed.
+    bench.state = { ...bench.state, consensus: { ...bench.state.consensus, voters: ['a', 'b', 'c'] } }
+    const hear = (message: object) =>
+      bench.on({ type: 'consensus', event: { type: 'message', from: 'b', message } } as Parameters<typeof bench.on>[0])
+    const commitIndex = entry.index - 1
+    bench.on({ type: 'consensus', event: { type: 'timer', name: 'election' } })
+    hear({ type: 'pre-vote-reply', term: 1, granted: true, commitIndex })
+    hear({ type: 'vote-reply', term: 2, granted: true, commitIndex })
+    assert.equal(bench.state.consensus.role, 'leader')
+    bench.announce('b', { blob: 'another' })
+    assert.deepEqual(bench.find('pull'), [])
+    assert.equal(phaseOf(bench), 'idle')
+    hear({ type: 'accept', term: 2, index: entry.index, link, signature: proof })
+    assert.equal(bench.state.head.round, 1)
+    assert.equal(phaseOf(bench), 'collecting')
+  })
 })

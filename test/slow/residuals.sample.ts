@@ -41,7 +41,8 @@ async function run(
   const options: TestnetOptions = {
     data,
     rounds,
-    steps: 25,
+    // Rounds of a second or more: bridges look, ask and carry between two rounds.
+    steps: 600,
     charter: { model, egress },
     start: null,
     out,

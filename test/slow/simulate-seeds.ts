@@ -1,16 +1,19 @@
-/** Seed after seed for so many seconds; the first that breaks an invariant is printed with the command that replays it. */
+/** Seed after seed, so many of them or for so many seconds; the first that breaks an invariant is printed with the command that replays it. */
 import assert from 'node:assert/strict'
 import { faultPlanNames } from '../../src/sim/fault-plans.ts'
 import { short, story } from '../sim/runs.ts'
 
 const trees = ['tree:2x4', 'tree:2x2x3', 'tree:5', 'tree:3x5', 'tree:4x8', 'tree:2x2x2x3']
 
-export function sample(title: string, { beginSeed, seconds }: { beginSeed: number; seconds: number }): void {
+export function sample(
+  title: string,
+  { beginSeed, seedsMax, seconds }: { beginSeed: number; seedsMax: number; seconds: number }
+): void {
   describe(title, () => {
-    it(`from seed ${beginSeed} on, ${seconds} s`, async () => {
+    it(`from seed ${beginSeed} on, ${seedsMax} seeds, ${seconds} s at most`, async () => {
       const end = performance.now() + seconds * 1000
       let [seeds, events] = [0, 0]
-      for (let seed = beginSeed; performance.now() < end; seed++, seeds++) {
+      for (let seed = beginSeed; seeds < seedsMax && performance.now() < end; seed++, seeds++) {
         const plan = faultPlanNames[seed % faultPlanNames.length]!
         // Small trees are the more often: most of what breaks, breaks there, and is read there.
         const tree = trees[Math.floor((seed / faultPlanNames.length) % (trees.length * 2)) % trees.length]!

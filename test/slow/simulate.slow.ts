@@ -5,5 +5,6 @@ const number = (name: string, otherwise: number): number => Number(process.env[n
 
 sample('simulated trees, for hours', {
   beginSeed: number('WORLDLM_SIMULATE_SEED', Math.floor(Date.now() / 1000) % 1_000_000_000),
+  seedsMax: Number.POSITIVE_INFINITY,
   seconds: number('WORLDLM_SIMULATE_SECONDS', 3_000)
 })

@@ -37,16 +37,18 @@ function prepare(options: { keepOptimizer: boolean; saveEveryMs: number }): stri
   return folder
 }
 
-/** @param killAfterMs - of training; null: it is left alone. @returns whether it came to its end. */
-async function run(folder: string, killAfterMs: number | null): Promise<boolean> {
+/** @param killAfterMs - of training; null: it is left alone. @returns whether it came to its end, and how long it trained. */
+async function run(folder: string, killAfterMs: number | null): Promise<{ whole: boolean; trainedMs: number }> {
   const started = spawn(process.execPath, [child, folder], { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = new Promise<number | null>(resolve => started.on('exit', resolve))
+  await Promise.race([new Promise(resolve => started.stdout.once('data', resolve)), ended])
+  const began = performance.now()
   if (killAfterMs !== null) {
-    await Promise.race([new Promise(resolve => started.stdout.once('data', resolve)), ended])
     await Promise.race([sleep(killAfterMs), ended])
     started.kill('SIGKILL')
   }
-  return (await ended) === 0
+  const whole = (await ended) === 0
+  return { whole, trainedMs: performance.now() - began }
 }
 
 const digest = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex')
@@ -65,12 +67,13 @@ describe('a training that was killed', () => {
     it(`at any moment, again and again, ends bit for bit where one that was left alone ends: ${why}`, async function () {
       this.timeout(180_000)
       const alone = prepare({ keepOptimizer, saveEveryMs: 0 })
-      assert.ok(await run(alone, null))
+      const { whole, trainedMs } = await run(alone, null)
+      assert.ok(whole)
       const killed = prepare({ keepOptimizer, saveEveryMs })
       const random = new Random(`kill/${why}`)
       let kills = 0
       // Later and later, so that rounds without checkpoints within get done too.
-      for (let most = 100; !(await run(killed, Math.floor(random.float() * most))); most += 100) {
+      for (let most = trainedMs / 4; !(await run(killed, Math.floor(random.float() * most))).whole; most += trainedMs / 4) {
         kills++
         assert.ok(kills < 40, 'it gets on')
       }
@@ -82,7 +85,7 @@ describe('a training that was killed', () => {
   it('takes no checkpoint of another round for its own, nor a damaged one', async function () {
     this.timeout(180_000)
     const alone = prepare({ keepOptimizer: true, saveEveryMs: 0 })
-    assert.ok(await run(alone, null))
+    assert.ok((await run(alone, null)).whole)
     const other = prepare({ keepOptimizer: true, saveEveryMs: 1 })
     writeModelFile(join(other, 'start-1.safetensors'), layout, [initialParameters(layout, 4)])
     await run(other, 100)
@@ -90,7 +93,7 @@ describe('a training that was killed', () => {
     for (const bytes of [existsSync(partial) ? readFileSync(partial) : Buffer.from('none'), Buffer.from('damaged')]) {
       const folder = prepare({ keepOptimizer: true, saveEveryMs: 0 })
       writeFileSync(join(folder, 'partial.safetensors'), bytes)
-      assert.ok(await run(folder, null))
+      assert.ok((await run(folder, null)).whole)
       assert.deepEqual(results(folder), results(alone))
     }
   })
