@@ -58,20 +58,25 @@ async function run(
 
 describe('residuals between real processes', () => {
   it('reach organizations from their kin in the other federation, once a round, and weigh most there', async () => {
-    const { report, result } = await run([], 5)
+    const rounds = 8
+    const { report, result } = await run([], rounds)
     const { residuals, invariants } = report
     assert.ok(residuals.length >= 4, `only ${residuals.length} residuals were used`)
-    for (const { from, to } of residuals) assert.equal(from, kinOf[to], `${from} was brought to ${to}`)
-    assert.deepEqual(new Set(residuals.map(({ to }) => to)), new Set(Object.keys(kinOf)))
+    // The nearest is brought first, until its weight falls under 1 % and the next in line gets its place.
+    for (const [target, kin] of Object.entries(kinOf)) {
+      const brought = residuals.filter(({ to }) => to === target)
+      const nearest = brought.reduce((best, one) => (one.similarity > best.similarity ? one : best), brought[0]!)
+      assert.equal(nearest?.from, kin, `${target}: ${JSON.stringify(brought)}`)
+    }
     assert.ok(
-      residuals.some(({ weight }) => weight > 0.05),
+      residuals.some(({ weight }) => weight > 0.01),
       JSON.stringify(residuals)
     )
     assert.ok(invariants.checked.includes('I6'))
     assert.deepEqual(invariants.violations, [])
     // What is used in taking round r over is declared in the update of round r + 1, and certified with it.
     const certified = report.rounds.flatMap(({ round, residuals: list }) => list.map(one => ({ round: round - 1, ...one })))
-    const told = residuals.filter(({ round }) => round < 5)
+    const told = residuals.filter(({ round }) => round < rounds)
     assert.deepEqual(
       certified.map(({ round, weight }) => `${round} ${weight}`).sort(),
       told.map(({ round, weight }) => `${round} ${weight}`).sort()
