@@ -57,6 +57,11 @@ export function addPull(gradient: Float32Array | Float64Array, parameters: Float
 export interface Engine {
   readonly name: 'onnx' | 'tfjs' | 'external' | 'reference'
   readonly options: EngineOptions
+  /**
+   * Of an engine whose layout is of adapters: the model below them, before anything is computed, and again where another is to be adapted.
+   * @param parameters - shape [layout.base.floats]; kept without a copy where that can be, so it must not change.
+   */
+  loadBase(parameters: Float32Array): Promise<void>
   /** Parameters of shape [layout.floats], copied. Without `optimizer` the moments start at 0. */
   load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void>
   /** One AdamW step. @returns the mean loss before it, nats a token, without the proximal term. */
@@ -92,6 +97,12 @@ export function assertBatch({ layout, batch }: EngineOptions, given: Batch): voi
     const stranger = tokens.find(token => token < 0 || token >= vocabulary)
     assert(stranger === undefined, 'a token is of the vocabulary', { name, token: stranger })
   }
+}
+
+/** @throws {AssertionError} unless the engine's layout is of adapters, and this is the model below them. */
+export function assertBase({ layout }: EngineOptions, parameters: Float32Array): void {
+  assert(layout.base !== undefined, 'only adapters have a base')
+  assert(parameters.length === layout.base.floats, 'a base is as long as its layout', { got: parameters.length })
 }
 
 /** @throws {AssertionError} unless all are as long as the layout. */

@@ -41,7 +41,7 @@ const zip = (a: Matrix, b: Matrix, combine: (left: number, right: number) => num
   ...a,
   data: a.data.map((value, place) => combine(value, b.data[place]!))
 })
-const plus = (a: Matrix, b: Matrix): Matrix => zip(a, b, (left, right) => left + right)
+export const plus = (a: Matrix, b: Matrix): Matrix => zip(a, b, (left, right) => left + right)
 const times = (a: Matrix, b: Matrix): Matrix => zip(a, b, (left, right) => left * right)
 
 /** RMSNorm: y = x·inverse·w. */

@@ -4,10 +4,12 @@
  */
 import { WorldlmError } from '../errors.ts'
 import type { Batch } from '../model/batch.ts'
-import { headNameOf } from '../model/layout.ts'
+import { adaptedMatrices, adapterScale } from '../model/adapters.ts'
+import { headNameOf, type Layout } from '../model/layout.ts'
 import {
   adamw,
   addPull,
+  assertBase,
   assertBatch,
   assertState,
   type Engine,
@@ -23,6 +25,7 @@ import {
   matmul,
   normBackward,
   normForward,
+  plus,
   transposed
 } from './reference-block.ts'
 
@@ -30,6 +33,8 @@ export class ReferenceEngine implements Engine {
   readonly name = 'reference'
   readonly options: EngineOptions
   #parameters: Float32Array
+  /** Below adapters; else empty. */
+  #base: Float32Array
   #first: Float32Array
   #second: Float32Array
   #steps = 0
@@ -37,8 +42,14 @@ export class ReferenceEngine implements Engine {
   constructor(options: EngineOptions) {
     this.options = options
     this.#parameters = new Float32Array(options.layout.floats)
+    this.#base = new Float32Array(options.layout.base?.floats ?? 0)
     this.#first = new Float32Array(options.layout.floats)
     this.#second = new Float32Array(options.layout.floats)
+  }
+
+  async loadBase(parameters: Float32Array): Promise<void> {
+    assertBase(this.options, parameters)
+    this.#base = parameters
   }
 
   async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
@@ -95,10 +106,28 @@ export class ReferenceEngine implements Engine {
 
   async dispose(): Promise<void> {}
 
+  /** As it is computed with: with its adapters, if it has some. */
   #tensor(name: string): Matrix {
-    const tensor = this.options.layout.tensors.find(one => one.name === name)!
-    const [rows, columns] = tensor.shape.length > 1 ? (tensor.shape as [number, number]) : [1, tensor.floats]
-    return { rows, columns, data: Float64Array.from(this.#parameters.subarray(tensor.offset, tensor.offset + tensor.floats)) }
+    const { layout } = this.options
+    const adapter = adaptedMatrices(layout).get(name)
+    if (layout.base === undefined) return matrixOf(layout, this.#parameters, name)
+    const base = matrixOf(layout.base, this.#base, name)
+    if (adapter === undefined) return base
+    const [a, b] = [matrixOf(layout, this.#parameters, adapter.a), matrixOf(layout, this.#parameters, adapter.b)]
+    return plus(base, scaled(matmul(a, b), adapterScale(layout.adapters!)))
+  }
+
+  /** Gradients of what is trained, from those of the model's tensors: dA = s·dW·Bᵀ, dB = s·Aᵀ·dW. */
+  *#trained(name: string, values: Float64Array): Generator<[string, Float64Array]> {
+    const { layout } = this.options
+    if (layout.base === undefined) yield [name, values]
+    const adapter = adaptedMatrices(layout).get(name)
+    if (adapter === undefined) return
+    const [rows, columns] = layout.base!.tensors.find(one => one.name === name)!.shape as [number, number]
+    const change = scaled({ rows, columns, data: values }, adapterScale(layout.adapters!))
+    const [a, b] = [matrixOf(layout, this.#parameters, adapter.a), matrixOf(layout, this.#parameters, adapter.b)]
+    yield [adapter.a, matmul(change, transposed(b)).data]
+    yield [adapter.b, matmul(transposed(a), change).data]
   }
 
   #block(block: number): Block {
@@ -147,9 +176,11 @@ export class ReferenceEngine implements Engine {
     assertBatch(this.options, batch)
     const windows = this.options.batch
     const gradient = new Float64Array(layout.floats)
-    const add = (name: string, values: Float64Array) => {
-      const { offset } = layout.tensors.find(one => one.name === name)!
-      for (let at = 0; at < values.length; at++) gradient[offset + at]! += values[at]!
+    const add = (tensor: string, gradients: Float64Array) => {
+      for (const [name, values] of this.#trained(tensor, gradients)) {
+        const { offset } = layout.tensors.find(one => one.name === name)!
+        for (let at = 0; at < values.length; at++) gradient[offset + at]! += values[at]!
+      }
     }
     let loss = 0
     for (let window = 0; window < windows; window++) {
@@ -176,6 +207,14 @@ export class ReferenceEngine implements Engine {
     return { loss, gradient }
   }
 }
+
+function matrixOf({ tensors }: Layout, values: Float32Array, name: string): Matrix {
+  const { shape, offset, floats } = tensors.find(one => one.name === name)!
+  const [rows, columns] = shape.length > 1 ? (shape as [number, number]) : [1, floats]
+  return { rows, columns, data: Float64Array.from(values.subarray(offset, offset + floats)) }
+}
+
+const scaled = (x: Matrix, factor: number): Matrix => ({ ...x, data: x.data.map(value => value * factor) })
 
 /** softmax in place. @returns −ln p(target), from the logits, which a p of 0 would lose. */
 function softmaxRow(row: Float64Array, target: number): number {

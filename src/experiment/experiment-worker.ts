@@ -32,7 +32,7 @@ function remembered<Value>(map: Map<string, Promise<Value>>, key: string, most: 
 
 async function engineFor(options: SessionOptions, batch: number): Promise<Engine> {
   const { layout, engine, threads, weightDecay, gradientClip } = options
-  const key = JSON.stringify([engine, layout.config, batch, threads, weightDecay, gradientClip])
+  const key = JSON.stringify([engine, layout.config, layout.adapters, batch, threads, weightDecay, gradientClip])
   const { value, forgotten } = remembered(engines, key, enginesMax, () =>
     createEngine(engine, { layout, batch, threads, weightDecay, gradientClip })
   )
@@ -45,8 +45,11 @@ async function engineFor(options: SessionOptions, batch: number): Promise<Engine
 
 async function sessionFor(options: SessionOptions): Promise<TrainingSession> {
   const engine = await engineFor(options, options.batch)
-  const { value } = remembered(sessions, JSON.stringify({ ...options, layout: options.layout.config }), sessionsMax, () =>
-    TrainingSession.open(options, engine)
+  const { value } = remembered(
+    sessions,
+    JSON.stringify({ ...options, layout: [options.layout.config, options.layout.adapters] }),
+    sessionsMax,
+    () => TrainingSession.open(options, engine)
   )
   return value
 }

@@ -4,7 +4,8 @@ import type { Layout } from './layout.ts'
 
 /**
  * Normal numbers of deviation 0.02; projections back into the residual stream 0.02/√(2L), so that its variance does not grow with
- * depth (Radford et al. 2019, §2.3); norms 1. @returns shape [layout.floats].
+ * depth (Radford et al. 2019, §2.3); norms 1. Of adapters, B is 0, so that they change nothing yet, and A has the deviation
+ * 1/√(3·in) (Hu et al. 2021, as their code has it). @returns shape [layout.floats].
  */
 export function initialParameters(layout: Layout, seed: number): Float32Array<ArrayBuffer> {
   const parameters = new Float32Array(layout.floats)
@@ -12,8 +13,9 @@ export function initialParameters(layout: Layout, seed: number): Float32Array<Ar
   const back = 0.02 / Math.sqrt(2 * layout.config.layers)
   for (const { name, shape, offset, floats } of layout.tensors) {
     if (shape.length === 1) parameters.fill(1, offset, offset + floats)
-    else {
-      const deviation = /\.(output|down)$/.test(name) ? back : 0.02
+    else if (!name.endsWith('.loraB')) {
+      const adapter = 1 / Math.sqrt(3 * shape[0]!)
+      const deviation = name.endsWith('.loraA') ? adapter : /\.(output|down)$/.test(name) ? back : 0.02
       for (let place = offset; place < offset + floats; place++) parameters[place] = random.normal() * deviation
     }
   }

@@ -4,6 +4,9 @@
  * Two classes (docs/algorithm.md, "Names"): `backbone` is averaged, `keys` (key layers) are aggregated by attention. The key layers
  * are scored in groups: one a block (the final norm and a head of its own belong to the last block), and one for the embedding where
  * it is a key layer.
+ *
+ * A third class, `adapters` (model/adapters.ts), is trained instead of the model, which then lies still below them as `base`: the flat array
+ * holds adapters alone. Those of a key block belong to its group and are attended to, the others are averaged.
  */
 
 import { assert, WorldlmError } from '../errors.ts'
@@ -50,12 +53,26 @@ export interface KeyLayers {
   keyFraction: number
   /** Whether the embedding is a key layer too. */
   embeddingIsKey: boolean
+  /** Train these, and leave the model as it is. */
+  adapters?: Adapters | undefined
 }
 
-type TensorClass = 'backbone' | 'keys'
+/** Matrices of a block that an adapter can change. */
+export const adaptable = ['query', 'key', 'value', 'output', 'gate', 'up', 'down'] as const
+
+/** Low-rank adapters (Hu et al. 2021): each matrix W [in, out] named becomes W + α/r·A·B, A [in, r] and B [r, out]. */
+export interface Adapters {
+  /** r, whole, ≥ 1. */
+  rank: number
+  /** α > 0. */
+  alpha: number
+  matrices: (typeof adaptable)[number][]
+}
+
+type TensorClass = 'backbone' | 'keys' | 'adapters'
 
 interface Tensor {
-  /** Unique; e.g. `embedding`, `blocks.3.query`. */
+  /** Unique; e.g. `embedding`, `blocks.3.query`, `blocks.3.query.loraA`. */
   name: string
   /** Rows and columns ([in, out] for matrices), or one length. */
   shape: number[]
@@ -64,7 +81,7 @@ interface Tensor {
   /** Product of `shape`. */
   floats: number
   class: TensorClass
-  /** Name of its group of key layers (`embedding`, `0`, `1`, …); null for the backbone. */
+  /** Name of its group of key layers (`embedding`, `0`, `1`, …); null where it is averaged. */
   group: string | null
 }
 
@@ -75,6 +92,9 @@ export interface Layout {
   groups: string[]
   /** Length of the flat array, padding included; padding floats are 0. */
   floats: number
+  /** Where the tensors are adapters: what they are, and the layout of the model below them. */
+  adapters?: Adapters
+  base?: Layout
 }
 
 /** A run of floats that belongs together: the backbone's, or a group's. */
@@ -114,8 +134,41 @@ export function createLayout(config: ModelConfig, keys: KeyLayers): Layout {
   }
   place('finalNorm', [width], keyBlocks > 0 ? String(layers - 1) : null)
   if (headNameOf(config) === 'head') place('head', [vocabulary, width], keyBlocks > 0 ? String(layers - 1) : null)
-  const groups = [...new Set(tensors.flatMap(tensor => (tensor.group === null ? [] : [tensor.group])))]
-  return { config, tensors, groups, floats }
+  const layout = { config, tensors, groups: groupsOf(tensors), floats }
+  return keys.adapters === undefined ? layout : adaptersLayout(layout, keys.adapters)
+}
+
+const groupsOf = (tensors: Tensor[]): string[] => [
+  ...new Set(tensors.flatMap(tensor => (tensor.group === null ? [] : [tensor.group])))
+]
+
+/** A and B of each adapted matrix, in the order of the matrices. @throws {WorldlmError} BAD_MODEL */
+function adaptersLayout(base: Layout, adapters: Adapters): Layout {
+  const { rank, alpha, matrices } = adapters
+  const tensors: Tensor[] = []
+  let floats = 0
+  for (const { name, shape, group } of base.tensors) {
+    const matrix = matrices.find(one => name.endsWith(`.${one}`))
+    if (matrix === undefined) continue
+    const [rows, columns] = shape as [number, number]
+    if (!Number.isInteger(rank) || rank < 1 || rank > Math.min(rows, columns) || (rank * columns) % 4 !== 0)
+      refuseField(
+        'algorithm.adapters.rank',
+        rank,
+        `a whole number from 1 to ${Math.min(rows, columns)}, a multiple of 4 best (${name} is [${shape}])`
+      )
+    for (const [part, size] of [
+      ['loraA', [rows, rank]],
+      ['loraB', [rank, columns]]
+    ] as const) {
+      const count = size[0]! * size[1]!
+      tensors.push({ name: `${name}.${part}`, shape: [...size], offset: floats, floats: count, class: 'adapters', group })
+      floats += count
+    }
+  }
+  if (!(alpha > 0 && alpha < Number.POSITIVE_INFINITY)) refuseField('algorithm.adapters.alpha', alpha, 'a number > 0')
+  if (tensors.length === 0) refuseField('algorithm.adapters.matrices', '[]', `some of ${adaptable.join(', ')}`)
+  return { config: base.config, tensors, groups: groupsOf(tensors), floats, adapters, base }
 }
 
 /** The floats of each group, in the order of `layout.groups`. */
@@ -127,8 +180,8 @@ export function groupRanges(layout: Layout): Range[] {
   })
 }
 
-/** The backbone's floats, in as few runs as it takes. */
-export const backboneRanges = (layout: Layout): Range[] => runs(layout, tensor => tensor.class === 'backbone')
+/** The floats that are averaged, in as few runs as it takes. */
+export const backboneRanges = (layout: Layout): Range[] => runs(layout, tensor => tensor.group === null)
 
 function runs(layout: Layout, belongs: (tensor: Tensor) => boolean): Range[] {
   const found: Range[] = []
@@ -141,14 +194,16 @@ function runs(layout: Layout, belongs: (tensor: Tensor) => boolean): Range[] {
   return found
 }
 
+function refuseField(field: string, value: unknown, want: string): never {
+  throw new WorldlmError(
+    'BAD_MODEL',
+    `${field} is ${value}, it must be ${want}`,
+    'Change it in the charter, or use a preset: tiny, small, medium.'
+  )
+}
+
 function checkConfig(config: ModelConfig, keys: KeyLayers): void {
-  const refuse = (field: string, value: unknown, want: string): never => {
-    throw new WorldlmError(
-      'BAD_MODEL',
-      `model.${field} is ${value}, it must be ${want}`,
-      'Change it in the charter, or use a preset: tiny, small, medium.'
-    )
-  }
+  const refuse = (field: string, value: unknown, want: string) => refuseField(`model.${field}`, value, want)
   for (const field of ['layers', 'width', 'hidden', 'heads', 'context', 'vocabulary'] as const) {
     if (!Number.isInteger(config[field]) || config[field] < 1) refuse(field, config[field], 'a whole number ≥ 1')
   }

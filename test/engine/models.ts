@@ -3,7 +3,7 @@ import type { EngineOptions } from '../../src/engine/engine.ts'
 import type { Batch } from '../../src/model/batch.ts'
 import { Random } from '../../src/math/random.ts'
 import { initialParameters } from '../../src/model/initial.ts'
-import { createLayout, type ModelConfig } from '../../src/model/layout.ts'
+import { type Adapters, createLayout, type ModelConfig } from '../../src/model/layout.ts'
 
 export const micro: ModelConfig = {
   layers: 2,
@@ -53,3 +53,14 @@ export const families: { why: string; config: Partial<ModelConfig> }[] = [
     }
   }
 ]
+
+/** As `engineOptions`, with adapters in the model's place. */
+export function adapterOptions(
+  config: Partial<ModelConfig> = {},
+  adapters: Partial<Adapters> = {},
+  overrides: Partial<EngineOptions> = {}
+): EngineOptions {
+  const asked = { rank: 2, alpha: 3, matrices: ['query', 'value'], ...adapters } satisfies Adapters
+  const layout = createLayout({ ...micro, ...config }, { keyFraction: 0.5, embeddingIsKey: false, adapters: asked })
+  return { ...engineOptions(config, overrides), layout }
+}

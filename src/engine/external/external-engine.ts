@@ -66,6 +66,12 @@ export class ExternalEngine implements Engine {
         'engine.command names no program',
         'Write one into worldlm.yaml: engine: { command: […] }.'
       )
+    if (options.layout.base !== undefined)
+      throw new WorldlmError(
+        'TRAINER_ADAPTERS',
+        'an external trainer learns whole models, this federation trains adapters',
+        'Choose another engine.name, or a federation whose charter has no algorithm.adapters.'
+      )
     const engine = new ExternalEngine(options, external)
     try {
       await engine.#attempt(async () => undefined)
@@ -74,6 +80,10 @@ export class ExternalEngine implements Engine {
       await engine.dispose()
       throw error
     }
+  }
+
+  async loadBase(): Promise<void> {
+    assert(false, 'an external trainer has no base')
   }
 
   async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {

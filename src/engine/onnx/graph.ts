@@ -15,8 +15,16 @@ export type Attribute = number | number[] | { float: number }
 const opset = 17
 const irVersion = 8
 
+/** An operator, and what it reads and makes. */
+interface Node {
+  inputs: string[]
+  outputs: string[]
+  bytes: Uint8Array
+}
+
 export class Graph {
-  readonly #nodes: Uint8Array[] = []
+  readonly #nodes: Node[] = []
+  readonly #wanted = new Set<string>()
   readonly #initializers: Uint8Array[] = []
   readonly #inputs: Uint8Array[] = []
   readonly #outputs: Uint8Array[] = []
@@ -32,6 +40,7 @@ export class Graph {
   /** Names `value` as an output of the model. */
   output(name: string, value: string, shape: Shape): void {
     this.#emit('Identity', [value], {}, '', [name])
+    this.#wanted.add(name)
     this.#outputs.push(valueInfo(name, 'float', shape))
   }
 
@@ -78,10 +87,10 @@ export class Graph {
     return results
   }
 
-  /** The model's bytes. */
+  /** The model's bytes. What no output needs is left out. */
   model(): Uint8Array {
     const graph = join([
-      ...this.#nodes.map(node => nested(1, node)),
+      ...this.#needed().map(({ bytes }) => nested(1, bytes)),
       string(2, 'worldlm'),
       ...this.#initializers.map(tensor => nested(5, tensor)),
       ...this.#inputs.map(info => nested(11, info)),
@@ -91,22 +100,32 @@ export class Graph {
     return join([integer(1, irVersion), string(2, 'worldlm'), nested(7, graph), ...imports.map(one => nested(8, one))])
   }
 
+  /** Operators stand behind those that they read from: one pass from the last finds all. */
+  #needed(): Node[] {
+    const read = new Set(this.#wanted)
+    const nodes = this.#nodes.toReversed().filter(({ inputs, outputs }) => {
+      if (!outputs.some(name => read.has(name))) return false
+      for (const name of inputs) read.add(name)
+      return true
+    })
+    return nodes.reverse()
+  }
+
   #name(): string {
     return `v${this.#count++}`
   }
 
   #emit(type: string, inputs: string[], attributes: Record<string, Attribute>, domain: string, outputs: string[]): void {
     const named = Object.entries(attributes).map(([name, value]) => nested(5, attribute(name, value)))
-    this.#nodes.push(
-      join([
-        ...inputs.map(name => string(1, name)),
-        ...outputs.map(name => string(2, name)),
-        string(3, `${type} ${this.#nodes.length}`),
-        string(4, type),
-        ...named,
-        ...(domain === '' ? [] : [string(7, domain)])
-      ])
-    )
+    const bytes = join([
+      ...inputs.map(name => string(1, name)),
+      ...outputs.map(name => string(2, name)),
+      string(3, `${type} ${this.#nodes.length}`),
+      string(4, type),
+      ...named,
+      ...(domain === '' ? [] : [string(7, domain)])
+    ])
+    this.#nodes.push({ inputs, outputs, bytes })
   }
 }
 

@@ -50,10 +50,16 @@ export function lossForward(graph: Graph, config: ModelConfig, tokens: number, y
 }
 
 /**
- * Outputs `d.HEAD` (without the targets' rows) and `d.targets` [N, d].
+ * Outputs `d.HEAD` (without the targets' rows) and `d.targets` [N, d], where the head is trained.
  * @param y - final norm's output [N, d]. @returns nll [N, 1], and the gradient of `y` [N, d].
  */
-export function lossAndBackward(graph: Graph, config: ModelConfig, tokens: number, y: string): { nll: string; dy: string } {
+export function lossAndBackward(
+  graph: Graph,
+  config: ModelConfig,
+  tokens: number,
+  y: string,
+  trained: boolean
+): { nll: string; dy: string } {
   const head = headNameOf(config)
   const perToken = 1 / tokens
   const [nlls, dys, scaledRows]: [string[], string[], string[]] = [[], [], []]
@@ -70,8 +76,10 @@ export function lossAndBackward(graph: Graph, config: ModelConfig, tokens: numbe
     turned = turned === null ? graph.op('MatMul', [columns, p]) : graph.op('Gemm', [columns, p, turned]) // [d, V]
     nlls.push(nll)
   }
-  graph.output(`d.${head}`, graph.op('Transpose', [turned!], { perm: [1, 0] }), [config.vocabulary, config.width])
-  graph.output('d.targets', graph.op('Neg', [stacked(graph, scaledRows)]), [tokens, config.width])
+  if (trained) {
+    graph.output(`d.${head}`, graph.op('Transpose', [turned!], { perm: [1, 0] }), [config.vocabulary, config.width])
+    graph.output('d.targets', graph.op('Neg', [stacked(graph, scaledRows)]), [tokens, config.width])
+  }
   return { nll: stacked(graph, nlls), dy: stacked(graph, dys) }
 }
 

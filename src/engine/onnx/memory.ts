@@ -31,7 +31,7 @@ export class EngineMemory {
   readonly gradient: Float32Array<ArrayBuffer>
   readonly first: Float32Array<ArrayBuffer>
   readonly second: Float32Array<ArrayBuffer>
-  /** Gradient of the embedded inputs, and of the targets' rows: [N, d] each. */
+  /** Gradient of the embedded inputs, and of the targets' rows: [N, d] each; empty where only adapters are trained. */
   readonly embedded: Float32Array<ArrayBuffer>
   readonly targeted: Float32Array<ArrayBuffer>
   /** Tokens of the batch, in the graph's order, [N] each. */
@@ -40,7 +40,7 @@ export class EngineMemory {
 
   /** @throws {WorldlmError} MODEL_TOO_LARGE */
   constructor(layout: Layout, tokens: number) {
-    const rows = tokens * layout.config.width
+    const rows = layout.base === undefined ? tokens * layout.config.width : 0
     const bytes = 64 + 4 * (4 * layout.floats + 2 * rows + 2 * tokens) + 64 * 8
     const pages = Math.ceil(bytes / pageBytes)
     if (pages > pagesMax) {

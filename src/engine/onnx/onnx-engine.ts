@@ -11,6 +11,7 @@ import { headNameOf } from '../../model/layout.ts'
 import {
   adamw,
   addPull,
+  assertBase,
   assertBatch,
   assertState,
   type Engine,
@@ -48,10 +49,10 @@ export class OnnxEngine implements Engine {
       inputs: new Tensor('int32', memory.inputs, [tokens]),
       targets: new Tensor('int64', this.#wideTargets, [tokens, 1])
     }
-    this.#fetches = {
-      loss: new Tensor('float32', this.#loss, []),
-      'd.embedded': new Tensor('float32', memory.embedded, [tokens, width]),
-      'd.targets': new Tensor('float32', memory.targeted, [tokens, width])
+    this.#fetches = { loss: new Tensor('float32', this.#loss, []) }
+    if (layout.base === undefined) {
+      this.#fetches['d.embedded'] = new Tensor('float32', memory.embedded, [tokens, width])
+      this.#fetches['d.targets'] = new Tensor('float32', memory.targeted, [tokens, width])
     }
     for (const { name, shape, offset, floats } of layout.tensors) {
       this.#feeds[name] = new Tensor('float32', memory.parameters.subarray(offset, offset + floats), shape)
@@ -62,7 +63,15 @@ export class OnnxEngine implements Engine {
   }
 
   static async create(options: EngineOptions): Promise<OnnxEngine> {
-    return new OnnxEngine(options, await openSession(buildStepGraph(options.layout.config, options.batch), options.threads))
+    return new OnnxEngine(options, await openSession(buildStepGraph(options.layout, options.batch), options.threads))
+  }
+
+  async loadBase(parameters: Float32Array): Promise<void> {
+    assertBase(this.options, parameters)
+    // The runtime takes no shared memory.
+    const own = parameters.buffer instanceof ArrayBuffer ? parameters : Float32Array.from(parameters)
+    for (const { name, shape, offset, floats } of this.options.layout.base!.tensors)
+      this.#feeds[name] = new Tensor('float32', own.subarray(offset, offset + floats), shape)
   }
 
   async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
@@ -120,7 +129,7 @@ export class OnnxEngine implements Engine {
 
   async evaluate(batch: Batch): Promise<Float32Array> {
     const { layout, batch: windows, threads } = this.options
-    this.#evaluation ??= await openSession(buildEvaluationGraph(layout.config, windows), threads)
+    this.#evaluation ??= await openSession(buildEvaluationGraph(layout, windows), threads)
     this.#place(batch)
     const { nll } = await this.#evaluation.run(this.#feeds, ['nll'])
     return this.#windowMajor(nll?.data as Float32Array)
@@ -140,7 +149,8 @@ export class OnnxEngine implements Engine {
     this.#place(batch)
     await this.#session.run(this.#feeds, this.#fetches)
     const { gradient, embedded, targeted, inputs, targets, kernels } = this.#memory
-    const { config, tensors } = this.options.layout
+    const { config, tensors, base } = this.options.layout
+    if (base !== undefined) return this.#loss[0]!
     const head = tensors.find(({ name }) => name === headNameOf(config))!
     // The embedding is the first tensor.
     if (head.offset > 0) gradient.fill(0, 0, config.vocabulary * config.width)

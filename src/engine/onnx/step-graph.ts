@@ -9,7 +9,8 @@
  * the head's is `d.HEAD` + scatter(targets, `d.targets`), the embedding's scatter(inputs, `d.embedded`); where they are one, the sum.
  */
 import { assert } from '../../errors.ts'
-import { createLayout, headWidthOf, kvHeadsOf, type ModelConfig } from '../../model/layout.ts'
+import { adaptedMatrices, adapterScale } from '../../model/adapters.ts'
+import { headWidthOf, kvHeadsOf, type Layout, type ModelConfig } from '../../model/layout.ts'
 import { ropeDivisors } from '../../model/rope.ts'
 import { Graph } from './graph.ts'
 import { lossAndBackward, lossForward } from './loss-graph.ts'
@@ -40,17 +41,20 @@ interface Normed {
   inverse: string
 }
 
-/** @param batch - windows B. Inputs: `inputs` [N] int32, `targets` [N, 1] int64, each tensor by name. */
-export function buildStepGraph(config: ModelConfig, batch: number): Uint8Array {
-  const builder = new StepGraph(config, batch)
+/**
+ * @param layout - of the model, or of adapters over it. @param batch - windows B.
+ * Inputs: `inputs` [N] int32, `targets` [N, 1] int64, each tensor by name, with those of the base where the layout is of adapters.
+ */
+export function buildStepGraph(layout: Layout, batch: number): Uint8Array {
+  const builder = new StepGraph(layout, batch)
   const forward = builder.forward()
   builder.backward(forward)
   return builder.graph.model()
 }
 
 /** The forward pass alone. Output: `nll` [N, 1]. */
-export function buildEvaluationGraph(config: ModelConfig, batch: number): Uint8Array {
-  const builder = new StepGraph(config, batch)
+export function buildEvaluationGraph(layout: Layout, batch: number): Uint8Array {
+  const builder = new StepGraph(layout, batch)
   builder.evaluation()
   return builder.graph.model()
 }
@@ -68,16 +72,19 @@ class StepGraph {
   readonly #batch: number
   readonly #tokens: number
   readonly #headWidth: number
+  readonly #layout: Layout
   readonly #shapes: Map<string, number[]>
   readonly #transposed = new Map<string, string>()
+  readonly #adapted = new Map<string, string>()
 
-  constructor(config: ModelConfig, batch: number) {
+  constructor(layout: Layout, batch: number) {
+    const { config } = layout
     this.#config = config
     this.#batch = batch
     this.#tokens = batch * config.context
     this.#headWidth = headWidthOf(config)
-    const { tensors } = createLayout(config, { keyFraction: 0, embeddingIsKey: false })
-    this.#shapes = new Map(tensors.map(({ name, shape }) => [name, shape]))
+    this.#layout = layout
+    this.#shapes = new Map([...(layout.base?.tensors ?? []), ...layout.tensors].map(({ name, shape }) => [name, shape]))
     this.#declareInputs()
     this.#declareTables()
   }
@@ -105,12 +112,12 @@ class StepGraph {
 
   backward({ saved, x, final }: Forward): void {
     const { graph } = this
-    const { nll, dy } = lossAndBackward(graph, this.#config, this.#tokens, final.y) //            [N, 1], [N, d]
+    const { nll, dy } = lossAndBackward(graph, this.#config, this.#tokens, final.y, this.#trains('embedding')) // [N, 1], [N, d]
     graph.output('loss', graph.op('ReduceMean', [nll], { keepdims: 0 }), [])
     let dx = this.#normBackward(dy, x, final, 'finalNorm', null) //                               [N, d]
     for (let block = this.#config.layers - 1; block >= 0; block--)
       dx = this.#blockBackward(`blocks.${block}`, saved[block]!, dx)
-    graph.output('d.embedded', dx, [this.#tokens, this.#config.width])
+    if (this.#trains('embedding')) graph.output('d.embedded', dx, [this.#tokens, this.#config.width])
   }
 
   // ── a block ──
@@ -119,7 +126,7 @@ class StepGraph {
     const { graph } = this
     const attentionNorm = this.#norm(x, `${name}.attentionNorm`) //                               [N, d]
     const kvHeads = kvHeadsOf(this.#config)
-    const project = (matrix: string) => graph.op('MatMul', [attentionNorm.y, `${name}.${matrix}`]) // [N, d] or [N, c]
+    const project = (matrix: string) => graph.op('MatMul', [attentionNorm.y, this.#matrix(`${name}.${matrix}`)]) // [N, d] or [N, c]
     const q = this.#heads(this.#rotate(project('query'), 'sin', this.#config.heads)) //           [T, B, H, e]
     const k = this.#shared(this.#rotate(project('key'), 'sin', kvHeads)) //                       [T, B, H, e]
     const v = this.#shared(project('value')) //                                                   [T, B, H, e]
@@ -127,13 +134,13 @@ class StepGraph {
     const scores = this.#fused(q, k, { transBatchA: 1, transBatchB: 1, transB: 1, alpha }) //     [B, H, T, T]
     const attention = graph.op('Softmax', [graph.op('Add', [scores, 'mask'])], { axis: -1 }) //   [B, H, T, T]
     const mixed = this.#rows(this.#fused(attention, v, { transBatchB: 1 })) //                    [N, d]
-    const middle = this.#gemm(mixed, `${name}.output`, {}, x) //                                  [N, d], the residual added
+    const middle = this.#gemm(mixed, this.#matrix(`${name}.output`), {}, x) //                                  [N, d], the residual added
     const feedForwardNorm = this.#norm(middle, `${name}.feedForwardNorm`) //                      [N, d]
-    const gate = graph.op('MatMul', [feedForwardNorm.y, `${name}.gate`]) //                       [N, h]
-    const up = graph.op('MatMul', [feedForwardNorm.y, `${name}.up`]) //                           [N, h]
+    const gate = graph.op('MatMul', [feedForwardNorm.y, this.#matrix(`${name}.gate`)]) //                       [N, h]
+    const up = graph.op('MatMul', [feedForwardNorm.y, this.#matrix(`${name}.up`)]) //                           [N, h]
     const silu = graph.runtimeOp('QuickGelu', [gate], { alpha: { float: 1 } }) //                 [N, h], x·σ(x)
     const product = this.#times(silu, up) //                                                      [N, h]
-    const out = this.#gemm(product, `${name}.down`, {}, middle) //                                [N, d], the residual added
+    const out = this.#gemm(product, this.#matrix(`${name}.down`), {}, middle) //                                [N, d], the residual added
     return { x: out, saved: { x, middle, attentionNorm, feedForwardNorm, q, k, v, attention, mixed, gate, up } }
   }
 
@@ -148,7 +155,7 @@ class StepGraph {
     // silu and its product are made again: half of what a block would keep, for two products of numbers.
     const sigma = graph.op('Sigmoid', [saved.gate]) //                                            [N, h]
     const silu = this.#times(saved.gate, sigma) //                                                [N, h]
-    const dProduct = this.#gemm(dy, `${name}.down`, { transB: 1 }) //                             [N, h]
+    const dProduct = this.#gemm(dy, this.#matrix(`${name}.down`), { transB: 1 }) //                             [N, h]
     this.#weight(`${name}.down`, this.#times(silu, saved.up), dy)
     const dUp = this.#times(dProduct, silu) //                                                    [N, h]
     // silu′ = σ + silu·(1 − σ) = σ + (silu − silu·σ)
@@ -156,14 +163,19 @@ class StepGraph {
     const dGate = this.#times(this.#times(dProduct, saved.up), slope) //                          [N, h]
     this.#weight(`${name}.gate`, saved.feedForwardNorm.y, dGate)
     this.#weight(`${name}.up`, saved.feedForwardNorm.y, dUp)
-    const dNorm = this.#gemm(dGate, `${name}.gate`, { transB: 1 }, this.#gemm(dUp, `${name}.up`, { transB: 1 })) // [N, d]
+    const dNorm = this.#gemm(
+      dGate,
+      this.#matrix(`${name}.gate`),
+      { transB: 1 },
+      this.#gemm(dUp, this.#matrix(`${name}.up`), { transB: 1 })
+    ) // [N, d]
     return this.#normBackward(dNorm, saved.middle, saved.feedForwardNorm, `${name}.feedForwardNorm`, dy) // [N, d]
   }
 
   #attentionBackward(name: string, saved: Saved, dy: string): string {
     const { graph } = this
     const { heads: H, context: T } = this.#config
-    const dMixed = this.#gemm(dy, `${name}.output`, { transB: 1 }) //                             [N, d]
+    const dMixed = this.#gemm(dy, this.#matrix(`${name}.output`), { transB: 1 }) //                             [N, d]
     this.#weight(`${name}.output`, saved.mixed, dy)
     // softmax′ needs Σ_j dP·P of each row, which is Σ over the head's width of dMixed·mixed (Dao et al. 2022, §3.1).
     const products = graph.op('Reshape', [
@@ -187,9 +199,9 @@ class StepGraph {
     this.#weight(`${name}.query`, saved.attentionNorm.y, dQ)
     this.#weight(`${name}.key`, saved.attentionNorm.y, dK)
     this.#weight(`${name}.value`, saved.attentionNorm.y, dV)
-    const fromQ = this.#gemm(dQ, `${name}.query`, { transB: 1 }) //                               [N, d]
-    const fromK = this.#gemm(dK, `${name}.key`, { transB: 1 }, fromQ) //                          [N, d]
-    const dNorm = this.#gemm(dV, `${name}.value`, { transB: 1 }, fromK) //                        [N, d]
+    const fromQ = this.#gemm(dQ, this.#matrix(`${name}.query`), { transB: 1 }) //                               [N, d]
+    const fromK = this.#gemm(dK, this.#matrix(`${name}.key`), { transB: 1 }, fromQ) //                          [N, d]
+    const dNorm = this.#gemm(dV, this.#matrix(`${name}.value`), { transB: 1 }, fromK) //                        [N, d]
     return this.#normBackward(dNorm, saved.x, saved.attentionNorm, `${name}.attentionNorm`, dy) // [N, d]
   }
 
@@ -210,7 +222,7 @@ class StepGraph {
     const { width: d } = this.#config
     const products = this.#times(dy, x) //                                                        [N, d]
     const dWeight = this.#fused(inverse, products, { transA: 1 }) //                              [1, d]
-    graph.output(`d.${weight}`, graph.op('Reshape', [dWeight, graph.integers([d])]), [d])
+    if (this.#trains(weight)) graph.output(`d.${weight}`, graph.op('Reshape', [dWeight, graph.integers([d])]), [d])
     const dots = graph.op('MatMul', [products, graph.op('Reshape', [weight, graph.integers([d, 1])])]) // [N, 1], Σ dy·w·x
     const cubed = this.#times(this.#times(inverse, inverse), inverse) //                          [N, 1]
     const pull = this.#times(this.#times(dots, cubed), graph.scalar(1 / d)) //                    [N, 1]
@@ -219,9 +231,38 @@ class StepGraph {
     return residual === null ? dx : graph.op('Add', [dx, residual])
   }
 
-  /** Gradient of a matrix: Xᵀ·dY. Explicit transposes beat Gemm's transA here, and X's is shared by all its matrices. */
+  /**
+   * Gradient of a matrix: Xᵀ·dY. Explicit transposes beat Gemm's transA here, and X's is shared by all its matrices.
+   * Of its adapters, where those are trained instead: s·Xᵀ·(dY·Bᵀ) and s·(X·A)ᵀ·dY.
+   */
   #weight(name: string, x: string, dy: string): void {
-    this.graph.output(`d.${name}`, this.graph.op('MatMul', [this.#transpose(x), dy]), this.#shapeOf(name))
+    const { graph } = this
+    if (this.#trains(name)) graph.output(`d.${name}`, graph.op('MatMul', [this.#transpose(x), dy]), this.#shapeOf(name))
+    const adapter = adaptedMatrices(this.#layout).get(name)
+    if (adapter === undefined) return
+    const { a, b } = adapter
+    const alpha = { float: adapterScale(this.#layout.adapters!) }
+    const throughB = this.#fused(dy, b, { transB: 1, alpha }) //                                  [N, r]
+    graph.output(`d.${a}`, graph.op('MatMul', [this.#transpose(x), throughB]), this.#shapeOf(a))
+    const throughA = this.#fused(x, a, { alpha }) //                                              [N, r]
+    graph.output(`d.${b}`, graph.op('MatMul', [this.#transpose(throughA), dy]), this.#shapeOf(b))
+  }
+
+  /** The matrix that tokens are multiplied with: its own, or with its adapters, which costs less than two products of all tokens with them. */
+  #matrix(name: string): string {
+    const adapter = adaptedMatrices(this.#layout).get(name)
+    if (adapter === undefined) return name
+    const known = this.#adapted.get(name)
+    if (known !== undefined) return known
+    const alpha = { float: adapterScale(this.#layout.adapters!) }
+    const made = this.graph.op('Gemm', [adapter.a, adapter.b, name], { alpha }) //                W + s·A·B
+    this.#adapted.set(name, made)
+    return made
+  }
+
+  /** Whether a tensor is trained; what is below adapters is not. */
+  #trains(name: string): boolean {
+    return this.#layout.tensors.some(tensor => tensor.name === name)
   }
 
   #transpose(x: string): string {

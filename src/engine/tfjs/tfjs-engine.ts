@@ -2,10 +2,21 @@
  * The `tfjs` engine: the same model on TensorFlow.js, for who lives in its ecosystem or has its GPU package. Weights and AdamW's moments stay
  * on its backend; losses come back each step. The reference engine is its oracle.
  */
-import type { Tensor } from '@tensorflow/tfjs'
+import type { Tensor, Tensor2D } from '@tensorflow/tfjs'
 import { WorldlmError } from '../../errors.ts'
+import { adaptedMatrices, adapterScale } from '../../model/adapters.ts'
 import type { Batch } from '../../model/batch.ts'
-import { adamw, assertBatch, assertState, type Engine, type EngineOptions, type OptimizerState, type Pull } from '../engine.ts'
+import type { Layout } from '../../model/layout.ts'
+import {
+  adamw,
+  assertBase,
+  assertBatch,
+  assertState,
+  type Engine,
+  type EngineOptions,
+  type OptimizerState,
+  type Pull
+} from '../engine.ts'
 import { TensorflowModel, type Weights } from './model.ts'
 import { loadTensorflow, type Tensorflow, type TensorflowPackage } from './runtime.ts'
 
@@ -17,6 +28,8 @@ export class TfjsEngine implements Engine {
   readonly #tf: Tensorflow
   readonly #model: TensorflowModel
   #weights: Weights = {}
+  /** Below adapters; else empty. */
+  #base: Weights = {}
   #first: Weights = {}
   #second: Weights = {}
   #steps = 0
@@ -32,6 +45,12 @@ export class TfjsEngine implements Engine {
   static async create(options: EngineOptions, wanted?: TensorflowPackage): Promise<TfjsEngine> {
     const { tf, name } = await loadTensorflow(options.threads, wanted)
     return new TfjsEngine(options, tf, name)
+  }
+
+  async loadBase(parameters: Float32Array): Promise<void> {
+    assertBase(this.options, parameters)
+    this.#tf.dispose(this.#base)
+    this.#base = this.#place(parameters, this.options.layout.base!)
   }
 
   async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
@@ -75,7 +94,7 @@ export class TfjsEngine implements Engine {
 
   async evaluate(batch: Batch): Promise<Float32Array> {
     assertBatch(this.options, batch)
-    const nll = this.#tf.tidy(() => this.#model.nll(this.#weights, batch.inputs, batch.targets))
+    const nll = this.#tf.tidy(() => this.#model.nll(this.#whole(this.#weights), batch.inputs, batch.targets))
     const values = (await nll.data()) as Float32Array
     nll.dispose()
     return values
@@ -92,6 +111,7 @@ export class TfjsEngine implements Engine {
 
   async dispose(): Promise<void> {
     this.#forget()
+    this.#tf.dispose(this.#base)
     this.#model.dispose()
   }
 
@@ -102,7 +122,7 @@ export class TfjsEngine implements Engine {
     return tf.tidy(() => {
       const lossOf = (...weights: Tensor[]) => {
         const named = Object.fromEntries(names.map((name, place) => [name, weights[place]!]))
-        return tf.mean(this.#model.nll(named, batch.inputs, batch.targets))
+        return tf.mean(this.#model.nll(this.#whole(named), batch.inputs, batch.targets))
       }
       const { value, grads } = tf.valueAndGrads(lossOf)(names.map(name => this.#weights[name]!))
       return { loss: value, gradients: Object.fromEntries(names.map((name, place) => [name, grads[place]!])) }
@@ -148,12 +168,9 @@ export class TfjsEngine implements Engine {
     }
   }
 
-  #place(flat: Float32Array): Weights {
+  #place(flat: Float32Array, { tensors }: Pick<Layout, 'tensors'> = this.options.layout): Weights {
     return Object.fromEntries(
-      this.options.layout.tensors.map(({ name, shape, offset, floats }) => [
-        name,
-        this.#tf.tensor(flat.slice(offset, offset + floats), shape)
-      ])
+      tensors.map(({ name, shape, offset, floats }) => [name, this.#tf.tensor(flat.slice(offset, offset + floats), shape)])
     )
   }
 
@@ -165,6 +182,19 @@ export class TfjsEngine implements Engine {
 
   #forget(): void {
     for (const set of [this.#weights, this.#first, this.#second]) this.#tf.dispose(set)
+  }
+
+  /** The model's tensors: what is trained, or what is below with its adapters, W + s·A·B. */
+  #whole(trained: Weights): Weights {
+    const tf = this.#tf
+    const { layout } = this.options
+    if (layout.base === undefined) return trained
+    const adapted = { ...this.#base }
+    for (const [name, { a, b }] of adaptedMatrices(layout)) {
+      const change = tf.matMul(trained[a] as Tensor2D, trained[b] as Tensor2D)
+      adapted[name] = tf.add(this.#base[name]!, tf.mul(change, adapterScale(layout.adapters!)))
+    }
+    return adapted
   }
 }
 
