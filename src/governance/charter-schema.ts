@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { WorldlmError } from '../errors.ts'
 import type { FederationId, PeerName } from '../ids.ts'
 import { updateEncodings } from '../model/checkpoint.ts'
+import { adaptable } from '../model/layout.ts'
 import { presets } from '../model/presets.ts'
 import type { Algorithm, Charter } from './charter.ts'
 
@@ -81,6 +82,16 @@ const algorithm = z.strictObject({
   levels: z.enum(['synchronous', 'pipelined']).optional(),
   stale: z.enum(['discount', 'drop']).optional(),
   encoding: z.enum(updateEncodings).optional(),
+  adapters: z
+    .strictObject({
+      rank: z.int().min(1).max(4096).default(8),
+      alpha: z.number().positive().default(16),
+      matrices: z
+        .array(z.enum(adaptable))
+        .min(1)
+        .default([...adaptable])
+    })
+    .optional(),
   residuals: z
     .strictObject({
       perNode: z.int().min(0).max(8).default(1),

@@ -5,7 +5,8 @@ import { readConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId } from '../ids.ts'
-import { createLayout } from '../model/layout.ts'
+import { mergeAdapters } from '../model/adapters.ts'
+import { createLayout, type Layout } from '../model/layout.ts'
 import { readModelFile } from '../train/model-file.ts'
 import type { StandaloneModel } from '../train/model-source.ts'
 import { isMalformed } from '../wire/codec.ts'
@@ -19,7 +20,10 @@ const newestFirst: NodeModelName[] = ['personal', 'start', 'initial']
 
 export const isNodeFolder = (path: string): boolean => existsSync(new NodeFolder(path).config)
 
-/** @param name - which one; left out: the newest that is there. @throws {WorldlmError} MODEL_MISSING, CHARTER_MISSING, MODEL_DAMAGED */
+/**
+ * @param name - which one; left out: the newest that is there. Adapters are merged into the model below them.
+ * @throws {WorldlmError} MODEL_MISSING, CHARTER_MISSING, MODEL_DAMAGED
+ */
 export async function readNodeModel(path: string, name?: NodeModelName): Promise<StandaloneModel> {
   const folder = new NodeFolder(path)
   const charter = await charterOf(folder)
@@ -32,8 +36,13 @@ export async function readNodeModel(path: string, name?: NodeModelName): Promise
     )
   }
   const layout = createLayout(charter.model, charter.algorithm)
-  const parameters = new Float32Array(layout.floats)
-  readModelFile(folder.model(found), layout, [parameters])
+  const read = (file: string, of: Layout) => {
+    const floats = new Float32Array(of.floats)
+    readModelFile(folder.model(file), of, [floats])
+    return floats
+  }
+  const own = read(found, layout)
+  const parameters = layout.base === undefined ? own : mergeAdapters(layout, read('base', layout.base), own)
   const tokenizer = charter.tokenizer === undefined ? null : readFileSync(join(folder.blobs, charter.tokenizer), 'utf8')
   return { config: charter.model, parameters, tokenizer }
 }

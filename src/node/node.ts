@@ -185,6 +185,7 @@ class Node implements RunningNode {
     this.#trainer = await Trainer.start(
       {
         layout,
+        ...(layout.base !== undefined && { base: services.folder.model('base') }),
         text: { path, folder: this.#dataFolder() },
         tokenizer,
         engine: this.#config.engine.name,

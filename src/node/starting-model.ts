@@ -57,8 +57,11 @@ export async function addStart(folder: NodeFolder, given: Start): Promise<StartF
   return fields
 }
 
+const drawModel = (path: string, layout: Layout, seed: number): void =>
+  writeModelFile(path, layout, [initialParameters(layout, seed)])
+
 /**
- * Makes `models/initial` and brings the tokenizer here, from whichever peer has them.
+ * Makes `models/initial` (and `models/base`, where adapters are trained) and brings the tokenizer here, from whichever peer has them.
  * @returns the path of tokenizer.json; null: tokens are bytes. @throws {WorldlmError} MODEL_DAMAGED, STOPPED
  */
 export async function prepareStart(
@@ -67,12 +70,15 @@ export async function prepareStart(
   stopping: () => boolean
 ): Promise<string | null> {
   const { folder, blobs } = services
-  const initial = folder.model('initial')
-  if (!existsSync(initial)) {
-    if (charter.initial === undefined) writeModelFile(initial, layout, [initialParameters(layout, charter.seed)])
+  const { base } = layout
+  if (base !== undefined && !existsSync(folder.model('initial'))) drawModel(folder.model('initial'), layout, charter.seed)
+  // What the charter names is the model: under adapters, where those are trained.
+  const [model, modelLayout] = base === undefined ? [folder.model('initial'), layout] : [folder.model('base'), base]
+  if (!existsSync(model)) {
+    if (charter.initial === undefined) drawModel(model, modelLayout, charter.seed)
     else {
       await pullPatiently(services, id, charter.initial, stopping)
-      takeOver(blobs.path(charter.initial), initial, layout)
+      takeOver(blobs.path(charter.initial), model, modelLayout)
     }
   }
   if (charter.tokenizer === undefined) return null

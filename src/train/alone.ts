@@ -77,9 +77,14 @@ async function trainOne(
   const layout = createLayout(model, algorithm)
   let before = 0
   const { batch, weightDecay, gradientClip, steps, rounds, keepOptimizer } = algorithm
+  const [given, givenLayout] = layout.base === undefined ? [`${name}.model`, layout] : [`${name}.base`, layout.base]
+  if (initial === null) writeModelFile(given, givenLayout, [initialParameters(givenLayout, charter.seed)])
+  else copyFileSync(initial, given)
+  if (layout.base !== undefined) writeModelFile(`${name}.model`, layout, [initialParameters(layout, charter.seed)])
   const trainer = await Trainer.start(
     {
       layout,
+      ...(layout.base !== undefined && { base: `${name}.base` }),
       text,
       tokenizer,
       engine: 'onnx',
@@ -96,8 +101,6 @@ async function trainOne(
   const cancel = () => trainer.cancel()
   signal.addEventListener('abort', cancel)
   try {
-    if (initial === null) writeModelFile(`${name}.model`, layout, [initialParameters(layout, charter.seed)])
-    else copyFileSync(initial, `${name}.model`)
     const found: Alone[] = []
     for (let round = 1; round <= rounds; round++) {
       signal.throwIfAborted()

@@ -11,10 +11,13 @@ import { createEngine } from '../engine/create.ts'
 import type { Engine, ExternalOptions, OptimizerState, Pull } from '../engine/engine.ts'
 import type { Batch } from '../model/batch.ts'
 import type { Layout } from '../model/layout.ts'
+import { readModelFile } from './model-file.ts'
 import { learningRateAt, type Schedule } from './schedule.ts'
 
 export interface SessionOptions {
   layout: Layout
+  /** File of the model below, where the layout is of adapters. Whoever shares an engine gives it the base itself (`loadBase`). */
+  base?: string
   text: OrganizationText
   /** tokenizer.json; null: tokens are bytes. */
   tokenizer: string | null
@@ -109,6 +112,11 @@ export class TrainingSession {
         ...(external && { external }),
         ...(onWarning && { onWarning })
       }))
+    if (shared === undefined && options.base !== undefined && layout.base !== undefined) {
+      const base = new Float32Array(layout.base.floats)
+      readModelFile(options.base, layout.base, [base])
+      await made.loadBase(base)
+    }
     return new TrainingSession(options, made, tokenizer, texts)
   }
 

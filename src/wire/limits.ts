@@ -15,6 +15,8 @@ export const limits = {
   residualsPerNodeMax: 8,
   /** Fingerprints known in one federation, of all organizations below it: 16 KiB each, and their charters. */
   fingerprintsMax: 2000,
+  /** Rank of adapters: beyond it they are no smaller than what they adapt. */
+  adapterRankMax: 4096,
   /** Groups of key layers: blocks and the embedding. */
   groupsMax: 1025,
   /** Gossip drops larger messages at 4 MiB and is quick far below: metadata only. */

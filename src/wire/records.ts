@@ -8,6 +8,7 @@ import { z } from 'zod'
 import type { Certificate, Enrolled, Entry, Evicted, Left, Member, Update } from '../federation/entry.ts'
 import type { Charter } from '../governance/charter.ts'
 import { updateEncodings } from '../model/checkpoint.ts'
+import { adaptable } from '../model/layout.ts'
 import { amount, bytes, codec, link, memberId, natural, peerName, shortText } from './codec.ts'
 import { limits } from './limits.ts'
 
@@ -189,6 +190,13 @@ export const charterCodec = codec<Charter>(
       levels: z.enum(['synchronous', 'pipelined']),
       stale: z.enum(['discount', 'drop']),
       encoding,
+      adapters: z
+        .strictObject({
+          rank: count.max(limits.adapterRankMax),
+          alpha: amount,
+          matrices: z.array(z.enum(adaptable)).min(1).max(adaptable.length)
+        })
+        .optional(),
       residuals: z.strictObject({
         perNode: natural.max(limits.residualsPerNodeMax),
         minSimilarity: z.number().min(-1).max(1),
