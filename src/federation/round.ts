@@ -36,6 +36,8 @@ export interface Aggregated {
   /** Blob with ΔB against the parent's base and K; null where there is no parent. */
   contribution: Link | null
   contributionBytes: number
+  /** The parent's entry that ΔB in `contribution` is against, the parent's id before its first; null where no base is in it. */
+  contributionBase: Link | null
   /** Of the change of the federation's K. */
   sketches: Uint8Array
   /** Per input (in the order asked) the attention of each group. */
@@ -293,6 +295,10 @@ function afterAggregation(state: Aggregating, result: Aggregated, facts: RoundFa
   // It made its rounds without this federation, which was behind: nothing will come of waiting.
   if (charter.algorithm.rounds > 0 && parentRound > charter.algorithm.rounds)
     return propose(state, result, null, 'the parent has made all its rounds')
+  // The parent certified a round while the change against the one before was written: under the new base it would be wrong, and named
+  // with the old one it would come late.
+  if (result.contributionBase !== null && result.contributionBase !== (parentHead?.entry ?? charter.parent))
+    return [state, [{ do: 'aggregate', round: state.round, base: state.base, inputs: state.inputs }]]
   const effects: RoundEffect[] = [{ do: 'contribute', update: contribution(state, result, parentRound, facts) }]
   if (charter.algorithm.levels === 'pipelined' && parentHead !== null) {
     return [

@@ -117,13 +117,14 @@ export async function aggregate(node: FederationCore, round: number, inputs: Rec
       transferSeconds: node.measured.transferSeconds,
       aggregateSeconds: (performance.now() - began) / 1000
     }
-    const made = contribution ?? { link: model, bytes: modelBytes }
+    const made = contribution ?? { link: model, bytes: modelBytes, base: null }
     const result = {
       model,
       modelBytes,
       outer: hasOuter ? (await blobs.put(outerOutput)).link : null,
       contribution: charter.parent === null ? null : made.link,
       contributionBytes: made.bytes,
+      contributionBase: charter.parent === null ? null : made.base,
       sketches,
       attention,
       measured
@@ -139,18 +140,25 @@ export async function aggregate(node: FederationCore, round: number, inputs: Rec
  * With a backbone, what goes up is its change against the parent's; without one, the model itself. Where members' updates have a block
  * encoding, this is bf16: the aggregator changes, and what it would owe with it; and it is one a federation, not one a member.
  */
-async function contributionOf(node: FederationCore, model: string): Promise<{ link: Link; bytes: number } | null> {
+async function contributionOf(
+  node: FederationCore,
+  model: string
+): Promise<{ link: Link; bytes: number; base: Link | null } | null> {
   const { services, charter } = node.options
   const { mixer, blobs, folder, exchange } = services
   const isBlock = isBlockEncoding(charter.algorithm.encoding)
   if (backboneRanges(node.layout).length === 0 && !isBlock) return null
-  const { parentHead } = node.state
-  if (parentHead !== null) await exchange.pull(parentHead.model, parentHead.holders)
-  const base = parentHead === null ? folder.model('initial') : blobs.path(parentHead.model)
   const output = folder.model(`contribution-${charter.name}`)
   const encoding = isBlock ? 'bf16' : charter.algorithm.encoding
-  await mixer.difference({ layout: node.layout, model, start: base, output, encoding, block: null })
-  return blobs.put(output)
+  for (;;) {
+    const { parentHead } = node.state
+    if (parentHead !== null) await exchange.pull(parentHead.model, parentHead.holders)
+    const start = parentHead === null ? folder.model('initial') : blobs.path(parentHead.model)
+    await mixer.difference({ layout: node.layout, model, start, output, encoding, block: null })
+    // The parent may have certified its next round meanwhile. What still slips in before the answer is taken is noticed there (round.ts).
+    if (node.state.parentHead?.entry === parentHead?.entry)
+      return { ...(await blobs.put(output)), base: parentHead?.entry ?? charter.parent }
+  }
 }
 
 /** The parent's backbone under the federation's own key layers; with `down: chain` these attend to the parent's first. */

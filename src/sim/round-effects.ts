@@ -79,7 +79,7 @@ export function aggregate(replica: ReplicaCore, round: number, inputs: Received[
       if (held.length < models.length) return
       const { model, attention, sketches } = services.mixing.aggregate(charter.algorithm, held, previous)
       const base = state.parentHead === null ? services.learner.initial : peer.blobs.get(state.parentHead.model)?.model
-      const send = (contribution: Link | null) =>
+      const send = (contribution: Link | null, contributionBase: Link | null) =>
         replica.dispatch({
           type: 'aggregated',
           round,
@@ -90,27 +90,34 @@ export function aggregate(replica: ReplicaCore, round: number, inputs: Received[
             outer: null,
             contribution,
             contributionBytes: services.blobBytes,
+            contributionBase,
             sketches,
             attention,
             measured: { bytesIn: inputs.length * services.blobBytes, bytesOut: 0, transferSeconds: 0, aggregateSeconds: 0 }
           }
         })
-      if (charter.parent === null) send(null)
-      else if (base !== undefined) send(peer.put(services.mixing.difference(model, base), round))
+      if (charter.parent === null) send(null, null)
+      else if (base !== undefined)
+        send(peer.put(services.mixing.difference(model, base), round), state.parentHead?.entry ?? charter.parent)
       else contributeLater(replica, model, round, send)
     })
   )
 }
 
 /** The parent's model is pulled first: the contribution is its change. */
-function contributeLater(replica: ReplicaCore, model: Float32Array, round: number, send: (link: Link) => void): void {
+function contributeLater(
+  replica: ReplicaCore,
+  model: Float32Array,
+  round: number,
+  send: (link: Link, base: Link) => void
+): void {
   const { peer, topic, services } = replica
   const head = replica.state.parentHead!
   peer.pull(head.model, head.holders, topic, round, () => {
     const base = peer.blobs.get(head.model)?.model
     if (!replica.alive) return
     if (base === undefined) replica.later(retryMs, () => contributeLater(replica, model, round, send))
-    else send(peer.put(services.mixing.difference(model, base), round))
+    else send(peer.put(services.mixing.difference(model, base), round), head.entry)
   })
 }
 

@@ -45,6 +45,7 @@ const aggregated: Aggregated = {
   outer: null,
   contribution: 'bafyC',
   contributionBytes: 4,
+  contributionBase: null,
   sketches: new Uint8Array(),
   attention: [[0.5], [0.5], [0]],
   measured: { bytesIn: 0, bytesOut: 0, transferSeconds: 0, aggregateSeconds: 0 }
@@ -207,6 +208,17 @@ describe('a round', () => {
     bench.send({ type: 'parent-head' }, { type: 'combined', parent: parentHead, model: 'bafyX', modelBytes: 4 })
     const { body } = bench.find('propose')[0]!
     assert.deepEqual([body.model, body.alone, body.ancestors[0]?.entry], ['bafyX', null, 'bafyE'])
+  })
+
+  it('aggregates again when the parent certified a round under the change that was to be handed in', () => {
+    const charter = { parent: 'bafyP' }
+    const bench = new Bench(['a', 'b'], charter).open().bring('a').bring('b')
+    bench.facts = { ...bench.facts, parentHead }
+    bench.send({ type: 'aggregated', result: { ...aggregated, contributionBase: 'bafyP' } })
+    assert.deepEqual([bench.state.phase, bench.find('contribute'), bench.find('aggregate').length], ['aggregating', [], 2])
+    bench.send({ type: 'aggregated', result: { ...aggregated, contributionBase: 'bafyE' } })
+    const { update: contribution } = bench.find('contribute')[0]!
+    assert.deepEqual([contribution.round, contribution.base], [2, 'bafyE'])
   })
 
   it('goes on alone when the parent is away: autonomy comes first', () => {
