@@ -1,9 +1,13 @@
 /** A round on a member organization: train, announce, take the certified result. */
+import { BlobAway } from '../errors.ts'
 import type { RoundHead } from '../federation/participation.ts'
 import type { Link } from '../ids.ts'
 import type { FederationCore } from './federation-core.ts'
 import { updateRecord } from './organization.ts'
 import { readSigned, signUpdate } from './signed.ts'
+
+/** What nobody gives is asked for again so late. */
+const retryMs = 1_000
 
 export async function train(node: FederationCore, round: number, base: RoundHead): Promise<void> {
   const { services } = node.options
@@ -35,7 +39,17 @@ export async function train(node: FederationCore, round: number, base: RoundHead
     node.dispatch({ type: 'participation', event: { type: 'trained', link, update } })
     await organization.evaluatePersonal(round)
   } catch (error) {
-    services.fail(error)
+    if (!(error instanceof BlobAway)) {
+      services.fail(error)
+      return
+    }
+    // The model that the update is to be told against was lost here, and nobody gives it.
+    services.events.emit({
+      type: 'warning',
+      code: 'MODEL_AWAY',
+      message: `${node.path}: the update of round ${round} waits for the model before it: ${error.message}`
+    })
+    setTimeout(() => node.dispatch({ type: 'participation', event: { type: 'untrained' } }), retryMs).unref()
   }
 }
 
@@ -56,15 +70,15 @@ export async function apply(node: FederationCore, head: RoundHead): Promise<void
     await organization.apply(head)
     node.dispatch({ type: 'participation', event: { type: 'applied', link: head.link } })
   } catch (error) {
-    if (!/no holder/.test((error as Error).message)) {
+    if (!(error instanceof BlobAway)) {
       services.fail(error)
       return
     }
     services.events.emit({
       type: 'warning',
       code: 'MODEL_AWAY',
-      message: `${node.path}: round ${head.round} waits for its model: ${(error as Error).message}`
+      message: `${node.path}: round ${head.round} waits for its model: ${error.message}`
     })
-    setTimeout(() => void apply(node, node.state.head), 1_000).unref()
+    setTimeout(() => void apply(node, node.state.head), retryMs).unref()
   }
 }

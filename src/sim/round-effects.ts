@@ -1,19 +1,20 @@
 /** A round on its aggregator, simulated: pull, judge, aggregate, combine (node/round-effects.ts). */
-import { WorldlmError } from '../errors.ts'
 import type { Update } from '../federation/entry.ts'
-import { holdersOf } from '../federation/levels.ts'
+import { holdersOf, holdersOfUpdate } from '../federation/levels.ts'
 import type { ParentHead, Received } from '../federation/round.ts'
 import type { Link } from '../ids.ts'
 import type { EffectToPerform as Effect, ReplicaCore } from './core.ts'
 
-/** A combination whose parent model cannot be had is tried again so late. */
+/** What cannot be had is asked for again so late, … */
 const retryMs = 1_000
+/** … and the model before it so often, until the aggregator hands over. */
+const triesMax = 5
 
 export function pull(replica: ReplicaCore, link: Link, update: Update): void {
   const { peer, topic, services } = replica
   const away = (detail: string) =>
     replica.dispatch({ type: 'unpulled', link, fault: { code: 'NOT_FOUND', verdict: 'ignore', detail } })
-  peer.pull(update.blob, [...update.holders, update.by], topic, replica.state.head.round, got => {
+  peer.pull(update.blob, holdersOfUpdate(replica.state, update), topic, replica.state.head.round, got => {
     if (!replica.alive) return
     const blob = peer.blobs.get(update.blob)
     if (!got || blob === undefined) {
@@ -57,13 +58,14 @@ export function receipt(replica: ReplicaCore, { update: link, verdict }: Extract
   replica.dispatch({ type: 'participation', event: { type: 'receipt', link, accepted: verdict === 'accepted' } })
 }
 
-export function aggregate(replica: ReplicaCore, round: number, inputs: Received[]): void {
+export function aggregate(replica: ReplicaCore, round: number, inputs: Received[], tries = 1): void {
   const { peer, services, topic } = replica
   replica.later(services.aggregateMs * peer.slowness, () =>
     previousModel(replica, previous => {
       if (previous === null) {
-        // The daemon fails here and is started again; its successor aggregates meanwhile.
-        peer.fail(topic, new WorldlmError('MODEL_MISSING', 'the previous model is away', 'Start the node again.'))
+        if (replica.state.consensus.role !== 'leader') return
+        if (tries >= triesMax) replica.dispatch({ type: 'consensus', event: { type: 'hand-over' } })
+        else replica.later(retryMs, () => aggregate(replica, round, inputs, tries + 1))
         return
       }
       const { state } = replica

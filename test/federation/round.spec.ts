@@ -227,6 +227,16 @@ describe('a round', () => {
     assert.deepEqual([bench.find('tell')[0]?.code, bench.find('propose')[0]?.body.ancestors], ['PARENT_AWAY', []])
   })
 
+  it('goes on alone when nobody gives the parent’s model that its change would be against', () => {
+    const bench = new Bench(['a'], { parent: 'bafyP' }).open().bring('a')
+    bench.facts = { ...bench.facts, parentHead }
+    bench.send({ type: 'aggregated', result: { ...aggregated, contribution: null } })
+    assert.deepEqual(
+      [bench.find('contribute'), bench.find('tell')[0]?.code, bench.state.phase],
+      [[], 'PARENT_AWAY', 'proposing']
+    )
+  })
+
   it('does not wait for a parent that has made all its rounds', () => {
     const charter = testCharter({ parent: 'bafyP' })
     const bench = new Bench(['a'], { parent: 'bafyP' })
