@@ -14,7 +14,7 @@ import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import { residualsOf } from './declared-residuals.ts'
 import type { Ancestor, Member, RoundEntry, RoundInput, Update } from './entry.ts'
-import { describeUpdateFault, type UpdateFault } from './fault.ts'
+import { exclusionReason, type UpdateFault } from './fault.ts'
 
 /** An update whose blob was asked for or is here. */
 export interface Received {
@@ -185,7 +185,7 @@ function collect(state: Collecting, event: RoundEvent, facts: RoundFacts): [Roun
       received.delete(member)
       const refused = new Map(state.refused).set(member, {
         link: event.link,
-        reason: describeUpdateFault(event.fault),
+        reason: exclusionReason(event.fault),
         final: event.fault.verdict === 'reject'
       })
       return closeIfComplete({ ...state, received, refused }, facts, [

@@ -10,6 +10,7 @@ import {
   type RoundState,
   stepRound
 } from '../../src/federation/round.ts'
+import { shortText } from '../../src/wire/codec.ts'
 import { testCharter } from './charters.ts'
 
 const organization = (name: string): Member => ({
@@ -161,6 +162,16 @@ describe('a round', () => {
       ]
     )
     assert.match(bench.find('propose')[0]?.body.excluded[0]?.reason ?? '', /not finite/)
+  })
+
+  it('says in one line why an update is not counted, however much its holders answered: a longer text is no entry', () => {
+    const bench = new Bench(['a', 'b']).open().bring('a')
+    bench.send({ type: 'update', link: 'u-b', update: update('b'), staleness: 0 })
+    bench.send({ type: 'unpulled', link: 'u-b', fault: { code: 'NOT_FOUND', verdict: 'ignore', detail: 'x'.repeat(1000) } })
+    bench.send({ type: 'aggregated', result: aggregated })
+    const { reason } = bench.find('propose')[0]!.body.excluded[0]!
+    assert.equal(shortText.safeParse(reason).success, true)
+    assert.match(reason, /could not be fetched: x+…$/)
   })
 
   it('halves the weight of an update for each round that it is late', () => {
