@@ -192,7 +192,10 @@ function failuresOf(observation: Observation, plan: Plan, { mayEndEarly }: Scena
         .filter(path => !mayEndEarly.includes(path))
         .map(path => `${path} certified no round after ${fault.kind} of ${fault.path} at ${fault.atSeconds.toFixed(1)} s`)
     )
-  return [...short, ...stuck]
+  const gone = observation.faults
+    .filter(({ planned }) => !planned)
+    .map(({ path, atSeconds }) => `${path} ended by itself at ${atSeconds.toFixed(1)} s: see its node.log`)
+  return [...short, ...stuck, ...gone]
 }
 
 function prepareOut(path: string): string {
