@@ -19,7 +19,8 @@ export const member: z.ZodType<Member> = z.strictObject({
   kind: z.enum(['organization', 'federation', 'witness']),
   name: shortText,
   peers,
-  proof: bytes(limits.proofBytesMax)
+  proof: bytes(limits.proofBytesMax),
+  follows: link.optional()
 })
 
 export const left: z.ZodType<Left> = z.strictObject({
