@@ -1,7 +1,6 @@
 /** A certified log, checked offline from its genesis charter on: what holds, and each way of cheating by its name. */
 import assert from 'node:assert/strict'
-import * as dagCbor from '@ipld/dag-cbor'
-import type { Certificate, Entry, Member } from '../../src/federation/entry.ts'
+import type { Certificate } from '../../src/federation/entry.ts'
 import { addEntry, beginLog, extendLog, type LogState, readUpdate } from '../../src/wire/certified-log.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { type CertifiedBytes, signedCodec } from '../../src/wire/messages.ts'
