@@ -8,6 +8,7 @@ import { readSigned, signUpdate } from './signed.ts'
 
 /** What nobody gives is asked for again so late. */
 const retryMs = 1_000
+const triesPerWarning = 30
 
 export async function train(node: FederationCore, round: number, base: RoundHead): Promise<void> {
   const { services } = node.options
@@ -61,8 +62,8 @@ export function announce(node: FederationCore, link: Link): void {
   node.takeUpdate(node.self, { kind: 'update', signed })
 }
 
-/** A model that nobody gives is asked for again, until a newer round makes it needless. */
-export async function apply(node: FederationCore, head: RoundHead): Promise<void> {
+/** A model that nobody gives is asked for again, until a newer round makes it needless. @param tries - how often that was in vain. */
+export async function apply(node: FederationCore, head: RoundHead, tries = 0): Promise<void> {
   const { services } = node.options
   const { organization } = node
   if (organization === null) return
@@ -74,11 +75,12 @@ export async function apply(node: FederationCore, head: RoundHead): Promise<void
       services.fail(error)
       return
     }
-    services.events.emit({
-      type: 'warning',
-      code: 'MODEL_AWAY',
-      message: `${node.path}: round ${head.round} waits for its model: ${error.message}`
-    })
-    setTimeout(() => void apply(node, node.state.head), retryMs).unref()
+    if (tries % triesPerWarning === 0)
+      services.events.emit({
+        type: 'warning',
+        code: 'MODEL_AWAY',
+        message: `${node.path}: round ${head.round} waits for its model: ${error.message}`
+      })
+    setTimeout(() => void apply(node, node.state.head, tries + 1), retryMs).unref()
   }
 }

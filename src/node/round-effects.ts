@@ -57,19 +57,26 @@ function pullToLead(node: FederationCore, blob: Link): Promise<boolean> {
   return pulled
 }
 
+const warn = (node: FederationCore, what: string) =>
+  node.options.services.events.emit({ type: 'warning', code: 'MODEL_AWAY', message: `${node.path}: the aggregator ${what}` })
+
+/** Another may hold what is lacking here. */
+function handOver(node: FederationCore, why: string): void {
+  warn(node, `hands over, ${why}`)
+  node.dispatch({ type: 'consensus', event: { type: 'hand-over' } })
+}
+
 async function pullWhileLeading(node: FederationCore, blob: Link): Promise<boolean> {
-  const { exchange, events } = node.options.services
+  const { exchange } = node.options.services
   for (let tries = 1; ; tries++) {
     try {
       await exchange.pull(blob, holdersOf(node.state))
       return true
     } catch (error) {
       if (!(error instanceof BlobAway)) throw error
-      const last = tries % triesMax === 0
-      const then = last ? 'hands over' : 'asks again'
-      const message = `${node.path}: the aggregator lacks the model before and ${then}: ${error.message}`
-      events.emit({ type: 'warning', code: 'MODEL_AWAY', message })
-      if (last) node.dispatch({ type: 'consensus', event: { type: 'hand-over' } })
+      const what = `the model before is away: ${error.message}`
+      if (tries % triesMax === 0) handOver(node, what)
+      else if (tries === 1) warn(node, `asks again, ${what}`)
     }
     await new Promise(resolve => setTimeout(resolve, retryMs).unref())
     if (node.stopped || node.state.consensus.role !== 'leader') return false
@@ -131,7 +138,9 @@ export function aggregate(node: FederationCore, round: number, inputs: Received[
     .then(() => (isWanted() ? aggregateNow(node, round, inputs) : undefined))
     .catch(error => {
       // Of a round that is made elsewhere by now the updates may have been removed already.
-      if (isWanted()) node.options.services.fail(error)
+      if (!isWanted()) return
+      if (error instanceof BlobAway) handOver(node, `the base of a late update is away: ${error.message}`)
+      else node.options.services.fail(error)
     })
   aggregating.set(node, made)
 }
