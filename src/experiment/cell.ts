@@ -8,7 +8,7 @@
  */
 import { WorldlmError } from '../errors.ts'
 import type { Evaluated } from '../train/session.ts'
-import { beginCell, type CellState, type Participant, type Participants } from './cell-state.ts'
+import { beginCell, type CellState, isBusy, type Participant, type Participants } from './cell-state.ts'
 import { exchange, type Exchanged } from './exchange.ts'
 import type { Pool } from './pool.ts'
 import type { CellResult, CurvePoint, Figure, Figures } from './result.ts'
@@ -46,8 +46,9 @@ export async function runCell(plan: CellPlan, pool: Pool, hooks: CellHooks): Pro
 async function runRound(plan: CellPlan, pool: Pool, state: CellState, round: number): Promise<CurvePoint | null> {
   const evaluating = round === 1 || round % plan.evaluateEvery === 0 || round === plan.options.algorithm.rounds
   const present = state.participants.filter(({ joinsAfter }) => round > joinsAfter)
-  const personal = await train(plan, pool, state, present, evaluating)
-  const exchanged = await exchange(plan, pool, state, present, round)
+  const ready = plan.method.pooled === true ? present : present.filter(one => !isBusy(one, round))
+  const personal = await train(plan, pool, state, ready, evaluating)
+  const exchanged = await exchange(plan, pool, state, ready, round)
   add(state, exchanged)
   if (!evaluating) return null
   // In the order of names, not of the workers that were ready first.
@@ -56,7 +57,7 @@ async function runRound(plan: CellPlan, pool: Pool, state: CellState, round: num
     state.result.weighed.push({ round, path, candidates: shown })
   }
   const organizations: Record<string, Figures> = {}
-  const figures = await Promise.all(present.map(one => evaluate(plan, pool, state, one, personal.get(one.name)!)))
+  const figures = await Promise.all(present.map(one => evaluate(plan, pool, state, one, personal.get(one.name) ?? null)))
   for (const [place, { name }] of present.entries()) organizations[name] = figures[place]!
   const { tokens, levels } = state
   const sum = (pick: (level: (typeof levels)[0]) => number) => levels.reduce((total, level) => total + pick(level), 0)
@@ -132,8 +133,16 @@ function add(state: CellState, { levels, attention }: Exchanged): void {
   }
 }
 
-async function evaluate(plan: CellPlan, pool: Pool, state: CellState, one: Participant, after: Evaluated): Promise<Figures> {
-  const personal = figureOf(after)
+async function evaluate(
+  plan: CellPlan,
+  pool: Pool,
+  state: CellState,
+  one: Participant,
+  after: Evaluated | null
+): Promise<Figures> {
+  // Who is still at its steps has the personal model of the round before.
+  const own = (one.beside ?? one.learner).parameters
+  const personal = figureOf(after ?? (await pool.evaluate(one.session, [own], 'validation'))[0]!)
   const { shape, pooled = false } = plan.method
   if (pooled) return { personal, aggregated: personal, federation: personal }
   if (shape === 'none') return { personal, aggregated: personal, federation: null }

@@ -10,7 +10,7 @@ import type { SessionOptions } from '../train/session.ts'
 import { scheduleOf } from '../train/schedule.ts'
 import { type Method, methodOf } from './methods.ts'
 import { type AlgorithmInput, type CellOptions, cellName, cellOptions, type Settings, type Swept } from './options.ts'
-import { misplace } from './tree.ts'
+import { draw, misplace } from './tree.ts'
 
 export interface PlannedOrganization {
   /** Path of its text. */
@@ -19,6 +19,7 @@ export interface PlannedOrganization {
   place: string
   session: SessionOptions
   joinsAfter: number
+  straggles: boolean
 }
 
 export interface CellPlan {
@@ -84,7 +85,10 @@ function planCell(options: PlanOptions, methodName: string, swept: Swept, seed: 
 }
 
 function stepsOf(method: Method, organizations: PlannedOrganization[], rounds: number, steps: number): number {
-  const trained = organizations.reduce((sum, { joinsAfter }) => sum + Math.max(0, rounds - joinsAfter), 0)
+  const trained = organizations.reduce((sum, { joinsAfter, straggles }) => {
+    const present = Math.max(0, rounds - joinsAfter)
+    return sum + (straggles ? Math.floor(present / 2) : present)
+  }, 0)
   return trained * steps * (method.personal === 'ditto' ? 2 : 1)
 }
 
@@ -96,10 +100,11 @@ function planOrganizations(
   layout: Layout
 ): PlannedOrganization[] {
   const names = texts.map(({ path }) => path)
-  const { newcomer, newcomerRound, newcomerText, poor, swap } = settings
+  const { newcomer, newcomerRound, newcomerText, poor, stragglers, swap } = settings
   if (newcomer !== '' && !names.includes(newcomer))
     throw new WorldlmError('NEWCOMER_UNKNOWN', `there is no organization ${newcomer}`, `It is one of: ${names.join(', ')}.`)
   const places = misplace(names, swap, seed)
+  const slow = new Set(draw(names, stragglers, `stragglers/${seed}`))
   const { batch, weightDecay, gradientClip } = algorithm
   return texts.map((text, index) => {
     const isNewcomer = text.path === newcomer
@@ -120,7 +125,8 @@ function planOrganizations(
         seed,
         validationTokens
       },
-      joinsAfter: isNewcomer && method.shape !== 'none' ? newcomerRound : 0
+      joinsAfter: isNewcomer && method.shape !== 'none' ? newcomerRound : 0,
+      straggles: slow.has(text.path)
     }
   })
 }

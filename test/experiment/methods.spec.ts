@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { createEngine } from '../../src/engine/create.ts'
 import { methodNames } from '../../src/experiment/methods.ts'
+import type { Swept } from '../../src/experiment/options.ts'
 import { planCells } from '../../src/experiment/plan.ts'
 import { initialParameters } from '../../src/model/initial.ts'
 import { learningRateAt } from '../../src/train/schedule.ts'
@@ -66,6 +67,43 @@ describe('methods of an experiment', function () {
     assert.notDeepEqual(model(hierfavg!, 1), model(fedavg!, 1))
     const [perLeaf] = await runSmall(smallOptions(tree, { methods: ['fedavg-per-federation'] }))
     assertClose(model(hierfavg!, 1), model(perplexities(perLeaf!, 'federation'), 1))
+  })
+
+  it('pipelined, take their parent’s result of the round before, and have none in the first', async () => {
+    const combinations = [{ levels: 'synchronous' }, { levels: 'pipelined' }]
+    const every = { change: () => ({ periods: false }) }
+    const [flat, flatPiped] = await runSmall(smallOptions(tree, { methods: ['fedavg'], combinations }))
+    assert.deepEqual(perplexities(flatPiped!, 'federation'), perplexities(flat!, 'federation'))
+    const [deep, piped] = await runSmall(smallOptions(tree, { methods: ['hierfavg'], combinations }), every)
+    const [leaves] = await runSmall(smallOptions(tree, { methods: ['fedavg-per-federation'] }))
+    const model = (result: typeof deep, round: number) => perplexities(result!, 'federation').slice(round * 4 - 4, round * 4)
+    assertClose(model(piped, 1), model(leaves, 1))
+    assert.notDeepEqual(model(piped, 1), model(deep, 1))
+    // In round 1 all train from the common start, so the parent's first mean is the same; children have it a round later.
+    assertClose(model(piped, 2), model(deep, 1))
+    const [worldlm, other] = await runSmall(smallOptions(tree, { methods: ['worldlm'], combinations }))
+    assert.notDeepEqual(perplexities(other!, 'aggregated'), perplexities(worldlm!, 'aggregated'))
+  })
+
+  it('have stragglers, that hand in every second round, for half the weight or none', async () => {
+    const combinations: Swept[] = [
+      { stragglers: 0 },
+      { stragglers: 1 },
+      { stragglers: 0.5 },
+      { stragglers: 0.5, stale: 'drop' }
+    ]
+    const options = smallOptions(tree, { methods: ['fedavg'], combinations })
+    const [none, all, half, dropped] = await runSmall({ ...options, algorithm: { ...options.algorithm, rounds: 4 } })
+    assert.equal(all!.curve[3]!.tokens, none!.curve[3]!.tokens / 2)
+    // All late alike: two rounds' time for each round.
+    const model = (result: typeof all, round: number) => perplexities(result!, 'federation').slice(round * 4 - 4, round * 4)
+    assertClose(model(all, 2), model(none, 1))
+    assertClose(model(all, 3), model(none, 1))
+    assert.equal(half!.curve[0]!.bytesUp, none!.curve[0]!.bytesUp / 2)
+    assert.equal(dropped!.curve[3]!.bytesUp, none!.curve[3]!.bytesUp / 2)
+    assert.deepEqual(model(half, 1), model(dropped, 1))
+    assert.notDeepEqual(model(half, 2), model(dropped, 2))
+    assert.equal(perplexities(half!, 'personal').every(Number.isFinite), true)
   })
 
   it('diloco without momentum, at rate 1, is fedavg', async () => {
