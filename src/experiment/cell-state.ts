@@ -28,7 +28,7 @@ export interface Participant {
   /** What its next training begins with. */
   start: Float32Array
   learner: Learner
-  /** A personal model trained beside the shared one (ditto); null where the trained model is the personal one. */
+  /** A personal model (ditto), or adapters (lora), trained beside the shared one; null where the trained model is the personal one. */
   beside: Learner | null
   /** What its updates left to be sent (aggregate/encode.ts); null before the first. */
   rest: Float32Array | null
@@ -60,6 +60,7 @@ export interface CellState {
 export async function beginCell(plan: CellPlan, pool: Pool): Promise<CellState> {
   const { layout, method, seed } = plan
   const genesis = shared(initialParameters(layout, seed))
+  const ownBeginning = plan.adapters === null ? genesis : initialParameters(plan.adapters, seed)
   const opened = await Promise.all(plan.organizations.map(({ session }) => pool.open(session)))
   const tree = plantTree(new Map(plan.organizations.map(({ name, place }) => [name, place])), method.shape)
   const homes = new Map(tree.flatMap(({ path, organizations }) => organizations.map(name => [name, path])))
@@ -72,7 +73,7 @@ export async function beginCell(plan: CellPlan, pool: Pool): Promise<CellState> 
     textBytes: declaredTextBytes(opened[place]!.trainBytes),
     start: genesis,
     learner: fresh(genesis, opened[place]!.windows),
-    beside: method.personal === 'ditto' ? fresh(genesis, opened[place]!.windows) : null,
+    beside: method.personal === undefined ? null : fresh(ownBeginning, opened[place]!.windows),
     rest: null,
     trained: 0,
     asked: {}

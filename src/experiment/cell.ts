@@ -101,7 +101,7 @@ async function train(
     return new Map(all.map(([evaluated], place) => [present[place]!.name, evaluated!]))
   }
   const found = await Promise.all(present.map(one => trainOne(plan, pool, one, evaluate)))
-  state.tokens += steps * stepTokens * present.length * (plan.method.personal === 'ditto' ? 2 : 1)
+  state.tokens += steps * stepTokens * present.length * (plan.method.personal === undefined ? 1 : 2)
   return new Map(found.flatMap((evaluated, place) => (evaluated === null ? [] : [[present[place]!.name, evaluated] as const])))
 }
 
@@ -113,12 +113,27 @@ async function trainOne(plan: CellPlan, pool: Pool, one: Participant, evaluate: 
   const { session, start, learner, beside } = one
   const job = { session, steps, keepOptimizer, startStep: one.trained * steps }
   const windows = learner.windows
-  const shared = await pool.train({ ...job, start, learner, pull: null, evaluate: evaluate && beside === null })
+  const shared = await pool.train({ ...job, start, learner, pull: null, base: null, evaluate: evaluate && beside === null })
   one.trained++
   if (beside === null) return shared.evaluated
   beside.windows = windows
-  const pull = { towards: start, strength: dittoPull }
-  return (await pool.train({ ...job, start: beside.parameters, learner: beside, pull, evaluate })).evaluated
+  const own = { ...job, start: beside.parameters, learner: beside, evaluate }
+  const { evaluated } = await pool.train(
+    plan.adapters === null
+      ? { ...own, pull: { towards: start, strength: dittoPull }, base: null }
+      : { ...own, session: { ...session, layout: plan.adapters }, pull: null, base: start }
+  )
+  return evaluated
+}
+
+/** What stands for the organization: its trained model, the one beside it, or its adapters over what it took over last. */
+async function evaluateOwn({ adapters }: CellPlan, pool: Pool, one: Participant): Promise<Evaluated> {
+  const { session, beside, learner, start } = one
+  const [evaluated] =
+    adapters === null || beside === null
+      ? await pool.evaluate(session, [(beside ?? learner).parameters], 'validation')
+      : await pool.evaluate({ ...session, layout: adapters }, [beside.parameters], 'validation', start)
+  return evaluated!
 }
 
 function add(state: CellState, { levels, attention }: Exchanged): void {
@@ -141,16 +156,16 @@ async function evaluate(
   after: Evaluated | null
 ): Promise<Figures> {
   // Who is still at its steps has the personal model of the round before.
-  const own = (one.beside ?? one.learner).parameters
-  const personal = figureOf(after ?? (await pool.evaluate(one.session, [own], 'validation'))[0]!)
+  const personal = figureOf(after ?? (await evaluateOwn(plan, pool, one)))
   const { shape, pooled = false } = plan.method
   if (pooled) return { personal, aggregated: personal, federation: personal }
   if (shape === 'none') return { personal, aggregated: personal, federation: null }
   const federation = one.federation === null ? null : state.federations.get(one.federation)!.model
-  // Ditto's personal model takes nothing over: its federation's model is only what it is pulled towards.
+  // Ditto's personal model takes nothing over: its federation's model is only what it is pulled towards. Adapters lie over another model now.
   const models = [...(one.beside === null ? [one.start] : []), ...(federation === null ? [] : [federation])]
   const figures = (await pool.evaluate(one.session, models, 'validation')).map(figureOf)
-  const aggregated = one.beside === null ? figures.shift()! : personal
+  const beside = plan.adapters === null ? personal : figureOf(await evaluateOwn(plan, pool, one))
+  const aggregated = one.beside === null ? figures.shift()! : beside
   return { personal, aggregated, federation: figures[0] ?? null }
 }
 

@@ -107,5 +107,11 @@ export function cellOptions(
     { name: 'world', model: base.model, algorithm: { ...base.algorithm, ...method, ...asked, ...perNode } },
     { founders: [], parent: null }
   )
+  if (charter.algorithm.adapters !== undefined)
+    throw new WorldlmError(
+      'USAGE',
+      'algorithm.adapters: an experiment trains whole models',
+      'Leave it out; the method `lora` has adapters of each organization’s own.'
+    )
   return { model: charter.model, algorithm: charter.algorithm, settings: settings.data }
 }

@@ -5,7 +5,7 @@ import { loadText, type OrganizationText } from '../data/text-tree.ts'
 import { textNeeds } from '../data/batches.ts'
 import type { Engine } from '../engine/engine.ts'
 import { WorldlmError } from '../errors.ts'
-import { createLayout, type Layout } from '../model/layout.ts'
+import { adaptable, createLayout, type Layout } from '../model/layout.ts'
 import type { SessionOptions } from '../train/session.ts'
 import { scheduleOf } from '../train/schedule.ts'
 import { type Method, methodOf } from './methods.ts'
@@ -31,6 +31,8 @@ export interface CellPlan {
   seed: number
   options: CellOptions
   layout: Layout
+  /** Of the adapters that organizations train beside the shared model (`lora`). */
+  adapters: Layout | null
   organizations: PlannedOrganization[]
   evaluateEvery: number
   /** Training steps of all organizations in all rounds. */
@@ -78,18 +80,21 @@ function planCell(options: PlanOptions, methodName: string, swept: Swept, seed: 
     seed,
     options: made,
     layout,
+    adapters: method.personal === 'lora' ? createLayout(model, { ...algorithm, adapters: ownAdapters }) : null,
     organizations,
     evaluateEvery: settings.newcomer === '' ? options.evaluateEvery : 1,
     steps: stepsOf(method, organizations, algorithm.rounds, algorithm.steps)
   }
 }
 
+const ownAdapters = { rank: 8, alpha: 16, matrices: [...adaptable] }
+
 function stepsOf(method: Method, organizations: PlannedOrganization[], rounds: number, steps: number): number {
   const trained = organizations.reduce((sum, { joinsAfter, straggles }) => {
     const present = Math.max(0, rounds - joinsAfter)
     return sum + (straggles ? Math.floor(present / 2) : present)
   }, 0)
-  return trained * steps * (method.personal === 'ditto' ? 2 : 1)
+  return trained * steps * (method.personal === undefined ? 1 : 2)
 }
 
 function planOrganizations(

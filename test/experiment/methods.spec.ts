@@ -129,6 +129,20 @@ describe('methods of an experiment', function () {
     assert.equal(ditto!.curve[2]!.tokens, 2 * fedavg!.curve[2]!.tokens)
   })
 
+  it('lora: what is shared is fedavg, and adapters of one’s own lie over it', async () => {
+    const [fedavg, lora] = await runSmall(smallOptions(tree, { methods: ['fedavg', 'lora'] }))
+    assert.deepEqual(perplexities(lora!, 'federation'), perplexities(fedavg!, 'federation'))
+    assert.equal(lora!.curve[2]!.tokens, 2 * fedavg!.curve[2]!.tokens)
+    assert.equal(lora!.curve[2]!.bytesUp, fedavg!.curve[2]!.bytesUp, 'adapters stay at home')
+    // They have learned something: over the same shared model, one's own text is likelier with them than without.
+    const [shared, adapted] = [perplexities(lora!, 'federation'), perplexities(lora!, 'aggregated')].map(all => all.slice(8))
+    for (const [place, value] of adapted!.entries()) assert.ok(value < shared![place]!, `${value} < ${shared![place]}`)
+    await assert.rejects(
+      runSmall(smallOptions(tree, { algorithm: { adapters: { rank: 4, alpha: 8, matrices: ['query'] } } })),
+      { code: 'USAGE' }
+    )
+  })
+
   it('worldlm that keeps its own key layers, all of the model, is training alone', async () => {
     const [local] = await runSmall(smallOptions(tree, { methods: ['local'] }))
     const [self] = await runSmall(smallOptions(tree, { methods: ['worldlm'], combinations: [{ down: 'self' }] }))
