@@ -58,8 +58,8 @@ export interface Taker {
   personal: Float32Array
   /** t, declared. */
   textBytes: number
-  /** τ of this round. */
-  downTemperature: number
+  /** τ and tolerance of this round. */
+  schedule: Pick<Algorithm, 'downTemperature' | 'downTolerance'>
   /** By name, which of the federations above its own are asked for in this round (aggregate/asking.ts). */
   isAsked: (name: string) => boolean
   /** From federations elsewhere in the tree. */
@@ -277,11 +277,10 @@ async function take(
     nllPerByte: (backboneFrom: Float32Array, keysFrom: Float32Array) =>
       taker.nllPerByte(hasBackbone ? shared(combineModels(space, from(backboneFrom), from(keysFrom))) : keysFrom)
   }
-  const { downTemperature } = taker
   const [federation, ...others] = above
   const all: Parameters<typeof memberDown<Float32Array>>[4] = [federation!, ...others, ...taker.residuals]
   const isAsked = (name: string) => taker.isAsked(name) || taker.residuals.some(one => one.name === name)
-  const made = await memberDown(member, { ...algorithm, downTemperature }, space.keys.length, own, all, isAsked)
+  const made = await memberDown(member, { ...algorithm, ...taker.schedule }, space.keys.length, own, all, isAsked)
   round.starts.set(taker.name, made.model)
   round.shares.set(taker.name, made.shares)
   if (made.weighed.length > 0) round.weighed.set(taker.name, made.weighed)

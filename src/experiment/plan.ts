@@ -148,7 +148,7 @@ const sha256 = (data: Uint8Array | string): string => createHash('sha256').updat
 /** Options that nothing depends on where nobody aggregates. */
 const exchangeOnly = new Set<string>(
   [
-    'preset keyFraction embeddingIsKey outer outerLearningRate outerMomentum up upTemperature clip down downTemperature downSchedule textPrior',
+    'preset keyFraction embeddingIsKey outer outerLearningRate outerMomentum up upTemperature clip down downTemperature downTolerance downSchedule textPrior',
     'levels stale encoding residuals swap dpClip dpNoise liars newcomerRound'
   ].flatMap(line => line.split(' '))
 )

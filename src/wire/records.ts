@@ -186,6 +186,7 @@ export const charterCodec = codec<Charter>(
       clip: z.enum(['centered', 'none']),
       down: z.enum(['likelihood', 'chain', 'self', 'replace']),
       downTemperature: amount,
+      downTolerance: amount,
       downSchedule: z.enum(['constant', 'learning-rate']),
       textPrior: amount,
       levels: z.enum(['synchronous', 'pipelined']),
