@@ -13,6 +13,7 @@ import { HandIn, type HandInHost, handInMs } from '../federation/hand-in.ts'
 import { holdersOf, parentHeadOf } from '../federation/levels.ts'
 import { rosterPeers } from '../federation/membership.ts'
 import type { ParentHead } from '../federation/round.ts'
+import { timerEvent, type TimerName } from '../federation/timers.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { sketchGroupBytes } from '../aggregate/sketch.ts'
 import { createLayout, type Layout } from '../model/layout.ts'
@@ -58,7 +59,7 @@ export class FederationNode implements FederationCore {
   readonly options: FederationNodeOptions
   readonly layout: Layout
   readonly environment: Environment
-  readonly timers: Timers
+  readonly timers: Timers<TimerName>
   state: FederationState
   organization: Organization | null = null
   /** In order of index, from 1. */
@@ -111,7 +112,7 @@ export class FederationNode implements FederationCore {
       onContribution
     })
     this.#joining = new Joining(this, this.#random, from => this.#sync.catchUp(from))
-    this.timers = new Timers(name => this.#onTimer(name))
+    this.timers = new Timers(name => this.dispatch(timerEvent(name)))
     const decoded = entries.map(({ entry }) => {
       const record = entryCodec.decode(entry)
       if (isMalformed(record)) throw new Error(record.detail)
@@ -224,22 +225,6 @@ export class FederationNode implements FederationCore {
           if (this.#hasLeft()) this.options.onLeft()
           this.#tellEviction()
         }
-    }
-  }
-
-  #onTimer(name: string): void {
-    switch (name) {
-      case 'election':
-      case 'heartbeat':
-        this.dispatch({ type: 'consensus', event: { type: 'timer', name } })
-        return
-      case 'announce':
-        this.dispatch({ type: 'participation', event: { type: 'announce-again' } })
-        return
-      case 'deadline':
-      case 'parent':
-      case 'start':
-        this.dispatch({ type: 'timer', name })
     }
   }
 

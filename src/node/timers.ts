@@ -6,11 +6,11 @@ const lateMs = 100
 const graceMs = 100
 const gracesMax = 3
 
-export class Timers {
-  readonly #running = new Map<string, NodeJS.Timeout>()
-  readonly #fire: (name: string) => void
+export class Timers<Name extends string> {
+  readonly #running = new Map<Name, NodeJS.Timeout>()
+  readonly #fire: (name: Name) => void
 
-  constructor(fire: (name: string) => void) {
+  constructor(fire: (name: Name) => void) {
     this.#fire = fire
   }
 
@@ -18,11 +18,11 @@ export class Timers {
    * @param listens - it stands for somebody's silence. Where the process stood still, or its cores were busy with others, heartbeats
    *   that came in time lie unread in the sockets, and Node runs timers before it reads: those are read first.
    */
-  start(name: string, ms: number, listens = false): void {
+  start(name: Name, ms: number, listens = false): void {
     this.#start(name, ms, listens ? gracesMax : 0)
   }
 
-  #start(name: string, ms: number, graces: number): void {
+  #start(name: Name, ms: number, graces: number): void {
     this.stop(name)
     const dueMs = performance.now() + ms
     const timer = setTimeout(() => {
@@ -33,7 +33,7 @@ export class Timers {
     this.#running.set(name, timer)
   }
 
-  stop(name: string): void {
+  stop(name: Name): void {
     clearTimeout(this.#running.get(name))
     this.#running.delete(name)
   }
