@@ -203,7 +203,10 @@ class Turn {
       !again &&
       (staleness(this.state, known.update.base) ?? 0) < (staleness(this.state, update.base) ?? 0)
     if (older) return
-    if (!again) this.state = { ...this.state, known: new Map(this.state.known).set(update.member, { link, update }) }
+    // Delegates hand one contribution in, each under its own name: the first is kept, and the round hears of the others.
+    const equal =
+      known !== undefined && known.update.base === update.base && known.update.term >= update.term && update.term > 0
+    if (!again && !equal) this.state = { ...this.state, known: new Map(this.state.known).set(update.member, { link, update }) }
     else if (this.state.round.phase !== 'collecting') return
     this.round({ type: 'update', link, update, staleness: staleness(this.state, update.base) ?? 0 })
   }
