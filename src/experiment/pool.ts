@@ -52,14 +52,8 @@ export class Pool {
     return done
   }
 
-  /** @param base - the model below, where the models are adapters. */
-  evaluate(
-    session: SessionOptions,
-    models: Float32Array[],
-    set: 'validation' | 'kept-back',
-    base: Float32Array | null = null
-  ): Promise<Evaluated[]> {
-    return this.#run({ do: 'evaluate', session, models, set, base })
+  evaluate(session: SessionOptions, models: Float32Array[], set: 'validation' | 'kept-back'): Promise<Evaluated[]> {
+    return this.#run({ do: 'evaluate', session, models, set })
   }
 
   /** Ends the threads after the step that each is at; what was asked for and not done fails. */

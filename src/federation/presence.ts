@@ -10,14 +10,24 @@ export const presencesMissed = 4
 /** A peer that was not heard of for so many presences has gone for long: a restart of its machine is over by then. */
 export const presencesAway = 30
 
+/** A map of names to times. */
+export interface Times {
+  get(peer: PeerName): number | undefined
+  set(peer: PeerName, atMs: number): unknown
+}
+
 export class LastHeard {
-  readonly #atMs = new Map<PeerName, number>()
+  readonly #atMs: Times
   /** Since when this peer listens: who it never heard may have been there before. */
   #sinceMs: number | null = null
 
+  constructor(times: Times = new Map<PeerName, number>()) {
+    this.#atMs = times
+  }
+
   /** Something was heard of `peer`; unless `fresh`, from another, which counts only for peers that are new. @returns whether it counts. */
   hear(peer: PeerName, nowMs: number, fresh = true): boolean {
-    if (!fresh && this.#atMs.has(peer)) return false
+    if (!fresh && this.#atMs.get(peer) !== undefined) return false
     this.#atMs.set(peer, nowMs)
     return true
   }
@@ -30,7 +40,11 @@ export class LastHeard {
   away(peers: Iterable<PeerName>, nowMs: number, presenceMs: number): PeerName[] {
     this.#sinceMs ??= nowMs
     const oldest = nowMs - presenceMs * presencesAway
-    return [...peers].filter(peer => (this.#atMs.get(peer) ?? this.#sinceMs!) < oldest)
+    const since = this.#sinceMs
+    return [...peers].filter(peer => {
+      const at = this.at(peer)
+      return (at === Number.NEGATIVE_INFINITY ? since : at) < oldest
+    })
   }
 
   /** Those of `present` that nothing was heard of for too long. */

@@ -52,7 +52,7 @@ export async function performEffect(node: FederationCore, effect: Effect): Promi
       receipt(node, effect)
       return
     case 'aggregate':
-      aggregate(node, effect.round, effect.inputs)
+      void aggregate(node, effect.round, effect.inputs)
       return
     case 'contribute':
       node.handIn.contribute(effect.update)

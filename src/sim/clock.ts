@@ -20,6 +20,7 @@ export class Clock {
   readonly #ties: number[] = []
   readonly #items: Happening[] = []
   #size = 0
+  #reachedMs = 0
 
   constructor(random: Random) {
     this.#random = random
@@ -31,7 +32,7 @@ export class Clock {
 
   /** @param atMs - not in the past. @param tie - drawn, unless given. */
   at(atMs: number, happening: Happening, tie = this.#random.uint32()): void {
-    const time = Math.max(atMs, this.nowMs)
+    const time = Math.max(atMs, this.#reachedMs)
     let place = this.#size++
     // Sift up with a hole: each parent that is later moves down.
     while (place > 0) {
@@ -48,11 +49,22 @@ export class Clock {
     this.at(this.nowMs + delayMs, { fire: work })
   }
 
+  /** Does now what was to happen at `atMs`, as if it were then; what it schedules comes from now on. */
+  asOf(atMs: number, work: () => void): void {
+    this.nowMs = atMs
+    try {
+      work()
+    } finally {
+      this.nowMs = this.#reachedMs
+    }
+  }
+
   /** Fires the next happening. @returns false when none is left. */
   next(): boolean {
     if (this.#size === 0) return false
     const first = this.#items[0]!
     this.nowMs = this.#times[0]!
+    this.#reachedMs = this.nowMs
     this.#size--
     if (this.#size > 0) this.#siftDown()
     this.#items.pop()

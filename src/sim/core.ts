@@ -12,6 +12,7 @@ import type { Disk } from './disk.ts'
 import type { Learner } from './learner.ts'
 import type { Mixing } from './mixing.ts'
 import type { Endpoint, Network } from './network.ts'
+import type { Said } from './said.ts'
 import type { Certified } from './stand-ins.ts'
 import type { Trace } from './trace.ts'
 
@@ -27,6 +28,16 @@ export interface Topic {
   readonly participants: ReplicaCore[]
   /** Replicas of peers that only follow it, as part of their own federation's way up. */
   readonly observers: ReplicaCore[]
+  /** Those of the participants that lead, or hold a round open. */
+  readonly busy: ReplicaCore[]
+  /** What each peer said last, as voice.ts notes it. */
+  readonly said: Map<PeerName, Said>
+  /** Rises when anything changes on which it depends what a presence, or an update said again, tells its listeners. */
+  version: number
+  /** Rises when participants come or go. */
+  seats: number
+  /** No participant's last presence was said before this; −∞: not known. */
+  presentSinceMs: number
 }
 
 export interface SignedRecord {
@@ -68,6 +79,13 @@ export type Message =
   | { kind: 'head'; topic: Topic; certified: Certified }
   | { kind: 'question'; topic: Topic; question: Question; done: (answer: Answer | null) => void }
   | { kind: 'answer'; topic: Topic; answer: Answer; done: (answer: Answer | null) => void }
+
+/** How a replica speaks in its topic. */
+export interface Voice {
+  presence(): void
+  update(kind: 'update' | 'contribution', signed: SignedRecord): void
+  head(certified: Certified): void
+}
 
 /** What is seen of a run from outside, for the invariants. Each costs O(1) an event, or O(what the event holds). */
 export interface Observer {
@@ -126,6 +144,8 @@ export interface PeerCore extends Endpoint {
   /** On disk, synced. */
   readonly blobs: Map<Link, Blob>
   readonly replicas: Map<FederationId, ReplicaCore>
+  /** Milliseconds of its clock in one of the world's. */
+  readonly rate: number
   /** Its own clock, in milliseconds. */
   localMs(): number
   /** Milliseconds of the world's clock in so many of its own. */
@@ -165,19 +185,28 @@ export interface ReplicaCore {
   readonly alive: boolean
   readonly children: () => ReplicaCore[]
   participates: boolean
+  /** Since when, by the world's clock. */
+  readonly sinceMs: number
+  /** Whether an update, or a presence, may have consequences here at once: it leads, or holds a round open. */
+  readonly busy: boolean
   /** Whether it asks for a place in the roster: what it hears of the aggregator then matters. */
-  asking: boolean
+  readonly asking: boolean
   /** Whether its organization wants to go. */
   leaving: boolean
   lost(peer: PeerName): void
   dispatch(event: FederationEvent): void
   send(to: PeerName, message: ConsensusMessage<Entry>): void
   ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void
-  sayUpdate(kind: 'update' | 'contribution', signed: SignedRecord): void
-  sayHead(certified: Certified): void
+  readonly voice: Voice
+  /** An update that comes at `atMs` and has no consequences until then: it is taken before anything else happens here. */
+  post(atMs: number, from: PeerCore, signed: SignedRecord): void
+  /** Takes what was posted and has come by now. */
+  read(): void
   keepUpdate(record: SignedRecord): void
   takeUpdate(record: SignedRecord): void
   seen(peer: PeerName, fresh?: boolean): void
+  /** Whether hearing of `peer` in `delayMs` would be no news. */
+  expects(peer: PeerName, delayMs: number): boolean
   /** Notes that `peer` will be heard of in `delayMs`. @returns false where that would be news, and so must be delivered. */
   touch(peer: PeerName, delayMs: number): boolean
   rosterPeers(): ReadonlySet<PeerName>

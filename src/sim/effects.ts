@@ -35,7 +35,7 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
       store(replica, effect)
       return
     case 'publish':
-      replica.sayHead({ link: effect.link, entry: effect.entry, certificate: effect.certificate })
+      replica.voice.head({ link: effect.link, entry: effect.entry, certificate: effect.certificate })
       return
     case 'became-aggregator':
       services.observer.aggregator(peer, topic, effect.term)
@@ -101,6 +101,6 @@ function store(replica: ReplicaCore, { link, entry, certificate }: Extract<Effec
 function announce(replica: ReplicaCore, link: string): void {
   const update = replica.updates.get(link)
   if (update === undefined) return
-  replica.sayUpdate('update', { link, update })
+  replica.voice.update('update', { link, update })
   replica.takeUpdate({ link, update })
 }

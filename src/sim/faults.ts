@@ -105,7 +105,7 @@ export class Faults {
         const { network } = this.#world
         const { loss, duplication, reordering, reorderMs } = fault
         network.weather = { loss, duplication, reordering, reorderMs }
-        this.#during(fault, -1, () => network.calm())
+        this.#during(fault, -1, () => network.clear())
         return
       }
       case 'slow':
@@ -194,12 +194,20 @@ export class Faults {
   #during(fault: Extract<Fault, { forMs: number }>, peer: number, end: () => void): void {
     this.#count(fault.kind)
     this.active++
+    this.#trouble(1)
     this.#note(peer, `${fault.kind} begins`)
     this.#world.clock.call(fault.forMs, () => {
       this.active--
+      this.#trouble(-1)
       this.#note(peer, `${fault.kind} ends`)
       end()
     })
+  }
+
+  /** Messages are not what they were: nothing that was noted for all holds any more (voice.ts). */
+  #trouble(change: 1 | -1): void {
+    this.#world.network.troubles += change
+    for (const topic of this.#world.topics) topic.version++
   }
 
   #died(peer: Mortal, why: string): void {

@@ -3,8 +3,11 @@
  *
  * Four ways, as in src/net: `send` (a stream: in no order once reordering is on, never lost by the link class), `gossip` (lost at the
  * link's rate), `ask` (question and answer with a timeout, over `send`), `transfer` (a blob: lines are shared, first come first served).
+ * What becomes of a gossiped message on its way to one listener is drawn from who says it, who hears it, and how many its speaker said
+ * before, not from a stream of numbers: so it can be told later, and only where somebody asks (voice.ts).
  * Is not: a model of TCP or of gossipsub's mesh; a gossiped message takes as many hops as a mesh of degree 6 needs.
  */
+import { exponential } from '../math/exponential.ts'
 import type { Random } from '../math/random.ts'
 import type { Clock, Happening } from './clock.ts'
 import { linkBetween, type LinkClass, linkClasses, type LinkFigures, type Place } from './place.ts'
@@ -63,7 +66,10 @@ export class Network {
   readonly #random: Random
   readonly #figures: Record<LinkClass, LinkFigures>
   readonly #cuts = new Set<Cut>()
+  readonly #seed: number
   weather: Weather = fair
+  /** Faults in force that hinder somebody: cuts, weather, slow and silent peers, full disks. */
+  troubles = 0
   /** Bytes by link class, then by level of the federation concerned (0: the root). */
   readonly bytes: Record<LinkClass, number[]>
   messages = 0
@@ -71,6 +77,7 @@ export class Network {
   constructor(clock: Clock, random: Random, figures: Record<LinkClass, LinkFigures>) {
     this.#clock = clock
     this.#random = random
+    this.#seed = random.uint32()
     this.#figures = figures
     this.bytes = Object.fromEntries(linkClasses.map(name => [name, []])) as unknown as Record<LinkClass, number[]>
   }
@@ -79,13 +86,18 @@ export class Network {
     return this.#cuts.size === 0 && this.weather === fair
   }
 
+  /** Whether every message goes its ordinary way. */
+  get calm(): boolean {
+    return this.troubles === 0 && this.whole
+  }
+
   cut(cut: Cut): void {
     this.#cuts.add(cut)
   }
   heal(cut: Cut): void {
     this.#cuts.delete(cut)
   }
-  calm(): void {
+  clear(): void {
     this.weather = fair
   }
 
@@ -99,19 +111,33 @@ export class Network {
   send(from: Endpoint, to: Endpoint, message: unknown, bytes: number, level: number): void {
     if (!to.up || !this.reaches(from, to)) return
     const name = linkBetween(from.place, to.place)
-    this.#count(name, level, bytes)
+    this.count(name, level, bytes)
     if (this.weather.loss > 0 && this.#random.float() < this.weather.loss) return
-    this.deliver(from, to, message, this.#delayMs(name, from, to, bytes))
+    this.deliver(from, to, message, this.#delayMs(name, from, to, bytes, this.#random.float()))
   }
 
-  /** Delay of one gossiped message from `from` to `to`; negative where it is lost. @param listeners - size of the topic. */
-  gossipDelayMs(from: Endpoint, to: Endpoint, bytes: number, listeners: number, level: number): number {
+  /** Delay of one gossiped message from `from` to `to`; negative where it is lost. @param listeners - size of the topic. @param nth - see `chance`. */
+  gossip(from: Endpoint, to: Endpoint, bytes: number, listeners: number, level: number, nth: number): number {
     if (!to.up || !this.reaches(from, to)) return -1
+    this.count(linkBetween(from.place, to.place), level, bytes)
+    if (this.weather.loss > 0 && this.#random.float() < this.weather.loss) return -1
+    return this.gossipDelayMs(from, to, bytes, listeners, nth)
+  }
+
+  /** The same of a message whose bytes are counted, and that reaches its listener. */
+  gossipDelayMs(from: Endpoint, to: Endpoint, bytes: number, listeners: number, nth: number): number {
     const name = linkBetween(from.place, to.place)
-    this.#count(name, level, bytes)
-    const loss = this.weather.loss + this.#figures[name].loss
-    if (loss > 0 && this.#random.float() < loss) return -1
-    return this.#delayMs(name, from, to, bytes) * hops(listeners)
+    if (this.isLost(from.index, to.index, this.#figures[name].loss, nth)) return -1
+    return this.#delayMs(name, from, to, bytes, chance(this.#seed + 1, from.index, to.index, nth)) * hops(listeners)
+  }
+
+  /** @param loss - of the link between them. */
+  isLost(from: number, to: number, loss: number, nth: number): boolean {
+    return loss > 0 && chance(this.#seed, from, to, nth) < loss
+  }
+
+  lossBetween(from: Endpoint, to: Endpoint): number {
+    return this.#figures[linkBetween(from.place, to.place)].loss
   }
 
   /** After `delayMs`, and perhaps once more. @param tie - see `Clock.at`. */
@@ -138,7 +164,7 @@ export class Network {
     this.#clock.call(end - this.#clock.nowMs + latencyMs, () => {
       if (!to.up || to.incarnation !== target) return
       const whole = from.up && from.incarnation === source && this.reaches(from, to)
-      if (whole) this.#count(name, level, bytes)
+      if (whole) this.count(name, level, bytes)
       done(whole)
     })
   }
@@ -148,19 +174,28 @@ export class Network {
     return 2 * this.#figures[linkBetween(from.place, to.place)].latencyMs
   }
 
-  #delayMs(name: LinkClass, from: Endpoint, to: Endpoint, bytes: number): number {
+  /** @param drawn - 0 ≤ x < 1. */
+  #delayMs(name: LinkClass, from: Endpoint, to: Endpoint, bytes: number, drawn: number): number {
     const { latencyMs, jitterMs, mbitUp } = this.#figures[name]
     const { weather } = this
-    let delay = latencyMs - jitterMs * Math.log(1 - this.#random.float()) + (bytes * 8) / (mbitUp * 1000)
+    let delay = latencyMs + jitterMs * exponential(drawn) + (bytes * 8) / (mbitUp * 1000)
     if (weather.reordering > 0 && this.#random.float() < weather.reordering) delay += this.#random.float() * weather.reorderMs
     if (from.slowness > 1 || to.slowness > 1) delay *= from.slowness * to.slowness
     return delay
   }
 
-  #count(name: LinkClass, level: number, bytes: number): void {
+  count(name: LinkClass, level: number, bytes: number): void {
     const row = this.bytes[name]
     row[level] = (row[level] ?? 0) + bytes
   }
+}
+
+/** 0 ≤ x < 1, for one message of one speaker to one listener (the finish of MurmurHash3). @param nth - of the speaker's, in one topic. */
+function chance(seed: number, from: number, to: number, nth: number): number {
+  let hash = Math.imul(from + 1, 0x9e3779b1) ^ Math.imul(to + 1, 0x85ebca6b) ^ Math.imul(nth + 1, 0xc2b2ae35) ^ seed
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+  return ((hash ^ (hash >>> 16)) >>> 0) / 2 ** 32
 }
 
 /** Of a mesh of degree 6 with so many listeners. */

@@ -20,6 +20,8 @@ const lingerMs = 8_000
 const dialTimeoutMs = 3_000
 /** Rounds whose blobs are kept; more than are ever asked for again. */
 const roundsKept = 5
+/** Named holders that a receiver weighs at a time: the likeliest come first. */
+const namedMax = 6
 /** Holders besides the named ones that a receiver knows of and weighs. */
 const swarmSample = 4
 
@@ -63,7 +65,7 @@ export class Peer implements PeerCore {
   readonly #services: Services
   readonly #topics: readonly Topic[]
   readonly #random: Random
-  readonly #rate: number
+  readonly rate: number
   readonly #pace: number
   readonly #pulling = new Map<Link, ((got: boolean) => void)[]>()
   #sweptRound = 0
@@ -76,16 +78,16 @@ export class Peer implements PeerCore {
     this.#services = services
     this.#topics = topics
     this.#random = random
-    this.#rate = rate
+    this.rate = rate
     this.#pace = pace
     this.strength = strength
   }
 
   localMs(): number {
-    return this.#services.clock.nowMs * this.#rate
+    return this.#services.clock.nowMs * this.rate
   }
   worldMs(localMs: number): number {
-    return localMs / this.#rate
+    return localMs / this.rate
   }
 
   /** From what its disk holds. */
@@ -179,11 +181,7 @@ export class Peer implements PeerCore {
     this.up = false
     this.incarnation++
     this.#pulling.clear()
-    for (const replica of this.replicas.values()) {
-      ;(replica as Replica).stop()
-      drop(replica.topic.participants, replica)
-      drop(replica.topic.observers, replica)
-    }
+    for (const replica of this.replicas.values()) (replica as Replica).stop()
     this.replicas.clear()
   }
 
@@ -253,7 +251,13 @@ export class Peer implements PeerCore {
       if (peer === undefined || tried.has(peer.name)) return
       if (best === null || peer.upFreeMs < best.upFreeMs) best = peer
     }
-    for (const name of named) weigh(peers.get(name))
+    let left = namedMax
+    for (const name of named) {
+      if (left === 0) break
+      if (tried.has(name)) continue
+      weigh(peers.get(name))
+      left--
+    }
     for (let count = 0; count < swarmSample && known.length > 0; count++) weigh(known[this.#random.below(known.length)])
     const source = best as PeerCore | null
     if (source === null) {
@@ -306,9 +310,4 @@ export class Peer implements PeerCore {
       swarm.delete(link)
     }
   }
-}
-
-function drop(list: ReplicaCore[], replica: ReplicaCore): void {
-  const place = list.indexOf(replica)
-  if (place >= 0) list.splice(place, 1)
 }

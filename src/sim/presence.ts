@@ -1,28 +1,78 @@
 /**
- * Who is there: the daemon's node/presence.ts over the same bookkeeping (federation/presence.ts), and made cheap for thousands.
- *
- * A presence that tells its listener nothing new only moves "heard of last" on; that is noted when it is said, with the moment at which
- * it would have come, and no event is made of it. `touch` says when that gives the same: the speaker counts as present, and cannot be
- * found silent before the message comes. A test runs both ways and compares the logs (test/sim/simulation.spec.ts).
+ * Who is there: the daemon's node/presence.ts over the same bookkeeping (federation/presence.ts), and made cheap for thousands (voice.ts).
  *
  * Peers that only follow a federation are not told presences one by one (a root has thousands of them): at each of their own ticks they
  * look at what one participant, drawn at random, said last. That is what they would know from gossip, at a thousandth of the cost.
  */
-import { LastHeard, rankAmong } from '../federation/presence.ts'
+import { LastHeard, rankAmong, type Times } from '../federation/presence.ts'
 import type { PeerName } from '../ids.ts'
-import type { Message, ReplicaCore } from './core.ts'
+import type { ReplicaCore, Topic } from './core.ts'
 import type { LogSync } from './log-sync.ts'
-import { presenceBytes } from './sizes.ts'
+import { saidOf } from './said.ts'
+import { economy } from './voice.ts'
 
-/** For the test that compares: with `false`, every presence is delivered. */
-export const economy = { presences: true }
+type Host = ReplicaCore & { readonly sync: LogSync }
+
+/** Times by the place of a peer among those that ever spoke in a topic: one look at one array, where a map would be three. */
+class SpeakerTimes implements Times {
+  readonly #topic: Topic
+  /** NaN: never. */
+  #atMs = new Float64Array(0)
+
+  constructor(topic: Topic) {
+    this.#topic = topic
+  }
+
+  get(peer: PeerName): number | undefined {
+    const place = this.#topic.said.get(peer)?.place ?? -1
+    const atMs = this.#atMs[place]
+    return atMs === undefined || Number.isNaN(atMs) ? undefined : atMs
+  }
+
+  set(peer: PeerName, atMs: number): void {
+    const { place } = saidOf(this.#topic.said, peer)
+    if (place >= this.#atMs.length) {
+      const longer = new Float64Array(Math.max(this.#topic.said.size, 8)).fill(Number.NaN)
+      longer.set(this.#atMs)
+      this.#atMs = longer
+    }
+    this.#atMs[place] = atMs
+  }
+}
+
+/** What was said to all at once is heard too. */
+class Heard extends LastHeard {
+  readonly #replica: Host
+
+  constructor(replica: Host) {
+    super(new SpeakerTimes(replica.topic))
+    this.#replica = replica
+  }
+
+  override at(peer: PeerName): number {
+    const { topic, services, peer: self, sinceMs } = this.#replica
+    const [from, said] = [services.peers.get(peer), topic.said.get(peer)]
+    const noted = super.at(peer)
+    if (from === undefined || said === undefined) return noted
+    return Math.max(noted, said.heardMs(services.network, from, self, sinceMs) * self.rate)
+  }
+
+  /** Whether it was heard of since then, or will have been. */
+  since(peer: PeerName, localMs: number): boolean {
+    return super.at(peer) > localMs || this.at(peer) > localMs
+  }
+}
 
 export class Presence {
-  readonly #replica: ReplicaCore & { readonly sync: LogSync }
-  readonly #last = new LastHeard()
+  readonly #replica: Host
+  readonly #last: Heard
+  #rankedVoters: readonly PeerName[] | null = null
+  /** Version of the topic at which all that are looked for were there, and speaking. */
+  #allThereAt = -1
 
-  constructor(replica: ReplicaCore & { readonly sync: LogSync }) {
+  constructor(replica: Host) {
     this.#replica = replica
+    this.#last = new Heard(replica)
   }
 
   /** @param phase - 0 to 1: when in a period its first tick is. */
@@ -45,13 +95,17 @@ export class Presence {
     if (replica.state.present.has(peer)) replica.dispatch({ type: 'presence', peer, present: false })
   }
 
-  touch(peer: PeerName, delayMs: number): boolean {
+  /** It counts as present, and cannot be found silent before the message comes. */
+  expects(peer: PeerName, delayMs: number): boolean {
     const { state, peer: self, topic } = this.#replica
-    const atMs = self.localMs() + delayMs
-    if (atMs - this.#last.at(peer) >= topic.charter.timings.presenceMs * 3) return false
-    if (!economy.presences || !state.present.has(peer) || !this.#replica.rosterPeers().has(peer)) return false
-    this.#last.hear(peer, atMs)
-    return true
+    if (!economy.on || !state.present.has(peer) || !this.#replica.rosterPeers().has(peer)) return false
+    return this.#last.since(peer, self.localMs() + delayMs - topic.charter.timings.presenceMs * 3)
+  }
+
+  touch(peer: PeerName, delayMs: number): boolean {
+    const expected = this.expects(peer, delayMs)
+    if (expected) this.#last.hear(peer, this.#replica.peer.localMs() + delayMs)
+    return expected
   }
 
   #tick(): void {
@@ -59,38 +113,48 @@ export class Presence {
     const { presenceMs } = replica.topic.charter.timings
     replica.later(presenceMs, () => this.#tick())
     this.#rank()
-    if (replica.rosterPeers().has(replica.peer.name)) this.#say()
+    if (replica.rosterPeers().has(replica.peer.name)) replica.voice.presence()
     else if (!replica.participates) this.#listen()
+    if (this.#allThere(presenceMs)) return
     const nowMs = replica.peer.localMs()
     for (const peer of this.#last.silent(replica.state.present, nowMs, presenceMs))
       replica.dispatch({ type: 'presence', peer, present: false })
     if (!replica.participates) return
     for (const peer of this.#last.away(replica.rosterPeers(), nowMs, presenceMs))
       if (peer !== replica.peer.name && !replica.state.away.has(peer)) replica.dispatch({ type: 'away', peer })
+    this.#allThereAt = this.#speak() ? replica.topic.version : -1
+  }
+
+  /** Nothing has changed since all were there, and each of them has spoken lately: nobody can be silent. */
+  #allThere(presenceMs: number): boolean {
+    const { topic, services, participates } = this.#replica
+    if (this.#allThereAt !== topic.version || !participates || !economy.on || !services.network.calm) return false
+    return haveSpoken(topic, services.clock.nowMs - presenceMs * 2)
+  }
+
+  /** Whether everybody that is or should be present takes part, and has said so. */
+  #speak(): boolean {
+    const { state, topic, peer: self, services } = this.#replica
+    const speaks = (peer: PeerName) => {
+      const spoke = topic.said.get(peer)?.presenceMs ?? Number.NEGATIVE_INFINITY
+      return spoke > Number.NEGATIVE_INFINITY && (services.peers.get(peer)?.replicas.get(topic.id)?.participates ?? false)
+    }
+    for (const peer of state.present) if (!speaks(peer)) return false
+    for (const peer of this.#replica.rosterPeers())
+      if (peer !== self.name && !state.away.has(peer) && !speaks(peer)) return false
+    return true
   }
 
   /** What the voters say of their strength has come with their presences. */
   #rank(): void {
     const { services, peer, state } = this.#replica
     const { voters } = state.consensus
+    // A peer's strength stays the same.
+    if (voters === this.#rankedVoters) return
+    this.#rankedVoters = voters
     if (!voters.includes(peer.name)) return
     const rank = rankAmong(voters, peer.name, name => services.peers.get(name)?.strength ?? 0)
     if (rank !== state.consensus.rank) this.#replica.dispatch({ type: 'consensus', event: { type: 'ranked', rank } })
-  }
-
-  #say(): void {
-    const { peer, topic, services, state } = this.#replica
-    const { commitIndex: index, term, aggregator } = state.consensus
-    const message: Message = { kind: 'presence', topic, index, term, aggregator }
-    const { participants } = topic
-    const { network } = services
-    for (const other of participants) {
-      if (other === this.#replica || !other.alive) continue
-      const delay = network.gossipDelayMs(peer, other.peer, presenceBytes, participants.length, topic.level)
-      if (delay < 0 || (tellsNothing(other, index, term, aggregator) && other.touch(peer.name, delay))) continue
-      // Without a drawn tie, so that the other draws are the same whether it is delivered or noted.
-      network.deliver(peer, other.peer, message, delay, 0)
-    }
   }
 
   /** Of one participant, as far as it can be heard here. */
@@ -104,12 +168,14 @@ export class Presence {
   }
 }
 
-function tellsNothing(
-  { state, heard, asking }: ReplicaCore,
-  index: number,
-  term: number,
-  aggregator: PeerName | null
-): boolean {
-  if (asking || index > state.consensus.commitIndex) return false
-  return aggregator === null || term < heard.term || (heard.aggregator === aggregator && heard.term === term)
+/** Whether each participant that ever spoke has said a presence since `sinceMs`. */
+function haveSpoken(topic: Topic, sinceMs: number): boolean {
+  if (topic.presentSinceMs >= sinceMs) return true
+  let first = Number.POSITIVE_INFINITY
+  for (const { peer } of topic.participants) {
+    const spoke = topic.said.get(peer.name)?.presenceMs ?? Number.NEGATIVE_INFINITY
+    if (spoke > Number.NEGATIVE_INFINITY) first = Math.min(first, spoke)
+  }
+  topic.presentSinceMs = first
+  return first >= sinceMs
 }

@@ -12,6 +12,8 @@ import type { FederationState } from '../federation/federation-state.ts'
 import { HandIn, handInMs } from '../federation/hand-in.ts'
 import { rosterPeers } from '../federation/membership.ts'
 import type { Roster } from '../federation/membership.ts'
+import { timerEvent } from '../federation/timers.ts'
+import type { Charter } from '../governance/charter.ts'
 import type { Link, MemberId, PeerName } from '../ids.ts'
 import { Random } from '../math/random.ts'
 import type {
@@ -27,14 +29,17 @@ import type {
   SignedRecord,
   Topic
 } from './core.ts'
+import { handInHost } from './handing-in.ts'
 import { Joining } from './joining.ts'
 import { LogSync } from './log-sync.ts'
+import { Mail } from './mail.ts'
 import { Presence } from './presence.ts'
-import { type Certified, linkOfUpdate } from './stand-ins.ts'
+import { Questions } from './questions.ts'
+import type { Certified } from './stand-ins.ts'
 import { Ticker, Timers } from './timers.ts'
-import { answerBytes, entryBytes, messageBytes, questionBytes, updateBytes } from './sizes.ts'
+import { messageBytes } from './sizes.ts'
+import { tellsOtherwise, TopicVoice } from './voice.ts'
 
-const askTimeoutMs = 5_000
 /** A node that comes back looks for what it missed before it trains. */
 const catchUpGraceMs = 2_500
 const updatesKeptMax = 2_000
@@ -56,11 +61,12 @@ export class Replica implements ReplicaCore {
   readonly organization: OrganizationCore | null
   state: FederationState
   readonly updates = new Map<Link, Update>()
-  heard: { aggregator: PeerName | null; term: number } = { aggregator: null, term: 0 }
   alive = true
   participates = false
-  asking = false
+  sinceMs = 0
+  busy = false
   leaving = false
+  readonly voice: TopicVoice
   readonly handIn: HandIn<SignedRecord>
   readonly sync: LogSync
   readonly joining: Joining
@@ -71,11 +77,13 @@ export class Replica implements ReplicaCore {
   readonly #random: Random
   readonly #begunMs: number
   readonly #handInTicker: Ticker
+  readonly #questions: Questions
+  readonly #mail = new Mail(this, (from, signed) => this.#onUpdate(from, signed))
+  #heard: { aggregator: PeerName | null; term: number } = { aggregator: null, term: 0 }
+  #asking = false
   #running = false
   #ready = false
   #listed = false
-  #rosterOf: Roster | null = null
-  #rosterPeers: ReadonlySet<PeerName> = new Set()
 
   constructor({ peer, topic, services, as, organization, perform }: ReplicaOptions) {
     this.peer = peer
@@ -86,11 +94,13 @@ export class Replica implements ReplicaCore {
     this.#perform = perform
     this.#random = new Random(`${peer.name}/${topic.id}/${peer.incarnation}`)
     this.#begunMs = peer.localMs()
-    this.#timers = new Timers(this, services.clock, name => this.#onTimer(name))
-    this.handIn = new HandIn(this.#handInHost())
+    this.#timers = new Timers(this, services.clock, name => this.dispatch(timerEvent(name)))
+    this.handIn = new HandIn(handInHost(this, () => this.#handInTicker.wake()))
     this.sync = new LogSync(this)
     this.presence = new Presence(this)
     this.joining = new Joining(this, this.#random)
+    this.voice = new TopicVoice(this)
+    this.#questions = new Questions(this, this.sync, this.joining)
     this.#handInTicker = new Ticker(this, handInMs, () => {
       this.handIn.again()
       return !this.handIn.idle
@@ -118,6 +128,18 @@ export class Replica implements ReplicaCore {
     return fresh
   }
 
+  get heard(): { aggregator: PeerName | null; term: number } {
+    return this.#heard
+  }
+  set heard(heard: { aggregator: PeerName | null; term: number }) {
+    if (heard.aggregator !== this.#heard.aggregator || heard.term !== this.#heard.term) this.topic.version++
+    this.#heard = heard
+  }
+
+  get asking(): boolean {
+    return this.#asking
+  }
+
   get log(): readonly Certified[] {
     return this.peer.disk.log<Certified>(`log/${this.topic.id}`)
   }
@@ -131,13 +153,26 @@ export class Replica implements ReplicaCore {
   }
 
   stop(): void {
+    this.read()
     this.alive = false
     this.#events.length = 0
+    drop(this.topic.participants, this)
+    drop(this.topic.observers, this)
+    drop(this.topic.busy, this)
+    this.#seatsChanged()
+  }
+
+  #seatsChanged(): void {
+    const { topic } = this
+    topic.version++
+    topic.seats++
+    topic.presentSinceMs = Number.NEGATIVE_INFINITY
   }
 
   /** One event; its effects are performed before the next event is looked at. */
   dispatch(event: FederationEvent): void {
     if (!this.alive) return
+    this.read()
     this.#events.push(event)
     if (this.#running) return
     this.#running = true
@@ -152,8 +187,11 @@ export class Replica implements ReplicaCore {
 
   #take(event: FederationEvent): void {
     this.services.trace.event(this.services.clock.nowMs, this.peer.index, this.topic, event)
-    const [state, effects] = stepFederation(this.topic.env, this.state, event)
+    const before = this.state
+    const [state, effects] = stepFederation(this.topic.env, before, event)
     this.state = state
+    if (tellsOtherwise(before, state)) this.topic.version++
+    this.#noteBusy()
     for (const effect of effects) {
       if (!this.peer.burn()) return
       switch (effect.do) {
@@ -174,35 +212,38 @@ export class Replica implements ReplicaCore {
     }
   }
 
-  #onTimer(name: string): void {
-    switch (name) {
-      case 'election':
-      case 'heartbeat':
-        this.dispatch({ type: 'consensus', event: { type: 'timer', name } })
-        return
-      case 'announce':
-        this.dispatch({ type: 'participation', event: { type: 'announce-again' } })
-        return
-      case 'deadline':
-      case 'parent':
-      case 'start':
-        this.dispatch({ type: 'timer', name })
+  #noteBusy(): void {
+    const busy = this.state.round.phase !== 'idle' || this.state.consensus.role === 'leader'
+    if (busy === this.busy) return
+    this.busy = busy
+    const { topic } = this
+    topic.version++
+    if (!busy) {
+      drop(topic.busy, this)
+      return
     }
+    topic.busy.push(this)
+    // What is still on its way has consequences now.
+    this.#mail.deliver()
   }
 
   // ── what comes in ──
 
   onMessage(from: PeerCore, message: Message): void {
+    this.read()
     switch (message.kind) {
       case 'consensus':
         this.seen(from.name)
         this.dispatch({ type: 'consensus', event: { type: 'message', from: from.name, message: message.message } })
         return
       case 'question':
-        this.#answer(from, message.question, message.done)
+        this.#questions.answer(from, message.question, message.done)
         return
       case 'answer':
         message.done(message.answer)
+        return
+      case 'update':
+        this.#onUpdate(from, message.signed)
         return
       default:
         // [IGNORE] Its entry into the roster may not have reached us yet.
@@ -215,9 +256,6 @@ export class Replica implements ReplicaCore {
           this.heard = { aggregator: message.aggregator, term: message.term }
         if (message.index > this.state.consensus.commitIndex) this.sync.catchUp(from.name)
         return
-      case 'update':
-        this.takeUpdate(message.signed)
-        return
       case 'contribution':
         this.handIn.onContribution(from.name, message.signed.update)
         return
@@ -226,33 +264,19 @@ export class Replica implements ReplicaCore {
     }
   }
 
-  #answer(from: PeerCore, question: Question, done: (answer: Answer | null) => void): void {
-    const answer = this.#answerTo(from, question)
-    const { network } = this.services
-    network.send(this.peer, from, { kind: 'answer', topic: this.topic, answer, done }, answerBytes(answer), this.topic.level)
+  post(atMs: number, from: PeerCore, signed: SignedRecord): void {
+    this.#mail.post({ atMs, from, signed })
   }
 
-  #answerTo(from: PeerCore, question: Question): Answer {
-    switch (question.kind) {
-      case 'entries':
-        return this.sync.entriesFrom(question.fromIndex)
-      case 'updates': {
-        const updates = question.links.flatMap(link => {
-          const update = this.updates.get(link)
-          return update === undefined ? [] : [{ link, update }]
-        })
-        return { kind: 'updates', updates: updates.slice(0, 50) }
-      }
-      case 'join':
-        return this.joining.onJoin(from.name, question)
-      case 'receipt':
-        this.dispatch({
-          type: 'participation',
-          event: { type: 'receipt', link: question.update, accepted: question.verdict === 'accepted' }
-        })
-        this.recordReceipt(question.update, question.verdict)
-        return { kind: 'receipt' }
-    }
+  read(): void {
+    this.#mail.read()
+  }
+
+  #onUpdate(from: PeerCore, signed: SignedRecord): void {
+    // [IGNORE] Its entry into the roster may not have reached us yet.
+    if (!this.rosterPeers().has(from.name)) return
+    this.seen(from.name)
+    this.takeUpdate(signed)
   }
 
   recordReceipt(link: Link, verdict: string): void {
@@ -280,20 +304,18 @@ export class Replica implements ReplicaCore {
     this.presence.lost(peer)
   }
 
+  expects(peer: PeerName, delayMs: number): boolean {
+    this.read()
+    return this.presence.expects(peer, delayMs)
+  }
+
   touch(peer: PeerName, delayMs: number): boolean {
+    this.read()
     return this.presence.touch(peer, delayMs)
   }
 
   rosterPeers(): ReadonlySet<PeerName> {
-    const { roster } = this.state
-    if (this.#rosterOf !== roster) {
-      // Replicas share their rosters (membership.ts), and so these sets.
-      const known = peersOf.get(roster)
-      this.#rosterPeers = known ?? rosterPeers(roster, this.topic.charter)
-      if (known === undefined) peersOf.set(roster, this.#rosterPeers)
-      this.#rosterOf = roster
-    }
-    return this.#rosterPeers
+    return peersIn(this.state.roster, this.topic.charter)
   }
 
   memberOf(member: MemberId): Member | undefined {
@@ -313,78 +335,28 @@ export class Replica implements ReplicaCore {
   }
 
   ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void {
-    const { network, peers, clock } = this.services
-    const peer = peers.get(to)
-    const { incarnation } = this.peer
-    let open = true
-    const once = (answer: Answer | null) => {
-      if (!open || this.peer.incarnation !== incarnation || !this.alive) return
-      open = false
-      done(answer)
-    }
-    if (peer === undefined || (!peer.up && network.reaches(this.peer, peer))) {
-      // Nobody listens there: the dial is refused.
-      clock.call(peer === undefined ? 1 : network.roundTripMs(this.peer, peer), () => once(null))
-      return
-    }
-    network.send(
-      this.peer,
-      peer,
-      { kind: 'question', topic: this.topic, question, done: once },
-      questionBytes(question),
-      this.topic.level
-    )
-    clock.call(this.peer.worldMs(askTimeoutMs), () => once(null))
-  }
-
-  sayUpdate(kind: 'update' | 'contribution', signed: SignedRecord): void {
-    const message: Message = { kind, topic: this.topic, signed }
-    const bytes = updateBytes(signed.update)
-    const { participants, level, charter } = this.topic
-    const { network } = this.services
-    const { link, update } = signed
-    for (const replica of participants) {
-      if (replica === this || !replica.alive) continue
-      const delay = network.gossipDelayMs(this.peer, replica.peer, bytes, participants.length, level)
-      if (delay < 0) continue
-      // Nothing follows from an organization's update that a peer knows already, nor from a contribution that it cannot hand in: said, and
-      // not delivered. (Of a federation's, each delegate has one of its own, and the last that came counts.)
-      const known = kind === 'update' && update.term === 0 && knows(replica.state, link, update)
-      if (known && replica.touch(this.peer.name, delay)) continue
-      if (kind === 'contribution' && !(replica.peer.replicas.get(charter.parent!)?.participates ?? false)) continue
-      network.deliver(this.peer, replica.peer, message, delay, known ? 0 : undefined)
-    }
-  }
-
-  sayHead(certified: Certified): void {
-    const message: Message = { kind: 'head', topic: this.topic, certified }
-    const bytes = entryBytes(certified.entry) + 600
-    const { participants, observers, level } = this.topic
-    const { network } = this.services
-    const listeners = participants.length + observers.length
-    for (const list of [participants, observers]) {
-      for (const replica of list) {
-        if (replica === this || !replica.alive) continue
-        const delay = network.gossipDelayMs(this.peer, replica.peer, bytes, listeners, level)
-        if (delay >= 0) network.deliver(this.peer, replica.peer, message, delay)
-      }
-    }
+    this.#questions.ask(to, question, done)
   }
 
   later(localMs: number, work: () => void): void {
     this.services.clock.call(this.peer.worldMs(localMs), () => {
-      if (this.alive) work()
+      if (!this.alive) return
+      this.read()
+      work()
     })
   }
 
   /** A log on this peer has grown: is there a place to ask for, a part to play? */
   grown(): void {
     const wants = this.joining.wanted()
-    this.asking = wants
+    if (wants !== this.#asking) this.topic.version++
+    this.#asking = wants
     if (wants) this.joining.wake()
     const part = wants || this.as !== null || this.rosterPeers().has(this.peer.name)
     if (part !== this.participates) {
       this.participates = part
+      this.sinceMs = this.services.clock.nowMs
+      this.#seatsChanged()
       const { participants, observers } = this.topic
       if (part) participants.push(this)
       drop(part ? observers : participants, this)
@@ -409,35 +381,18 @@ export class Replica implements ReplicaCore {
     if (pending !== null) this.keepUpdate(pending)
     this.dispatch({ type: 'participation', event: { type: 'ready', applied, pending } })
   }
-
-  #handInHost() {
-    const replica = this
-    return {
-      get state() {
-        return replica.state
-      },
-      above: (parent: Link) => replica.peer.replicas.get(parent)?.handIn ?? null,
-      sign: (update: Update) => {
-        const record = { link: linkOfUpdate(update), update }
-        replica.keepUpdate(record)
-        replica.services.observer.announced(replica.topic, record)
-        return { ...record, signed: record }
-      },
-      say: (kind: 'contribution' | 'update', signed: SignedRecord) => {
-        replica.sayUpdate(kind, signed)
-        replica.#handInTicker.wake()
-      },
-      take: ({ link, update }: SignedRecord) => replica.dispatch({ type: 'update', link, update })
-    }
-  }
 }
 
 const peersOf = new WeakMap<Roster, ReadonlySet<PeerName>>()
 
-/** Whether an organization's update changes nothing any more. */
-function knows({ known, round }: FederationState, link: Link, { member }: Update): boolean {
-  if (known.get(member)?.link !== link) return false
-  return round.phase !== 'collecting' || round.received.get(member)?.link === link
+/** Replicas share their rosters (membership.ts), and so these sets. */
+function peersIn(roster: Roster, charter: Charter): ReadonlySet<PeerName> {
+  let peers = peersOf.get(roster)
+  if (peers === undefined) {
+    peers = rosterPeers(roster, charter)
+    peersOf.set(roster, peers)
+  }
+  return peers
 }
 
 function drop(list: ReplicaCore[], replica: ReplicaCore): void {

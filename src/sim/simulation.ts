@@ -259,6 +259,11 @@ function topicsOf({ topology, rounds, seed, learner, keyFraction }: SimulationOp
     level: topology.federations[index]!.level,
     env: { linkOf: linkOfEntry, sketchBytes, roundTokens: learner.roundTokens },
     participants: [],
-    observers: []
+    observers: [],
+    busy: [],
+    said: new Map(),
+    version: 0,
+    seats: 0,
+    presentSinceMs: Number.NEGATIVE_INFINITY
   }))
 }

@@ -1,4 +1,5 @@
 /** A replica's timers, by its peer's own clock. Each is one happening that is moved, not queued again, when it is started anew. */
+import type { TimerName } from '../federation/timers.ts'
 import type { Clock, Happening } from './clock.ts'
 import type { ReplicaCore } from './core.ts'
 
@@ -44,19 +45,19 @@ class Timer implements Happening {
 
 /** Named: a name has one timer at most, and starting it again moves it. */
 export class Timers {
-  readonly #timers = new Map<string, Timer>()
+  readonly #timers = new Map<TimerName, Timer>()
   readonly #owner: ReplicaCore
   readonly #clock: Clock
-  readonly #fire: (name: string) => void
+  readonly #fire: (name: TimerName) => void
 
-  constructor(owner: ReplicaCore, clock: Clock, fire: (name: string) => void) {
+  constructor(owner: ReplicaCore, clock: Clock, fire: (name: TimerName) => void) {
     this.#owner = owner
     this.#clock = clock
     this.#fire = fire
   }
 
   /** @param localMs - by the peer's own clock. */
-  start(name: string, localMs: number): void {
+  start(name: TimerName, localMs: number): void {
     let timer = this.#timers.get(name)
     if (timer === undefined) {
       timer = new Timer(this.#owner, this.#clock, () => this.#fire(name))
@@ -65,7 +66,7 @@ export class Timers {
     timer.start(this.#clock.nowMs + this.#owner.peer.worldMs(localMs))
   }
 
-  stop(name: string): void {
+  stop(name: TimerName): void {
     const timer = this.#timers.get(name)
     if (timer !== undefined) timer.dueMs = never
   }

@@ -22,20 +22,15 @@ function decayAt(step: number, decaySteps: number): number {
 }
 
 /**
- * Temperature and tolerance of the way down after so many steps (docs/algorithm.md, "Scores"): with `downSchedule: learning-rate` they decay
- * as the learning rate does.
+ * Temperature of the way down after so many steps (docs/algorithm.md, "Scores"): with `downSchedule: learning-rate` it decays as the
+ * learning rate does.
  */
-export function downAt(
+export function downTemperatureAt(
   step: number,
-  algorithm: Parameters<typeof scheduleOf>[0] & {
-    downTemperature: number
-    downTolerance: number
-    downSchedule: 'constant' | 'learning-rate'
-  }
-): { downTemperature: number; downTolerance: number } {
-  const { downTemperature, downTolerance, downSchedule } = algorithm
-  const left = downSchedule === 'constant' ? 1 : decayAt(step, scheduleOf(algorithm).decaySteps)
-  return { downTemperature: downTemperature * left, downTolerance: downTolerance * left }
+  algorithm: Parameters<typeof scheduleOf>[0] & { downTemperature: number; downSchedule: 'constant' | 'learning-rate' }
+): number {
+  const { downTemperature, downSchedule } = algorithm
+  return downSchedule === 'constant' ? downTemperature : downTemperature * decayAt(step, scheduleOf(algorithm).decaySteps)
 }
 
 /** A charter's schedule: where it names no decay, the decay ends with its last round. */

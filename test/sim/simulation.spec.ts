@@ -1,7 +1,10 @@
 /** Runs of whole trees: that nothing is lost without faults, that a seed is a run, that no plan of faults breaks an invariant. */
 import assert from 'node:assert/strict'
+import type { Fault } from '../../src/sim/faults.ts'
+import { simulate } from '../../src/sim/simulate.ts'
+import { topologyOfFile } from '../../src/sim/topology.ts'
 import { faultPlanNames } from '../../src/sim/fault-plans.ts'
-import { economy } from '../../src/sim/presence.ts'
+import { economy } from '../../src/sim/voice.ts'
 import { short, story } from './runs.ts'
 
 describe('a simulated tree', () => {
@@ -26,18 +29,54 @@ describe('a simulated tree', () => {
     assert.notEqual(first.digest, other.digest)
   })
 
-  it('does the same whether idle presences are noted or delivered', async () => {
+  it('does the same whether what tells nothing is noted or delivered', async () => {
     const noted = await short({ seed: 3, tree: 'tree:2x6' })
-    economy.presences = false
+    economy.on = false
     try {
       const delivered = await short({ seed: 3, tree: 'tree:2x6' })
       assert.equal(delivered.virtualSeconds, noted.virtualSeconds)
       assert.deepEqual(delivered.convergence, noted.convergence)
       assert.deepEqual(delivered.bytes, noted.bytes)
     } finally {
-      economy.presences = true
+      economy.on = true
     }
   })
+})
+
+describe('what tells nothing', () => {
+  const document = {
+    federations: { 'world/a': { organizations: 9, access: '4g' }, 'world/b': { organizations: 7, continent: 'asia' } },
+    links: { '4g': { loss: 0.15 }, intercontinental: { loss: 0.05 } }
+  }
+  /** Long ones, so that the dead are missed, and short ones. */
+  const crashes = (seed: number): Fault[] =>
+    Array.from({ length: 8 }, (_, place) => ({
+      kind: 'crash',
+      atMs: 8_000 + place * 4_000 + seed * 37,
+      who: { peer: (seed * 5 + place * 3) % 16 },
+      downMs: place % 2 === 0 ? 2_000 : 25_000,
+      afterEffects: 0
+    }))
+
+  for (const seed of [1, 2, 3]) {
+    it(`changes nothing where messages get lost and peers die, seed ${seed}`, async () => {
+      const topology = topologyOfFile('lossy', document, seed)
+      const run = () =>
+        simulate({ topology, rounds: 5, seed, faults: { name: 'crashes', clockDrift: 0, faults: crashes(seed) } })
+      const noted = await run()
+      economy.on = false
+      try {
+        const { virtualSeconds, convergence, bytes, faults, events } = await run()
+        assert.deepEqual(
+          [noted.virtualSeconds, noted.convergence, noted.bytes, noted.faults],
+          [virtualSeconds, convergence, bytes, faults]
+        )
+        assert.ok(noted.events < events * 0.85, `${noted.events} of ${events}`)
+      } finally {
+        economy.on = true
+      }
+    })
+  }
 })
 
 describe('no fault breaks an invariant', () => {

@@ -56,9 +56,7 @@ async function run(
   return { report: await writeReport(result, options), out, result }
 }
 
-describe('residuals between real processes', function () {
-  this.timeout(600_000)
-
+describe('residuals between real processes', () => {
   it('reach organizations from their kin in the other federation, once a round, and weigh most there', async () => {
     const rounds = 8
     const { report, result } = await run([], rounds)
@@ -78,10 +76,7 @@ describe('residuals between real processes', function () {
     assert.deepEqual(invariants.violations, [])
     // What is used in taking round r over is declared in the update of round r + 1, and certified with it.
     const certified = report.rounds.flatMap(({ round, residuals: list }) => list.map(one => ({ round: round - 1, ...one })))
-    // Whose update did not come in time is excluded, and what it declared with it.
-    const isCounted = (organization: string, round: number) =>
-      report.rounds.some(one => one.round === round && one.included.some(({ name }) => organization.endsWith(`/${name}`)))
-    const told = residuals.filter(({ round, to }) => round < rounds && isCounted(to, round + 1))
+    const told = residuals.filter(({ round }) => round < rounds)
     assert.deepEqual(
       certified.map(({ round, weight }) => `${round} ${weight}`).sort(),
       told.map(({ round, weight }) => `${round} ${weight}`).sort()

@@ -73,8 +73,7 @@ export class Director {
         federation === '*'
           ? Math.max(0, ...[...observation.federations.values()].map(({ round }) => round))
           : (observation.federations.get(federation)?.round ?? 0),
-      phase: federation => observation.federations.get(federation)?.phase ?? null,
-      hasSpare: federation => observation.hasSpare(federation)
+      phase: federation => observation.federations.get(federation)?.phase ?? null
     }
   }
 

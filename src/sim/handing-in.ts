@@ -1,0 +1,26 @@
+/** What handing in (federation/hand-in.ts) asks of a simulated replica. */
+import type { Update } from '../federation/entry.ts'
+import type { HandInHost } from '../federation/hand-in.ts'
+import type { ReplicaCore, SignedRecord } from './core.ts'
+import { linkOfUpdate } from './stand-ins.ts'
+
+/** @param said - called after each saying: there may be something to say again. */
+export function handInHost(replica: ReplicaCore, said: () => void): HandInHost<SignedRecord> {
+  return {
+    get state() {
+      return replica.state
+    },
+    above: parent => replica.peer.replicas.get(parent)?.handIn ?? null,
+    sign: (update: Update) => {
+      const record = { link: linkOfUpdate(update), update }
+      replica.keepUpdate(record)
+      replica.services.observer.announced(replica.topic, record)
+      return { ...record, signed: record }
+    },
+    say: (kind, signed) => {
+      replica.voice.update(kind, signed)
+      said()
+    },
+    take: ({ link, update }) => replica.dispatch({ type: 'update', link, update })
+  }
+}

@@ -1,0 +1,234 @@
+/**
+ * What a replica says in its topic, made cheap for thousands: presences, updates, certified entries.
+ *
+ * Most of what is said tells its listeners nothing: a presence of a peer that all know to be there, an update that all have. Then nothing
+ * follows from it but that its speaker was heard of, and no event is made of it:
+ *
+ * - One listener: `touch` notes when it will have heard of the speaker, where the message is said (presence.ts).
+ * - All of them: as long as nothing has changed in the topic (`version`) since each of them was told nothing, they will be told nothing
+ *   again. It is noted once, with the speaker (said.ts).
+ * - An update that a listener has yet to get, and that has no consequences there before something else happens, is posted: the listener
+ *   takes it, as of the moment at which it came, before it does anything else (mail.ts).
+ *
+ * All three give the same run as messages that are delivered one by one: a test compares (test/sim/simulation.spec.ts).
+ */
+import type { Update } from '../federation/entry.ts'
+import type { FederationState } from '../federation/federation-state.ts'
+import type { Link, PeerName } from '../ids.ts'
+import type { Message, ReplicaCore, SignedRecord, Voice } from './core.ts'
+import { type LinkClass, linkBetween } from './place.ts'
+import { type Said, saidOf } from './said.ts'
+import { entryBytes, presenceBytes, updateBytes } from './sizes.ts'
+import type { Certified } from './stand-ins.ts'
+
+/** For the test that compares: with `false`, every message is delivered. */
+export const economy = { on: true }
+
+/** Listeners of one speaker, until participants come or go. */
+interface Seats {
+  version: number
+  /** Listeners to whom messages may get lost, and how easily. */
+  indices: Int32Array
+  losses: Float64Array
+  classes: Map<LinkClass, number>
+}
+
+const never = -1
+/** An update is not said again before this. */
+const soonMs = 1_000
+
+export class TopicVoice implements Voice {
+  readonly #replica: ReplicaCore
+  readonly #said: Said
+  #seats: Seats = { version: never, indices: new Int32Array(), losses: new Float64Array(), classes: new Map() }
+  /** Versions of the topic at which a presence, and the update `link`, told all listeners nothing. */
+  #presenceIdleAt = never
+  #updateIdleAt = never
+  #link: Link = ''
+
+  constructor(replica: ReplicaCore) {
+    this.#replica = replica
+    this.#said = saidOf(replica.topic.said, replica.peer.name)
+  }
+
+  presence(): void {
+    const { peer, topic, state, services } = this.#replica
+    const { network, clock } = services
+    const nth = this.#nth()
+    this.#said.presenceMs = clock.nowMs
+    if (this.#isIdle(this.#presenceIdleAt)) {
+      this.#toAll(nth, presenceBytes)
+      return
+    }
+    const { commitIndex: index, term, aggregator } = state.consensus
+    const message: Message = { kind: 'presence', topic, index, term, aggregator }
+    const { participants, level } = topic
+    let idle = true
+    for (const other of participants) {
+      if (other === this.#replica || !other.alive) continue
+      const delay = network.gossip(peer, other.peer, presenceBytes, participants.length, level, nth)
+      const nothing = tellsNothing(other, index, term, aggregator)
+      if (delay < 0) idle &&= nothing && other.expects(peer.name, 0)
+      else if (!nothing || !other.touch(peer.name, delay)) {
+        idle = false
+        // Without a drawn tie, so that the other draws are the same whether it is delivered or noted.
+        network.deliver(peer, other.peer, message, delay, 0)
+      }
+    }
+    this.#said.lost = []
+    this.#presenceIdleAt = idle ? topic.version : never
+  }
+
+  update(kind: 'update' | 'contribution', signed: SignedRecord): void {
+    const { topic } = this.#replica
+    const { link, update } = signed
+    const bytes = updateBytes(update)
+    const nth = this.#nth()
+    if (kind === 'update' && link === this.#link && this.#isIdle(this.#updateIdleAt)) {
+      this.#toAll(nth, bytes)
+      for (const other of topic.busy) {
+        if (other === this.#replica) continue
+        const delay = this.#delayMs(other, bytes, nth)
+        if (delay >= 0) this.#tellUpdate(other, kind, signed, delay)
+      }
+      return
+    }
+    let idle = kind === 'update'
+    for (const other of topic.participants) {
+      if (other === this.#replica || !other.alive) continue
+      const delay = this.#gossip(other, bytes, nth)
+      if (delay >= 0) idle = this.#tellUpdate(other, kind, signed, delay) && idle
+      else idle &&= knows(other, link, update) && other.expects(this.#replica.peer.name, 0)
+    }
+    this.#said.lost = []
+    if (kind === 'contribution') return
+    this.#link = link
+    this.#updateIdleAt = idle ? topic.version : never
+  }
+
+  head(certified: Certified): void {
+    const { topic, peer, services } = this.#replica
+    const message: Message = { kind: 'head', topic, certified }
+    const bytes = entryBytes(certified.entry) + 600
+    const { participants, observers, level } = topic
+    const nth = this.#nth()
+    const listeners = participants.length + observers.length
+    for (const list of [participants, observers]) {
+      for (const other of list) {
+        if (other === this.#replica || !other.alive) continue
+        const delay = services.network.gossip(peer, other.peer, bytes, listeners, level, nth)
+        if (delay >= 0) services.network.deliver(peer, other.peer, message, delay)
+      }
+    }
+  }
+
+  /** @returns whether it will tell the listener nothing when it is said again, as long as the topic stays as it is. Who is busy is told each time. */
+  #tellUpdate(other: ReplicaCore, kind: 'update' | 'contribution', signed: SignedRecord, delay: number): boolean {
+    const { peer, topic, services } = this.#replica
+    const { network, clock } = services
+    const { link, update } = signed
+    const known = kind === 'update' && knows(other, link, update)
+    if (known && other.touch(peer.name, delay)) return true
+    // Nothing follows from a contribution where it cannot be handed in.
+    const above = topic.charter.parent
+    if (kind === 'contribution' && !(other.peer.replicas.get(above!)?.participates ?? false)) return false
+    if (kind === 'update' && economy.on && !other.busy && network.calm) {
+      other.post(clock.nowMs + delay, peer, signed)
+      // What it makes of it changes the topic, or nothing.
+      return delay < soonMs
+    }
+    network.deliver(peer, other.peer, { kind, topic, signed }, delay, 0)
+    return other.busy
+  }
+
+  #nth(): number {
+    return Math.imul(this.#said.next(), 4099) + this.#replica.topic.index
+  }
+
+  #isIdle(version: number): boolean {
+    const { topic, services } = this.#replica
+    return version === topic.version && economy.on && services.network.calm
+  }
+
+  #gossip(other: ReplicaCore, bytes: number, nth: number): number {
+    const { peer, topic, services } = this.#replica
+    return services.network.gossip(peer, other.peer, bytes, topic.participants.length, topic.level, nth)
+  }
+
+  #delayMs(other: ReplicaCore, bytes: number, nth: number): number {
+    const { peer, topic, services } = this.#replica
+    return services.network.gossipDelayMs(peer, other.peer, bytes, topic.participants.length, nth)
+  }
+
+  /** Said to all at once. Whoever misses two in a row may soon take the speaker for silent: then each is looked at again. */
+  #toAll(nth: number, bytes: number): void {
+    const { topic, services, peer } = this.#replica
+    const { network, clock } = services
+    const { indices, losses, classes } = this.#seatsNow()
+    for (const [name, count] of classes) network.count(name, topic.level, bytes * count)
+    this.#said.note({ atMs: clock.nowMs, nth, bytes, listeners: topic.participants.length })
+    const before = this.#said.lost
+    let lost: number[] | null = null
+    for (let place = 0; place < indices.length; place++) {
+      if (!network.isLost(peer.index, indices[place]!, losses[place]!, nth)) continue
+      lost ??= []
+      lost.push(indices[place]!)
+      if (before.includes(indices[place]!)) topic.version++
+    }
+    this.#said.lost = lost ?? []
+  }
+
+  #seatsNow(): Seats {
+    const { topic, peer, services } = this.#replica
+    if (this.#seats.version === topic.seats) return this.#seats
+    const [indices, losses]: number[][] = [[], []]
+    const classes = new Map<LinkClass, number>()
+    for (const other of topic.participants) {
+      if (other === this.#replica) continue
+      const name = linkBetween(peer.place, other.peer.place)
+      classes.set(name, (classes.get(name) ?? 0) + 1)
+      const loss = services.network.lossBetween(peer, other.peer)
+      if (loss === 0) continue
+      indices!.push(other.peer.index)
+      losses!.push(loss)
+    }
+    this.#seats = { version: topic.seats, indices: Int32Array.from(indices!), losses: Float64Array.from(losses!), classes }
+    return this.#seats
+  }
+}
+
+/** Whether the update changes nothing any more (Turn.takeUpdate in federation.ts, take in round.ts). */
+function knows(other: ReplicaCore, link: Link, update: Update): boolean {
+  if (!keeps(other, link, update)) {
+    other.read()
+    if (!keeps(other, link, update)) return false
+  }
+  const { round } = other.state
+  if (round.phase !== 'collecting') return true
+  const received = round.received.get(update.member)
+  return received !== undefined && (received.link === link || received.update.term >= update.term)
+}
+
+function keeps({ state, updates }: ReplicaCore, link: Link, { member, base, term }: Update): boolean {
+  const known = state.known.get(member)
+  if (known === undefined || known.link === link) return known !== undefined
+  return term > 0 && known.update.base === base && known.update.term >= term && updates.has(link)
+}
+
+function tellsNothing(
+  { state, heard, asking }: ReplicaCore,
+  index: number,
+  term: number,
+  aggregator: PeerName | null
+): boolean {
+  if (asking || index > state.consensus.commitIndex) return false
+  return aggregator === null || term < heard.term || (heard.aggregator === aggregator && heard.term === term)
+}
+
+/** Whether a presence, or an update said again, may now tell what it told not before. */
+export function tellsOtherwise(before: FederationState, after: FederationState): boolean {
+  if (before.present !== after.present || before.away !== after.away || before.roster !== after.roster) return true
+  const [was, is] = [before.consensus, after.consensus]
+  if (was === is) return false
+  return was.commitIndex !== is.commitIndex || was.term !== is.term || was.aggregator !== is.aggregator
+}
