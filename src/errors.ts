@@ -16,6 +16,9 @@ export class WorldlmError extends Error {
   }
 }
 
+/** No peer gives a blob now. One that holds it may come back: whoever needs it asks again, or says so. */
+export class BlobAway extends Error {}
+
 /** Our own mistake: a state that the design excludes. Carries what was found. Never caught to go on. */
 export class AssertionError extends Error {
   readonly found: unknown

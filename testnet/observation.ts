@@ -228,7 +228,20 @@ export class Observation {
 
   /** Its process has ended; a new one begins with nothing that is known here. */
   gone(node: TestnetNode): void {
-    Object.assign(this.nodes.get(node.plan.path)!, { phase: 'starting', finished: false, tokensPerSecond: 0 })
+    Object.assign(this.nodes.get(node.plan.path)!, { phase: 'starting', finished: false, tokensPerSecond: 0, status: null })
+  }
+
+  /** Whether every node of `path` that is up knows voters of whom any one could go: the others that are up are a majority. */
+  hasSpare(path: string): boolean {
+    const up = [...this.nodes.values()].filter(({ node, status }) => node.ended === null && !node.paused && status !== null)
+    const peers = new Set(up.map(({ node }) => node.peer))
+    const views = up.flatMap(
+      ({ status }) => status?.federations.filter(one => one.path === path && one.role !== 'observer') ?? []
+    )
+    return (
+      views.length > 0 &&
+      views.every(({ voters }) => voters.filter(voter => peers.has(voter)).length - 1 > Math.floor(voters.length / 2))
+    )
   }
 
   unrecovered(): ReturnType<FaultLog['unrecovered']> {

@@ -75,8 +75,8 @@ export const testnetTimings = {
 /** Nothing moved for so long: no step, no round. */
 const stallMs = 180_000
 const tickMs = 100
-/** Bytes are told by the status alone, which is asked for every two seconds. */
-const statusTicks = 20
+/** Bytes are told by the status alone, which is asked for every two seconds; voters too, on which scenarios wait: every half. */
+const statusTicks = { usually: 20, inScenario: 5 }
 
 export async function runTestnet(options: TestnetOptions, events: TestnetEvents, signal: AbortSignal): Promise<TestnetResult> {
   const began = performance.now()
@@ -192,7 +192,10 @@ function failuresOf(observation: Observation, plan: Plan, { mayEndEarly }: Scena
         .filter(path => !mayEndEarly.includes(path))
         .map(path => `${path} certified no round after ${fault.kind} of ${fault.path} at ${fault.atSeconds.toFixed(1)} s`)
     )
-  return [...short, ...stuck]
+  const gone = observation.faults
+    .filter(({ planned }) => !planned)
+    .map(({ path, atSeconds }) => `${path} ended by itself at ${atSeconds.toFixed(1)} s: see its node.log`)
+  return [...short, ...stuck, ...gone]
 }
 
 function prepareOut(path: string): string {
@@ -243,7 +246,7 @@ async function untilDone(
         .map(one => one.node.plan.path)
         .join(', ')})`
     tick(observation)
-    if (ticks % statusTicks === 0)
+    if (ticks % (director === null ? statusTicks.usually : statusTicks.inScenario) === 0)
       for (const { node } of living) void readStatus(node).then(status => observation.takeStatus(node.plan.path, status))
     await sleep(tickMs, undefined, { signal }).catch(() => undefined)
   }

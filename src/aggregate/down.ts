@@ -11,6 +11,8 @@ export interface DownOptions {
   down: 'likelihood' | 'chain' | 'self' | 'replace'
   /** τ > 0. */
   downTemperature: number
+  /** With `likelihood`, what a mix may cost at once: nats a byte of the member's own kept-back text, ≥ 0. */
+  downTolerance: number
   /** β ≥ 0. */
   textPrior: number
 }
@@ -84,7 +86,8 @@ export async function memberDown<Model>(
   }
   const logits = likelihoodLogits(judged, options.downTemperature, options.textPrior)
   const candidates = judged.map(({ model }, place) => ({ model, logits: new Array<number>(groups).fill(logits[place]!) }))
-  const { model, weights } = await operations.mix(federation, candidates)
+  const made = await operations.mix(federation, candidates)
+  const { model, weights } = await tolerable(operations, options.downTolerance, federation, judged, made)
   const weighed = judged.map(({ name, nllPerByte, textBytes }, place) => ({
     name,
     nllPerByte,
@@ -93,6 +96,42 @@ export async function memberDown<Model>(
   }))
   return { model, weighed, shares: weighed.map(({ name, weight }) => ({ name, weight })) }
 }
+
+/** Halves on the way back to one's own K, before that is kept as it is. */
+const halvesMax = 5
+
+/**
+ * A mean of models that lie in one valley costs little or nothing, and pays later; one of models that do not is a ruin that training has to
+ * leave again, however likely each is by itself. So what the mix costs is measured, and half of what came from others is taken back until
+ * the cost is within the tolerance. @param judged - oneself first. @param mixed - of all of them.
+ */
+async function tolerable<Model>(
+  operations: MemberOperations<Model>,
+  tolerance: number,
+  backboneFrom: Model,
+  judged: (Candidate<Model> & LikelihoodCandidate)[],
+  mixed: { model: Model; weights: number[][] }
+): Promise<{ model: Model; weights: number[][] }> {
+  let made = mixed
+  const own = judged[0]!.nllPerByte
+  for (let halves = 1; (made.weights[0]![0] ?? 1) < 1 - negligible; halves++) {
+    const cost = (await operations.nllPerByte(backboneFrom, made.model)) - own
+    if (cost <= tolerance) break
+    const share = halves > halvesMax ? 0 : 0.5
+    const groups = made.weights[0]!
+    const logits = made.weights.map((row, place) =>
+      groups.map((_, group) => Math.log(share * row[group]! + (place === 0 ? 1 - share : 0)))
+    )
+    made = await operations.mix(
+      backboneFrom,
+      judged.map(({ model }, place) => ({ model, logits: logits[place]! }))
+    )
+  }
+  return made
+}
+
+/** Others' weight in all, below which nothing is measured again. */
+const negligible = 1e-4
 
 /**
  * A child federation under its parent's result: the parent's backbone, its own key layers; with `chain` these attend to the parent's

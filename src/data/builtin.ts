@@ -3,9 +3,9 @@
  *
  *   prose/guides READMEs · prose/changelogs · prose/licences · code/declarations .d.ts · code/javascript · code/manifests package.json
  *
- * A fixed rule: sorted paths, by kind, at most 1 MB each, no text twice (the same licence lies in hundreds of packages).
+ * A fixed rule: sorted paths, by kind, at most 1 MB each, no paragraph twice: the same licence lies in hundreds of packages, and validation
+ * text that was trained on flatters.
  */
-import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -16,11 +16,16 @@ const bytesMax = 1_000_000
 /** One file may fill no more than this of its kind: bundles of a megabyte are no variety. */
 const fileBytesMax = 60_000
 const fileBytesMin = 200
+/** A shorter paragraph may come again: a heading, a closing brace. */
+const paragraphBytes = 64
 
 const kinds: { path: string; matches: (name: string) => boolean }[] = [
   { path: 'prose/guides', matches: name => /^readme(\.md)?$/i.test(name) },
   { path: 'prose/changelogs', matches: name => /^(changelog|changes|history)(\.md)?$/i.test(name) },
-  { path: 'prose/licences', matches: name => /^(licen[cs]e|copying|notice)/i.test(name) && !/\.(js|ts|json)$/i.test(name) },
+  {
+    path: 'prose/licences',
+    matches: name => /^(licen[cs]e|copying|notice|third-?party)/i.test(name) && !/\.([cm]?[jt]s|json)$/i.test(name)
+  },
   { path: 'code/declarations', matches: name => name.endsWith('.d.ts') },
   { path: 'code/javascript', matches: name => /\.[cm]?js$/.test(name) && !/\.min\./.test(name) },
   { path: 'code/manifests', matches: name => name === 'package.json' }
@@ -38,13 +43,12 @@ export function writeBuiltin(folder: string): void {
 /** The text of each organization, by path. @throws {WorldlmError} BUILTIN_MISSING */
 export function builtinTexts(): Map<string, Buffer> {
   const root = findModules()
-  const texts = new Map(kinds.map(({ path }) => [path, { parts: [] as Buffer[], bytes: 0 }]))
-  const seen = new Set<string>()
+  const texts = new Map(kinds.map(({ path }) => [path, { parts: [] as Buffer[], bytes: 0, seen: new Set<string>() }]))
   for (const file of files(root, () => [...texts.values()].every(({ bytes }) => bytes >= bytesMax))) {
     const kind = kinds.find(({ matches }) => matches(file.slice(file.lastIndexOf('/') + 1)))
     const text = kind === undefined ? undefined : texts.get(kind.path)
     if (text === undefined || text.bytes >= bytesMax) continue
-    const part = readPart(file, seen)
+    const part = readPart(file, text.seen)
     if (part === null) continue
     text.parts.push(part.subarray(0, bytesMax - text.bytes))
     text.bytes += part.length
@@ -52,19 +56,26 @@ export function builtinTexts(): Map<string, Buffer> {
   return new Map([...texts].map(([path, { parts }]) => [path, wholeCharacters(Buffer.concat(parts))]))
 }
 
+/** @param seen - paragraphs so far. @returns what is new; null where that is nothing, or no text. */
 function readPart(file: string, seen: Set<string>): Buffer | null {
   const { size } = statSync(file)
   if (size < fileBytesMin || size > fileBytesMax) return null
-  const bytes = readFileSync(file)
-  const digest = createHash('sha256').update(bytes).digest('base64')
-  if (seen.has(digest)) return null
-  seen.add(digest)
+  let text: string
   try {
-    new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(file))
   } catch {
     return null
   }
-  return Buffer.concat([bytes, Buffer.from('\n')])
+  const kept = text.split(/\r?\n(?:[ \t]*\r?\n)+/).filter(paragraph => {
+    if (paragraph.length < paragraphBytes) return true
+    // The same words in lines of another length are the same paragraph.
+    const words = paragraph
+      .replace(/[\s*#/]+/g, ' ')
+      .trim()
+      .toLowerCase()
+    return !seen.has(words) && seen.add(words) !== undefined
+  })
+  return kept.some(({ length }) => length >= paragraphBytes) ? Buffer.from(`${kept.join('\n\n').trimEnd()}\n\n`) : null
 }
 
 /** The cut at 1 MB may fall into a character. */

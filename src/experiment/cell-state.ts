@@ -21,12 +21,14 @@ export interface Participant {
   federation: string | null
   /** Rounds before it joins. */
   joinsAfter: number
+  /** Its steps take two rounds' time. */
+  straggles: boolean
   /** t, declared. */
   textBytes: number
   /** What its next training begins with. */
   start: Float32Array
   learner: Learner
-  /** A personal model trained beside the shared one (ditto); null where the trained model is the personal one. */
+  /** A personal model (ditto), or adapters (lora), trained beside the shared one; null where the trained model is the personal one. */
   beside: Learner | null
   /** What its updates left to be sent (aggregate/encode.ts); null before the first. */
   rest: Float32Array | null
@@ -36,6 +38,10 @@ export interface Participant {
   asked: Memory
 }
 export type Participants = Participant[]
+
+/** Whether a straggler is in the first of the two rounds that its steps take. */
+export const isBusy = ({ straggles, joinsAfter }: Participant, round: number): boolean =>
+  straggles && (round - joinsAfter) % 2 === 1
 
 export interface CellState {
   /** The last round that is done. */
@@ -54,18 +60,20 @@ export interface CellState {
 export async function beginCell(plan: CellPlan, pool: Pool): Promise<CellState> {
   const { layout, method, seed } = plan
   const genesis = shared(initialParameters(layout, seed))
+  const ownBeginning = plan.adapters === null ? genesis : initialParameters(plan.adapters, seed)
   const opened = await Promise.all(plan.organizations.map(({ session }) => pool.open(session)))
   const tree = plantTree(new Map(plan.organizations.map(({ name, place }) => [name, place])), method.shape)
   const homes = new Map(tree.flatMap(({ path, organizations }) => organizations.map(name => [name, path])))
-  const participants = plan.organizations.map(({ name, session, joinsAfter }, place) => ({
+  const participants = plan.organizations.map(({ name, session, joinsAfter, straggles }, place) => ({
     name,
     session,
     federation: homes.get(name) ?? null,
     joinsAfter,
+    straggles,
     textBytes: declaredTextBytes(opened[place]!.trainBytes),
     start: genesis,
     learner: fresh(genesis, opened[place]!.windows),
-    beside: method.personal === 'ditto' ? fresh(genesis, opened[place]!.windows) : null,
+    beside: method.personal === undefined ? null : fresh(ownBeginning, opened[place]!.windows),
     rest: null,
     trained: 0,
     asked: {}
@@ -75,7 +83,7 @@ export async function beginCell(plan: CellPlan, pool: Pool): Promise<CellState> 
     genesis,
     participants,
     residuals: beginResiduals(),
-    federations: new Map(tree.map(({ path }) => [path, { model: genesis, outer: null }])),
+    federations: new Map(tree.map(({ path }) => [path, { model: genesis, rounds: 0, outer: null }])),
     pooled:
       method.pooled === true
         ? fresh(

@@ -8,7 +8,7 @@
  */
 import { WorldlmError } from '../errors.ts'
 import type { Evaluated } from '../train/session.ts'
-import { beginCell, type CellState, type Participant, type Participants } from './cell-state.ts'
+import { beginCell, type CellState, isBusy, type Participant, type Participants } from './cell-state.ts'
 import { exchange, type Exchanged } from './exchange.ts'
 import type { Pool } from './pool.ts'
 import type { CellResult, CurvePoint, Figure, Figures } from './result.ts'
@@ -46,8 +46,9 @@ export async function runCell(plan: CellPlan, pool: Pool, hooks: CellHooks): Pro
 async function runRound(plan: CellPlan, pool: Pool, state: CellState, round: number): Promise<CurvePoint | null> {
   const evaluating = round === 1 || round % plan.evaluateEvery === 0 || round === plan.options.algorithm.rounds
   const present = state.participants.filter(({ joinsAfter }) => round > joinsAfter)
-  const personal = await train(plan, pool, state, present, evaluating)
-  const exchanged = await exchange(plan, pool, state, present, round)
+  const ready = plan.method.pooled === true ? present : present.filter(one => !isBusy(one, round))
+  const personal = await train(plan, pool, state, ready, evaluating)
+  const exchanged = await exchange(plan, pool, state, ready, round)
   add(state, exchanged)
   if (!evaluating) return null
   // In the order of names, not of the workers that were ready first.
@@ -56,7 +57,7 @@ async function runRound(plan: CellPlan, pool: Pool, state: CellState, round: num
     state.result.weighed.push({ round, path, candidates: shown })
   }
   const organizations: Record<string, Figures> = {}
-  const figures = await Promise.all(present.map(one => evaluate(plan, pool, state, one, personal.get(one.name)!)))
+  const figures = await Promise.all(present.map(one => evaluate(plan, pool, state, one, personal.get(one.name) ?? null)))
   for (const [place, { name }] of present.entries()) organizations[name] = figures[place]!
   const { tokens, levels } = state
   const sum = (pick: (level: (typeof levels)[0]) => number) => levels.reduce((total, level) => total + pick(level), 0)
@@ -100,7 +101,7 @@ async function train(
     return new Map(all.map(([evaluated], place) => [present[place]!.name, evaluated!]))
   }
   const found = await Promise.all(present.map(one => trainOne(plan, pool, one, evaluate)))
-  state.tokens += steps * stepTokens * present.length * (plan.method.personal === 'ditto' ? 2 : 1)
+  state.tokens += steps * stepTokens * present.length * (plan.method.personal === undefined ? 1 : 2)
   return new Map(found.flatMap((evaluated, place) => (evaluated === null ? [] : [[present[place]!.name, evaluated] as const])))
 }
 
@@ -112,12 +113,27 @@ async function trainOne(plan: CellPlan, pool: Pool, one: Participant, evaluate: 
   const { session, start, learner, beside } = one
   const job = { session, steps, keepOptimizer, startStep: one.trained * steps }
   const windows = learner.windows
-  const shared = await pool.train({ ...job, start, learner, pull: null, evaluate: evaluate && beside === null })
+  const shared = await pool.train({ ...job, start, learner, pull: null, base: null, evaluate: evaluate && beside === null })
   one.trained++
   if (beside === null) return shared.evaluated
   beside.windows = windows
-  const pull = { towards: start, strength: dittoPull }
-  return (await pool.train({ ...job, start: beside.parameters, learner: beside, pull, evaluate })).evaluated
+  const own = { ...job, start: beside.parameters, learner: beside, evaluate }
+  const { evaluated } = await pool.train(
+    plan.adapters === null
+      ? { ...own, pull: { towards: start, strength: dittoPull }, base: null }
+      : { ...own, session: { ...session, layout: plan.adapters }, pull: null, base: start }
+  )
+  return evaluated
+}
+
+/** What stands for the organization: its trained model, the one beside it, or its adapters over what it took over last. */
+async function evaluateOwn({ adapters }: CellPlan, pool: Pool, one: Participant): Promise<Evaluated> {
+  const { session, beside, learner, start } = one
+  const [evaluated] =
+    adapters === null || beside === null
+      ? await pool.evaluate(session, [(beside ?? learner).parameters], 'validation')
+      : await pool.evaluate({ ...session, layout: adapters }, [beside.parameters], 'validation', start)
+  return evaluated!
 }
 
 function add(state: CellState, { levels, attention }: Exchanged): void {
@@ -132,16 +148,24 @@ function add(state: CellState, { levels, attention }: Exchanged): void {
   }
 }
 
-async function evaluate(plan: CellPlan, pool: Pool, state: CellState, one: Participant, after: Evaluated): Promise<Figures> {
-  const personal = figureOf(after)
+async function evaluate(
+  plan: CellPlan,
+  pool: Pool,
+  state: CellState,
+  one: Participant,
+  after: Evaluated | null
+): Promise<Figures> {
+  // Who is still at its steps has the personal model of the round before.
+  const personal = figureOf(after ?? (await evaluateOwn(plan, pool, one)))
   const { shape, pooled = false } = plan.method
   if (pooled) return { personal, aggregated: personal, federation: personal }
   if (shape === 'none') return { personal, aggregated: personal, federation: null }
   const federation = one.federation === null ? null : state.federations.get(one.federation)!.model
-  // Ditto's personal model takes nothing over: its federation's model is only what it is pulled towards.
+  // Ditto's personal model takes nothing over: its federation's model is only what it is pulled towards. Adapters lie over another model now.
   const models = [...(one.beside === null ? [one.start] : []), ...(federation === null ? [] : [federation])]
   const figures = (await pool.evaluate(one.session, models, 'validation')).map(figureOf)
-  const aggregated = one.beside === null ? figures.shift()! : personal
+  const beside = plan.adapters === null ? personal : figureOf(await evaluateOwn(plan, pool, one))
+  const aggregated = one.beside === null ? figures.shift()! : beside
   return { personal, aggregated, federation: figures[0] ?? null }
 }
 

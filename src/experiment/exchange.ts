@@ -7,8 +7,9 @@ import { Vectors } from '../math/vector.ts'
 import type { Layout } from '../model/layout.ts'
 import { isDue, remember } from '../aggregate/asking.ts'
 import { bringResiduals, residualsFor, weighResidualsOf } from './residuals.ts'
-import { downTemperatureAt } from '../train/schedule.ts'
-import type { CellState, Participant, Participants } from './cell-state.ts'
+import { discounted } from '../federation/round.ts'
+import { downAt } from '../train/schedule.ts'
+import { type CellState, isBusy, type Participant, type Participants } from './cell-state.ts'
 import { federate, type Handed, handIn, type LevelBytes, type Round } from './federate.ts'
 import { shared } from './jobs.ts'
 import type { CellPlan } from './plan.ts'
@@ -44,9 +45,11 @@ async function inTree(plan: CellPlan, pool: Pool, state: CellState, present: Par
   const { algorithm, settings } = plan.options
   const space = spaceOf(plan.layout)
   const tree = plantTree(new Map(plan.organizations.map(({ name, place }) => [name, place])), plan.method.shape)
-  const weight = algorithm.steps * algorithm.batch * plan.options.model.context
+  const tokens = algorithm.steps * algorithm.batch * plan.options.model.context
   const handed = new Map<string, Handed>()
   for (const [place, one] of present.entries()) {
+    if (one.straggles && algorithm.stale === 'drop') continue
+    const weight = discounted(tokens, one.straggles ? 1 : 0)
     const after = sent(plan, one, round, place < settings.liars)
     const base = state.federations.get(one.federation!)!.model
     one.rest ??= new Float32Array(plan.layout.floats)
@@ -54,7 +57,7 @@ async function inTree(plan: CellPlan, pool: Pool, state: CellState, present: Par
     handed.set(one.name, handIn({ space, algorithm, seed: plan.seed }, models, { weight, textBytes: one.textBytes }))
   }
   // Who joins after this round takes its result over, too.
-  const takers = state.participants.filter(({ joinsAfter }) => round >= joinsAfter)
+  const takers = state.participants.filter(one => round >= one.joinsAfter && !isBusy(one, round))
   const deepest = Math.max(...tree.map(({ depth }) => depth))
   const active = ({ depth }: Federation) => plan.method.periods !== true || round % 2 ** (deepest - depth) === 0
   const withResiduals = algorithm.residuals.perNode > 0 && ['likelihood', 'chain'].includes(algorithm.down)
@@ -70,7 +73,7 @@ async function inTree(plan: CellPlan, pool: Pool, state: CellState, present: Par
       federation: federation!,
       personal: learner.parameters,
       textBytes,
-      downTemperature: downTemperatureAt(trained * algorithm.steps, algorithm),
+      schedule: downAt(trained * algorithm.steps, algorithm),
       isAsked: above => isDue(asked, above, round),
       residuals: brought.get(name)!,
       nllPerByte: async model => (await pool.evaluate(session, [model], 'kept-back'))[0]!.nllPerByte

@@ -57,6 +57,7 @@ async function sessionFor(options: SessionOptions): Promise<TrainingSession> {
 async function train(job: TrainJob): Promise<TrainDone & { windows: number[] }> {
   const { learner } = job
   const session = await sessionFor(job.session)
+  if (job.base !== null) await session.engine.loadBase(job.base)
   await session.load(job.start, momentsOf(job.keepOptimizer, learner), learner.windows)
   const tell = teller(job.steps)
   const { loss } = await session.train(
@@ -124,8 +125,9 @@ function teller(stepsInAll: number): (stepsDone: number) => void {
   }
 }
 
-async function evaluate({ session: options, models, set }: Extract<Job, { do: 'evaluate' }>) {
+async function evaluate({ session: options, models, set, base }: Extract<Job, { do: 'evaluate' }>) {
   const session = await sessionFor(options)
+  if (base !== null) await session.engine.loadBase(base)
   const results = []
   for (const model of models) {
     stopped.signal.throwIfAborted()

@@ -32,6 +32,8 @@ import type { Federation } from './tree.ts'
 
 export interface FederationState {
   model: Float32Array
+  /** That it has aggregated. */
+  rounds: number
   /** Of the outer optimizer, at a root that has one. */
   outer: Float32Array[] | null
 }
@@ -56,8 +58,8 @@ export interface Taker {
   personal: Float32Array
   /** t, declared. */
   textBytes: number
-  /** τ of this round. */
-  downTemperature: number
+  /** τ and tolerance of this round. */
+  schedule: Pick<Algorithm, 'downTemperature' | 'downTolerance'>
   /** By name, which of the federations above its own are asked for in this round (aggregate/asking.ts). */
   isAsked: (name: string) => boolean
   /** From federations elsewhere in the tree. */
@@ -143,11 +145,14 @@ export async function federate(
   takers: Taker[]
 ): Promise<Round> {
   const round: Round = { starts: new Map(), weighed: new Map(), shares: new Map(), attention: [], levels: [] }
+  const before = new Map([...states].map(([path, { model, rounds }]) => [path, rounds > 0 ? model : null]))
+  // What a federation's members have of those above it: with `pipelined`, the round before, if there was one.
+  const newest = (path: string) => (options.algorithm.levels === 'pipelined' ? before.get(path)! : states.get(path)!.model)
   /** Of federations, by path. */
   const contributed = new Map<string, Handed>()
   for (const federation of [...options.tree].reverse()) up(options, states, handed, contributed, federation, round)
-  for (const federation of options.tree) await down(options, states, contributed, federation, round)
-  await Promise.all(takers.map(taker => take(options, states, contributed, taker, round)))
+  for (const federation of options.tree) await down(options, states, newest, contributed, federation, round)
+  await Promise.all(takers.map(taker => take(options, states, newest, contributed, taker, round)))
   round.levels.sort((left, right) => left.level - right.level)
   return round
 }
@@ -182,6 +187,7 @@ function up(
     seed
   })
   state.model = shared(made.model)
+  state.rounds++
   if (made.outerState.length > 0) state.outer = made.outerState.map(vector => vector.slice())
   const weights = members.map(({ name }, place) => ({ name, weights: made.attention[place]! }))
   round.attention.push({ federation: federation.path, members: weights })
@@ -225,6 +231,7 @@ const readInto =
 async function down(
   options: FederateOptions,
   states: Map<string, FederationState>,
+  newest: (path: string) => Float32Array | null,
   contributed: Map<string, Handed>,
   federation: Federation,
   round: Round
@@ -233,8 +240,10 @@ async function down(
   const parent = tree.find(({ path }) => path === federation.parent)
   if (parent === undefined || !options.active(parent) || !contributed.has(federation.path)) return
   const state = states.get(federation.path)!
+  const above = newest(parent.path)
+  if (above === null) return
   const parts = { groups: space.keys.length, hasBackbone: space.backbone.length > 0 }
-  const made = await federationDown(operations(options), algorithm, parts, state.model, states.get(parent.path)!.model)
+  const made = await federationDown(operations(options), algorithm, parts, state.model, above)
   if (made === null) return
   state.model = made
   count(round, parent, 0, space.layout.floats * 4)
@@ -243,6 +252,7 @@ async function down(
 async function take(
   options: FederateOptions,
   states: Map<string, FederationState>,
+  newest: (path: string) => Float32Array | null,
   contributed: Map<string, Handed>,
   taker: Taker,
   round: Round
@@ -253,10 +263,12 @@ async function take(
   for (let one = find(taker.federation); one !== undefined; one = find(one.parent)) {
     if (above.length > 0 && algorithm.down !== 'likelihood') break
     const { path } = one
+    const model = above.length === 0 ? states.get(path)!.model : newest(path)
+    if (model === null) break
     // Its own federation's model is taken in any case; a light one above it only now and then.
     if (above.length > 0 && !taker.isAsked(path)) continue
     count(round, one, 0, space.layout.floats * 4)
-    above.push({ name: path, model: states.get(path)!.model, textBytes: contributed.get(path)?.textBytes ?? 0 })
+    above.push({ name: path, model, textBytes: contributed.get(path)?.textBytes ?? 0 })
   }
   const own = { name: 'own', model: taker.personal, textBytes: taker.textBytes }
   const hasBackbone = space.backbone.length > 0
@@ -265,11 +277,10 @@ async function take(
     nllPerByte: (backboneFrom: Float32Array, keysFrom: Float32Array) =>
       taker.nllPerByte(hasBackbone ? shared(combineModels(space, from(backboneFrom), from(keysFrom))) : keysFrom)
   }
-  const { downTemperature } = taker
   const [federation, ...others] = above
   const all: Parameters<typeof memberDown<Float32Array>>[4] = [federation!, ...others, ...taker.residuals]
   const isAsked = (name: string) => taker.isAsked(name) || taker.residuals.some(one => one.name === name)
-  const made = await memberDown(member, { ...algorithm, downTemperature }, space.keys.length, own, all, isAsked)
+  const made = await memberDown(member, { ...algorithm, ...taker.schedule }, space.keys.length, own, all, isAsked)
   round.starts.set(taker.name, made.model)
   round.shares.set(taker.name, made.shares)
   if (made.weighed.length > 0) round.weighed.set(taker.name, made.weighed)

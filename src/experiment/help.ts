@@ -5,6 +5,7 @@ import { methods } from './methods.ts'
 const settings: [string, string][] = [
   ['poor=50kB', 'training text of every second organization, by name (0: all of it)'],
   ['swap=0.5', 'share of the organizations that sit in wrong federations, 0 to 1 (0)'],
+  ['stragglers=0.25', 'share of the organizations that need two rounds’ time for their steps, 0 to 1 (0)'],
   ['newcomer=PATH', 'an organization that joins late; with newcomerRound=15, newcomerText=50kB'],
   ['dpClip=1', 'length that each update is clipped to (0: not)'],
   ['dpNoise=0.001', 'deviation of the noise on each number, in units of dpClip (0)'],

@@ -23,12 +23,14 @@ export interface TrainJob {
   /** Steps of all rounds before. */
   startStep: number
   pull: Pull | null
+  /** The model below, where the session's layout is of adapters. */
+  base: Float32Array | null
   /** Whether the model is evaluated after it. */
   evaluate: boolean
 }
 
 /** Every step takes the next windows of all sessions at once. */
-export interface PooledJob extends Omit<TrainJob, 'session' | 'pull' | 'learner'> {
+export interface PooledJob extends Omit<TrainJob, 'session' | 'pull' | 'base' | 'learner'> {
   sessions: SessionOptions[]
   /** Its windows are those of all sessions, one after the other. */
   learner: Omit<Learner, 'windows'> & { windows: number[][] }
@@ -44,7 +46,13 @@ export type Job =
   | { do: 'open'; session: SessionOptions }
   | ({ do: 'train' } & TrainJob)
   | ({ do: 'pooled' } & PooledJob)
-  | { do: 'evaluate'; session: SessionOptions; models: Float32Array[]; set: 'validation' | 'kept-back' }
+  | {
+      do: 'evaluate'
+      session: SessionOptions
+      models: Float32Array[]
+      set: 'validation' | 'kept-back'
+      base: Float32Array | null
+    }
 
 /** Ends the worker after the step that it is at: to end a thread inside onnxruntime's kernels aborts the process. */
 export type Stop = { do: 'stop' }

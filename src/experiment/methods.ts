@@ -54,6 +54,12 @@ export const methods = {
     algorithm: wholeMean,
     personal: 'ditto'
   },
+  lora: {
+    says: 'fedavg, and rank-8 adapters of one’s own over it (Hu et al. 2021); trains twice',
+    shape: 'flat',
+    algorithm: wholeMean,
+    personal: 'lora'
+  },
   worldlm: { says: 'attention over all layers: up by update, down by likelihood, residuals', shape: 'tree', algorithm: {} },
   'worldlm-paper': {
     says: 'the paper’s: backbone mean, last 30 % by cosine attention, down a chain',

@@ -30,6 +30,8 @@ export const settingsSchema = z.strictObject({
   dpNoise: z.number().min(0).default(0),
   /** So many organizations, the first by name, send ten times the opposite of their update. */
   liars: z.int().min(0).default(0),
+  /** Share of the organizations that take two rounds' time for their steps, 0 to 1: they hand in every second round, from the round before. */
+  stragglers: z.number().min(0).max(1).default(0),
   /** This organization joins late; alone (method `local`) it trains from the first round on. */
   newcomer: z.string().default(''),
   /** Rounds before the newcomer joins. */
@@ -105,5 +107,11 @@ export function cellOptions(
     { name: 'world', model: base.model, algorithm: { ...base.algorithm, ...method, ...asked, ...perNode } },
     { founders: [], parent: null }
   )
+  if (charter.algorithm.adapters !== undefined)
+    throw new WorldlmError(
+      'USAGE',
+      'algorithm.adapters: an experiment trains whole models',
+      'Leave it out; the method `lora` has adapters of each organization’s own.'
+    )
   return { model: charter.model, algorithm: charter.algorithm, settings: settings.data }
 }

@@ -5,12 +5,12 @@ import { loadText, type OrganizationText } from '../data/text-tree.ts'
 import { textNeeds } from '../data/batches.ts'
 import type { Engine } from '../engine/engine.ts'
 import { WorldlmError } from '../errors.ts'
-import { createLayout, type Layout } from '../model/layout.ts'
+import { adaptable, createLayout, type Layout } from '../model/layout.ts'
 import type { SessionOptions } from '../train/session.ts'
 import { scheduleOf } from '../train/schedule.ts'
 import { type Method, methodOf } from './methods.ts'
 import { type AlgorithmInput, type CellOptions, cellName, cellOptions, type Settings, type Swept } from './options.ts'
-import { misplace } from './tree.ts'
+import { draw, misplace } from './tree.ts'
 
 export interface PlannedOrganization {
   /** Path of its text. */
@@ -19,6 +19,7 @@ export interface PlannedOrganization {
   place: string
   session: SessionOptions
   joinsAfter: number
+  straggles: boolean
 }
 
 export interface CellPlan {
@@ -30,6 +31,8 @@ export interface CellPlan {
   seed: number
   options: CellOptions
   layout: Layout
+  /** Of the adapters that organizations train beside the shared model (`lora`). */
+  adapters: Layout | null
   organizations: PlannedOrganization[]
   evaluateEvery: number
   /** Training steps of all organizations in all rounds. */
@@ -77,15 +80,21 @@ function planCell(options: PlanOptions, methodName: string, swept: Swept, seed: 
     seed,
     options: made,
     layout,
+    adapters: method.personal === 'lora' ? createLayout(model, { ...algorithm, adapters: ownAdapters }) : null,
     organizations,
     evaluateEvery: settings.newcomer === '' ? options.evaluateEvery : 1,
     steps: stepsOf(method, organizations, algorithm.rounds, algorithm.steps)
   }
 }
 
+const ownAdapters = { rank: 8, alpha: 16, matrices: [...adaptable] }
+
 function stepsOf(method: Method, organizations: PlannedOrganization[], rounds: number, steps: number): number {
-  const trained = organizations.reduce((sum, { joinsAfter }) => sum + Math.max(0, rounds - joinsAfter), 0)
-  return trained * steps * (method.personal === 'ditto' ? 2 : 1)
+  const trained = organizations.reduce((sum, { joinsAfter, straggles }) => {
+    const present = Math.max(0, rounds - joinsAfter)
+    return sum + (straggles ? Math.floor(present / 2) : present)
+  }, 0)
+  return trained * steps * (method.personal === undefined ? 1 : 2)
 }
 
 function planOrganizations(
@@ -96,10 +105,11 @@ function planOrganizations(
   layout: Layout
 ): PlannedOrganization[] {
   const names = texts.map(({ path }) => path)
-  const { newcomer, newcomerRound, newcomerText, poor, swap } = settings
+  const { newcomer, newcomerRound, newcomerText, poor, stragglers, swap } = settings
   if (newcomer !== '' && !names.includes(newcomer))
     throw new WorldlmError('NEWCOMER_UNKNOWN', `there is no organization ${newcomer}`, `It is one of: ${names.join(', ')}.`)
   const places = misplace(names, swap, seed)
+  const slow = new Set(draw(names, stragglers, `stragglers/${seed}`))
   const { batch, weightDecay, gradientClip } = algorithm
   return texts.map((text, index) => {
     const isNewcomer = text.path === newcomer
@@ -120,7 +130,8 @@ function planOrganizations(
         seed,
         validationTokens
       },
-      joinsAfter: isNewcomer && method.shape !== 'none' ? newcomerRound : 0
+      joinsAfter: isNewcomer && method.shape !== 'none' ? newcomerRound : 0,
+      straggles: slow.has(text.path)
     }
   })
 }
@@ -137,7 +148,7 @@ const sha256 = (data: Uint8Array | string): string => createHash('sha256').updat
 /** Options that nothing depends on where nobody aggregates. */
 const exchangeOnly = new Set<string>(
   [
-    'preset keyFraction embeddingIsKey outer outerLearningRate outerMomentum up upTemperature clip down downTemperature downSchedule textPrior',
+    'preset keyFraction embeddingIsKey outer outerLearningRate outerMomentum up upTemperature clip down downTemperature downTolerance downSchedule textPrior',
     'levels stale encoding residuals swap dpClip dpNoise liars newcomerRound'
   ].flatMap(line => line.split(' '))
 )

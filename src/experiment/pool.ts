@@ -52,8 +52,14 @@ export class Pool {
     return done
   }
 
-  evaluate(session: SessionOptions, models: Float32Array[], set: 'validation' | 'kept-back'): Promise<Evaluated[]> {
-    return this.#run({ do: 'evaluate', session, models, set })
+  /** @param base - the model below, where the models are adapters. */
+  evaluate(
+    session: SessionOptions,
+    models: Float32Array[],
+    set: 'validation' | 'kept-back',
+    base: Float32Array | null = null
+  ): Promise<Evaluated[]> {
+    return this.#run({ do: 'evaluate', session, models, set, base })
   }
 
   /** Ends the threads after the step that each is at; what was asked for and not done fails. */

@@ -57,8 +57,7 @@ function add(members: Map<string, Set<string>>, path: string, member: string): v
  */
 export function misplace(organizations: string[], share: number, seed: number): Map<string, string> {
   const places = new Map(organizations.map(path => [path, path]))
-  const random = new Random(`misplace/${seed}`)
-  const drawn = shuffle(organizations, random).slice(0, Math.round(share * organizations.length))
+  const drawn = draw(organizations, share, `misplace/${seed}`)
   // Dealt out federation by federation, a shift by the largest federation's size leaves nobody at home.
   const byFederation = [...drawn].sort((left, right) => (federationOf(left) < federationOf(right) ? -1 : 1))
   const sizes = new Map<string, number>()
@@ -67,6 +66,10 @@ export function misplace(organizations: string[], share: number, seed: number): 
   for (const [index, path] of byFederation.entries()) places.set(path, byFederation[(index + shift) % byFederation.length]!)
   return places
 }
+
+/** A share of them, 0 to 1, by seed. */
+export const draw = (organizations: string[], share: number, seed: string): string[] =>
+  shuffle(organizations, new Random(seed)).slice(0, Math.round(share * organizations.length))
 
 function shuffle(items: string[], random: Random): string[] {
   const shuffled = [...items]

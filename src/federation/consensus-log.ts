@@ -2,7 +2,7 @@
 import { assert } from '../errors.ts'
 import type { Link, PeerName } from '../ids.ts'
 import { ConsensusMoves } from './consensus-moves.ts'
-import { type Accepted, type Checked, type LogEntry, majority, mayVote } from './consensus-state.ts'
+import { type Accepted, beatsPerLook, type Checked, type LogEntry, majority, mayVote } from './consensus-state.ts'
 import type { Certificate } from './entry.ts'
 
 export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
@@ -102,7 +102,9 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     this.effects.push({ do: 'commit', link, entry, certificate })
     this.persist()
     if (this.state.role === 'leader') {
-      this.state = { ...this.state, signatures: new Map(), refused: new Set(), looksRefused: 0 }
+      // A majority has just signed: it is looked for anew, and a voter that is new has as long to answer as any.
+      const look = { heard: new Set<PeerName>(), beatsLeft: beatsPerLook(this.state.timing) }
+      this.state = { ...this.state, ...look, signatures: new Map(), refused: new Set(), looksRefused: 0 }
       if (!mayVote(this.state)) this.handOver()
       return
     }

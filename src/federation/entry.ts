@@ -28,6 +28,8 @@ export interface Member {
   peers: PeerName[]
   /** What it showed when it asked to join: signed join record, or a child's certified entries. */
   proof: Uint8Array
+  /** Of a child federation that is a member already: the last of its entries that it has shown. `proof` holds those that follow it. */
+  follows?: Link
 }
 
 /** A member that went by its own word: `proof` is its signed leave record. */

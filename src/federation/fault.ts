@@ -69,6 +69,16 @@ export function describeUpdateFault(fault: UpdateFault): string {
   }
 }
 
+/** The longest text in a record (wire/codec.ts): what is longer is no record. */
+export const textCharactersMax = 300
+
+/** @returns what fits into a record. */
+export const shortened = (text: string): string =>
+  text.length > textCharactersMax ? `${text.slice(0, textCharactersMax - 1)}…` : text
+
+/** Why an update is not counted, as its round's entry says it. What each holder answered stands in the log of who asked. */
+export const exclusionReason = (fault: UpdateFault): string => shortened(describeUpdateFault(fault))
+
 export function describeEntryFault(fault: EntryFault): string {
   const { code, ...facts } = fault
   return `${code.toLowerCase().replaceAll('_', ' ')} (${Object.entries(facts)

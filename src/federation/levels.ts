@@ -1,6 +1,6 @@
 /** What federations above and below each other tell, as every peer that follows both decides it alike. Is: pure. */
 import type { Link, PeerName } from '../ids.ts'
-import type { RoundEntry } from './entry.ts'
+import type { RoundEntry, Update } from './entry.ts'
 import type { FederationState } from './federation-state.ts'
 import type { ParentHead } from './round.ts'
 
@@ -22,6 +22,11 @@ export function parentHeadOf({ id, charter, roster }: FederationState, entry: Ro
 export function holdersOf({ head, roster, present }: FederationState): PeerName[] {
   const proposer = head.entry?.proposer
   return [...new Set([...(proposer === undefined ? [] : [proposer]), ...roster.voters, ...present])]
+}
+
+/** Who is likely to hold an update's blob, the likeliest first: whom it names, then whoever may have led, and fetched it, before. */
+export function holdersOfUpdate({ roster }: Pick<FederationState, 'roster'>, { holders, by }: Update): PeerName[] {
+  return [...new Set([...holders, by, ...roster.voters])]
 }
 
 /**

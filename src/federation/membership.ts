@@ -24,6 +24,8 @@ export interface Roster {
   absent: ReadonlySet<PeerName>
   /** Peers that never come back. */
   evicted: ReadonlySet<PeerName>
+  /** What each child federation has shown of itself, in order: the first part whole, what followed after it. */
+  proofs: ReadonlyMap<MemberId, readonly Uint8Array[]>
 }
 
 /** The part of a `members` entry that its proposer decides. */
@@ -60,7 +62,8 @@ const rosterOf = (founders: PeerName[]): Roster => ({
   delegates: [],
   enrolled: new Map(founders.map(peer => [peer, 0])),
   absent: new Set(),
-  evicted: new Set()
+  evicted: new Set(),
+  proofs: new Map()
 })
 
 /** What a change made of the roster that it was applied to last: replicas in one process share their rosters. */
@@ -95,7 +98,17 @@ function peopleAfter(
   const gone = change.left.flatMap(({ member }) => roster.members.get(member)?.peers ?? [])
   const standing = new Set([...members.values()].flatMap(({ peers }) => peers))
   for (const peer of [...gone, ...evicted]) if (!standing.has(peer)) enrolled.delete(peer)
-  return { members, enrolled, evicted, absent: new Set(change.absent) }
+  return { members, enrolled, evicted, absent: new Set(change.absent), proofs: proofsAfter(roster, change) }
+}
+
+function proofsAfter({ proofs }: Roster, { joined, left }: Pick<MembersChange, 'joined' | 'left'>): Roster['proofs'] {
+  const children = joined.filter(({ kind }) => kind === 'federation')
+  if (children.length === 0 && !left.some(({ member }) => proofs.has(member))) return proofs
+  const after = new Map(proofs)
+  for (const { member } of left) after.delete(member)
+  for (const { member, proof, follows } of children)
+    after.set(member, follows === undefined ? [proof] : [...(proofs.get(member) ?? []), proof])
+  return after
 }
 
 /** Every peer that may speak in the federation's topic. Who left and still votes too: it may hold the certificate that lets it go. */
@@ -251,5 +264,10 @@ function votersDiffer(before: readonly PeerName[], after: readonly PeerName[]): 
 const sameList = (left: readonly string[], right: readonly string[]): boolean =>
   left.length === right.length && left.every((item, place) => item === right[place])
 
+/** A child that shows a further part of its log has got on, whoever its delegates are after it. */
 const sameMember = (known: Member | undefined, asked: Member): boolean =>
-  known !== undefined && known.kind === asked.kind && known.name === asked.name && sameList(known.peers, asked.peers)
+  known !== undefined &&
+  asked.follows === undefined &&
+  known.kind === asked.kind &&
+  known.name === asked.name &&
+  sameList(known.peers, asked.peers)

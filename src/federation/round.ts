@@ -14,7 +14,7 @@ import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import { residualsOf } from './declared-residuals.ts'
 import type { Ancestor, Member, RoundEntry, RoundInput, Update } from './entry.ts'
-import { describeUpdateFault, type UpdateFault } from './fault.ts'
+import { exclusionReason, type UpdateFault } from './fault.ts'
 
 /** An update whose blob was asked for or is here. */
 export interface Received {
@@ -33,9 +33,11 @@ export interface Aggregated {
   model: Link
   modelBytes: number
   outer: Link | null
-  /** Blob with ΔB against the parent's base and K; null where there is no parent. */
+  /** Blob with ΔB against the parent's base and K; null where there is no parent, or where its newest model could not be had. */
   contribution: Link | null
   contributionBytes: number
+  /** The parent's entry that ΔB in `contribution` is against, the parent's id before its first; null where no base is in it. */
+  contributionBase: Link | null
   /** Of the change of the federation's K. */
   sketches: Uint8Array
   /** Per input (in the order asked) the attention of each group. */
@@ -183,7 +185,7 @@ function collect(state: Collecting, event: RoundEvent, facts: RoundFacts): [Roun
       received.delete(member)
       const refused = new Map(state.refused).set(member, {
         link: event.link,
-        reason: describeUpdateFault(event.fault),
+        reason: exclusionReason(event.fault),
         final: event.fault.verdict === 'reject'
       })
       return closeIfComplete({ ...state, received, refused }, facts, [
@@ -293,6 +295,11 @@ function afterAggregation(state: Aggregating, result: Aggregated, facts: RoundFa
   // It made its rounds without this federation, which was behind: nothing will come of waiting.
   if (charter.algorithm.rounds > 0 && parentRound > charter.algorithm.rounds)
     return propose(state, result, null, 'the parent has made all its rounds')
+  if (result.contribution === null) return goOnAlone(state, result, 'the parent’s model could not be had')
+  // The parent certified a round while the change against the one before was written: under the new base it would be wrong, and named
+  // with the old one it would come late.
+  if (result.contributionBase !== null && result.contributionBase !== (parentHead?.entry ?? charter.parent))
+    return [state, [{ do: 'aggregate', round: state.round, base: state.base, inputs: state.inputs }]]
   const effects: RoundEffect[] = [{ do: 'contribute', update: contribution(state, result, parentRound, facts) }]
   if (charter.algorithm.levels === 'pipelined' && parentHead !== null) {
     return [
@@ -335,7 +342,8 @@ function contribution(state: Aggregating, result: Aggregated, parentRound: numbe
 function waitForParent(state: Waiting, event: RoundEvent, facts: RoundFacts): [RoundState, RoundEffect[]] {
   const { parentHead } = facts
   if (event.type === 'roster') return keepIfSpokenFor(state, facts)
-  if (event.type === 'timer' && event.name === 'parent') return goOnAlone(state, 'the parent certified nothing in time')
+  if (event.type === 'timer' && event.name === 'parent')
+    return goOnAlone(state, state.result, 'the parent certified nothing in time')
   if (parentHead === null || parentHead.round < state.parentRound) return [state, []]
   return [
     { ...state, phase: 'combining', parent: parentHead },
@@ -349,7 +357,9 @@ function combine(state: Combining, event: RoundEvent, facts: RoundFacts): [Round
     case 'roster':
       return keepIfSpokenFor(state, facts)
     case 'timer':
-      return event.name === 'parent' ? goOnAlone(state, 'the parent’s model could not be had in time') : [state, []]
+      return event.name === 'parent'
+        ? goOnAlone(state, state.result, 'the parent’s model could not be had in time')
+        : [state, []]
     case 'combined': {
       const [next, effects] = propose(
         state,
@@ -364,8 +374,8 @@ function combine(state: Combining, event: RoundEvent, facts: RoundFacts): [Round
   }
 }
 
-function goOnAlone(state: Waiting | Combining, why: string): [RoundState, RoundEffect[]] {
-  const [next, effects] = propose(state, state.result, null, why)
+function goOnAlone(state: Open & Closed, result: Aggregated, why: string): [RoundState, RoundEffect[]] {
+  const [next, effects] = propose(state, result, null, why)
   return [next, [{ do: 'tell', code: 'PARENT_AWAY', message: `round ${state.round}: ${why}, going on alone` }, ...effects]]
 }
 

@@ -37,7 +37,9 @@ export interface Algorithm extends KeyLayers {
   /** Key layers on the way down: `likelihood` of one's own text over all levels; `chain`: a child attends to its parent; `self`: keep one's own; `replace`: take the federation's. */
   down: 'likelihood' | 'chain' | 'self' | 'replace'
   downTemperature: number
-  /** Whether the temperature of `likelihood` stays, or decays as the learning rate does. */
+  /** What a mix by `likelihood` may cost at once, nats a byte of one's own kept-back text. */
+  downTolerance: number
+  /** Whether temperature and tolerance of `likelihood` stay, or decay as the learning rate does. */
   downSchedule: 'constant' | 'learning-rate'
   /** β: how much the text behind a candidate counts. */
   textPrior: number

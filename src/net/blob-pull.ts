@@ -7,6 +7,7 @@
  * A holder that fails, refuses or lies ends its own session only. The pull ends when all chunks are on disk; when nobody is left who
  * could give more; or when nothing has come for `stalledMs`.
  */
+import { BlobAway } from '../errors.ts'
 import type { Link, PeerName } from '../ids.ts'
 import { fullBitmap, bitmapOf } from '../wire/bitmap.ts'
 import { blobAnswers, holdingCodec } from '../wire/blob-messages.ts'
@@ -121,7 +122,7 @@ export class BlobPull {
     }
     if (this.#sessions.size === 0 && !this.#over) {
       const why = this.#reasons.slice(0, 8).join('; ') || 'none known'
-      this.#fail(new Error(`no holder of ${this.#options.blob} gave it (${why})`))
+      this.#fail(new BlobAway(`no holder of ${this.#options.blob} gave it (${why})`))
     }
   }
 
@@ -301,7 +302,7 @@ export class BlobPull {
       const owes = session.lines.some(({ outstanding }) => outstanding > 0) || session.lines.length === 0
       if (owes && now - session.heardMs > silentMs) this.#drop(session, 'it sent nothing for a while')
     }
-    if (now - this.#heardMs > stalledMs) this.#fail(new Error(`nothing more came of ${this.#options.blob}`))
+    if (now - this.#heardMs > stalledMs) this.#fail(new BlobAway(`nothing more came of ${this.#options.blob}`))
     this.#schedule()
   }
 

@@ -14,7 +14,6 @@ import { mdns } from '@libp2p/mdns'
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
 import { ping } from '@libp2p/ping'
 import { tcp, type TCPSocketOptions } from '@libp2p/tcp'
-import { tls } from '@libp2p/tls'
 import { yamux } from '@libp2p/yamux'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
@@ -22,6 +21,7 @@ import { WorldlmError } from '../errors.ts'
 import type { PeerName } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
 import { protocols } from '../wire/protocol-ids.ts'
+import { socketTls } from './socket-tls.ts'
 
 export interface HostOptions {
   identity: Uint8Array
@@ -75,7 +75,7 @@ function startLibp2p(privateKey: PrivateKey, options: HostOptions) {
     ...(options.agent === undefined ? {} : { nodeInfo: { userAgent: options.agent } }),
     addresses: { listen: options.listen, announce: options.announce ?? [] },
     transports: [tcp({ dialOpts })],
-    connectionEncrypters: [tls()],
+    connectionEncrypters: [socketTls()],
     streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: limits.streamWindowBytes } })],
     // Many peers of one machine or LAN share an address: libp2p's defaults (5 a second from one address) turn them away.
     connectionManager: { inboundConnectionThreshold: 1000, maxIncomingPendingConnections: 100, maxConnections: 1000 },

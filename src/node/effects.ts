@@ -52,7 +52,7 @@ export async function performEffect(node: FederationCore, effect: Effect): Promi
       receipt(node, effect)
       return
     case 'aggregate':
-      void aggregate(node, effect.round, effect.inputs)
+      aggregate(node, effect.round, effect.inputs)
       return
     case 'contribute':
       node.handIn.contribute(effect.update)

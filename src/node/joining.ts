@@ -3,8 +3,8 @@ import type { Member } from '../federation/entry.ts'
 import { placeToAsk } from '../federation/levels.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
-import { checkProof, encodeChildProof, joinBytes } from '../wire/certified-log.ts'
 import { isMalformed } from '../wire/codec.ts'
+import { checkProof, childProof, joinBytes } from '../wire/join-proofs.ts'
 import { checkEnroll, checkLeave, enrollRecord, leaveRecord } from '../wire/member-proofs.ts'
 import type { Answer, Question } from '../wire/messages.ts'
 import { entryCodec } from '../wire/records.ts'
@@ -48,7 +48,7 @@ export class Joining {
     if (member !== null && !member.peers.includes(from)) return 'it asks for another'
     if ((enrolled !== null && enrolled.peer !== from) || (left !== null && left.member !== from)) return 'it speaks for another'
     return (
-      (member === null ? null : checkProof(this.#node.id, member)) ??
+      (member === null ? null : checkProof(this.#node.id, member, this.#node.state.roster.proofs.get(member.member))) ??
       (enrolled === null ? null : checkEnroll(this.#node.id, enrolled)) ??
       (left === null ? null : checkLeave(this.#node.id, this.#node.state.consensus.commitIndex + 1, left))
     )
@@ -112,17 +112,15 @@ export class Joining {
       const asked = { member: this.#node.self, kind: place.own, name } as const
       return { ...asked, peers: [this.#node.self], proof: services.host.sign(joinBytes(this.#node.id, asked)) }
     }
-    const { id, charter, roster } = place.child
-    const proof = childProof(children.find(child => child.id === id)!)
-    return { member: id, kind: 'federation', name: charter.name, peers: [...roster.delegates], proof }
+    const { id, charter } = place.child
+    const child = children.find(one => one.id === id)!
+    const shown = childProof(id, child.options.charterBytes, membersOf(child), this.#node.state.roster.proofs.get(id) ?? [])
+    return shown === null ? null : { member: id, kind: 'federation', name: charter.name, ...shown }
   }
 }
 
-/** A child federation's proof for its parent: its charter and its `members` entries. */
-function childProof(child: FederationCore): Uint8Array {
-  const members = child.log.filter(({ entry }) => {
+const membersOf = ({ log }: FederationCore) =>
+  log.filter(({ entry }) => {
     const record = entryCodec.decode(entry)
     return !isMalformed(record) && record.kind === 'members'
   })
-  return encodeChildProof(child.options.charterBytes, members)
-}

@@ -1,9 +1,14 @@
 /** A round on a member organization: train, announce, take the certified result. */
+import { BlobAway } from '../errors.ts'
 import type { RoundHead } from '../federation/participation.ts'
 import type { Link } from '../ids.ts'
 import type { FederationCore } from './federation-core.ts'
 import { updateRecord } from './organization.ts'
 import { readSigned, signUpdate } from './signed.ts'
+
+/** What nobody gives is asked for again so late. */
+const retryMs = 1_000
+const triesPerWarning = 30
 
 export async function train(node: FederationCore, round: number, base: RoundHead): Promise<void> {
   const { services } = node.options
@@ -35,7 +40,17 @@ export async function train(node: FederationCore, round: number, base: RoundHead
     node.dispatch({ type: 'participation', event: { type: 'trained', link, update } })
     await organization.evaluatePersonal(round)
   } catch (error) {
-    services.fail(error)
+    if (!(error instanceof BlobAway)) {
+      services.fail(error)
+      return
+    }
+    // The model that the update is to be told against was lost here, and nobody gives it.
+    services.events.emit({
+      type: 'warning',
+      code: 'MODEL_AWAY',
+      message: `${node.path}: the update of round ${round} waits for the model before it: ${error.message}`
+    })
+    setTimeout(() => node.dispatch({ type: 'participation', event: { type: 'untrained' } }), retryMs).unref()
   }
 }
 
@@ -47,8 +62,8 @@ export function announce(node: FederationCore, link: Link): void {
   node.takeUpdate(node.self, { kind: 'update', signed })
 }
 
-/** A model that nobody gives is asked for again, until a newer round makes it needless. */
-export async function apply(node: FederationCore, head: RoundHead): Promise<void> {
+/** A model that nobody gives is asked for again, until a newer round makes it needless. @param tries - how often that was in vain. */
+export async function apply(node: FederationCore, head: RoundHead, tries = 0): Promise<void> {
   const { services } = node.options
   const { organization } = node
   if (organization === null) return
@@ -56,15 +71,16 @@ export async function apply(node: FederationCore, head: RoundHead): Promise<void
     await organization.apply(head)
     node.dispatch({ type: 'participation', event: { type: 'applied', link: head.link } })
   } catch (error) {
-    if (!/no holder/.test((error as Error).message)) {
+    if (!(error instanceof BlobAway)) {
       services.fail(error)
       return
     }
-    services.events.emit({
-      type: 'warning',
-      code: 'MODEL_AWAY',
-      message: `${node.path}: round ${head.round} waits for its model: ${(error as Error).message}`
-    })
-    setTimeout(() => void apply(node, node.state.head), 1_000).unref()
+    if (tries % triesPerWarning === 0)
+      services.events.emit({
+        type: 'warning',
+        code: 'MODEL_AWAY',
+        message: `${node.path}: round ${head.round} waits for its model: ${error.message}`
+      })
+    setTimeout(() => void apply(node, node.state.head, tries + 1), retryMs).unref()
   }
 }

@@ -28,6 +28,7 @@ import type { FederationNodeOptions } from './federation-core.ts'
 import { FederationNode } from './federation-node.ts'
 import { collectGarbage } from './garbage.ts'
 import type { NodeFolder } from './folder.ts'
+import { lingerMs, untilNothingFlows } from './linger.ts'
 import { Metrics } from './metrics.ts'
 import { openServices } from './open-services.ts'
 import { Organization } from './organization.ts'
@@ -76,6 +77,8 @@ class Node implements RunningNode {
   readonly #events = new EventLog()
   readonly #metrics = new Metrics()
   readonly #federations = new Map<FederationId, FederationNode>()
+  /** Left a moment ago. */
+  readonly #left = new Map<FederationId, FederationNode>()
   readonly #startedAt = new Date().toISOString()
   #services: Services | null = null
   #organization: Organization | null = null
@@ -245,16 +248,20 @@ class Node implements RunningNode {
     const envelope = consensusCodec.decode(bytes)
     if (isMalformed(envelope))
       this.#events.emit({ type: 'fault', federation: '', peer: from, code: 'MALFORMED', detail: envelope.detail })
-    else this.#federations.get(envelope.federation)?.onConsensus(from, envelope)
+    else this.#answering(envelope.federation)?.onConsensus(from, envelope)
   }
 
   async #onQuestion(from: string, bytes: Uint8Array): Promise<Uint8Array> {
     const question = questionCodec.decode(bytes)
     if (isMalformed(question)) throw new Error(question.detail)
-    const federation = this.#federations.get(question.federation)
+    const federation = this.#answering(question.federation)
     return answerCodec.encode(
       federation === undefined ? { kind: 'unknown-federation' } : await federation.answer(from, question)
     )
+  }
+
+  #answering(id: FederationId): FederationNode | undefined {
+    return this.#federations.get(id) ?? this.#left.get(id)
   }
 
   #fail(error: unknown): void {
@@ -348,7 +355,11 @@ class Node implements RunningNode {
     removeFederation(this.#folder.config, id)
     this.#config.federations = this.#config.federations.filter(one => one.id !== id)
     if (federation.organization !== null) this.#organization = null
-    void federation.stop()
+    this.#left.set(id, federation)
+    setTimeout(() => {
+      this.#left.delete(id)
+      void federation.stop()
+    }, lingerMs).unref()
   }
 
   eventsSince = (seq: number) => this.#events.since(seq)
@@ -365,8 +376,10 @@ class Node implements RunningNode {
 
   async #stop(): Promise<void> {
     this.#events.emit({ type: 'phase', phase: 'stopping' })
-    await Promise.all([...this.#federations.values()].map(federation => federation.stop()))
+    const flow = this.#services === null ? null : untilNothingFlows(this.#services.exchange.bytes)
+    await Promise.all([...this.#federations.values(), ...this.#left.values()].map(federation => federation.stop()))
     await this.#trainer?.close()
+    await flow
     const services = this.#services
     if (services !== null) {
       await services.directory.stop()

@@ -20,7 +20,7 @@ import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { backboneRanges, type Layout } from '../model/layout.ts'
 import type { Evaluated, Trained } from '../train/session.ts'
-import { downTemperatureAt } from '../train/schedule.ts'
+import { downAt } from '../train/schedule.ts'
 import type { Trainer } from '../train/trainer.ts'
 import { writeFileDurably } from './files.ts'
 import type { Services } from './services.ts'
@@ -268,7 +268,7 @@ export class Organization {
     const isResidual = (name: string) => residuals.some(one => one.name === name)
     const isAsked = (name: string) => isResidual(name) || isDue(this.#asked, name, round)
     const { algorithm } = charter
-    const options = { ...algorithm, downTemperature: downTemperatureAt(this.#saved.trained * algorithm.steps, algorithm) }
+    const options = { ...algorithm, ...downAt(this.#saved.trained * algorithm.steps, algorithm) }
     const { weighed, shares } = await memberDown(operations, options, layout.groups.length, own, above, isAsked)
     const levels = weighed.filter(({ name }) => !isResidual(name))
     const declared = this.#options.residuals.weighed(round, shares)

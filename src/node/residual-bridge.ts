@@ -109,9 +109,14 @@ export class Bridge {
     for (const { branch, round } of this.#host.rounds()) {
       // After the last round nobody takes one over.
       if (rounds > 0 && round >= rounds) continue
-      const seen = this.#seen.get(branch)
-      if (seen === undefined || round > seen.round) this.#seen.set(branch, { round, at: now + settleMs })
-      else if (now >= seen.at && round > 0) {
+      let seen = this.#seen.get(branch)
+      if (seen === undefined || round > seen.round) {
+        // Where rounds are quicker than this, it is one of several: each of them would put the look off for ever.
+        const isWaiting = seen !== undefined && Number.isFinite(seen.at)
+        seen = { round, at: isWaiting ? seen!.at : now + settleMs }
+        this.#seen.set(branch, seen)
+      }
+      if (now >= seen.at && round > 0) {
         this.#seen.set(branch, { round, at: Number.POSITIVE_INFINITY })
         for (const [model, since] of this.#models) if (since < this.#rounds - 1) this.#models.delete(model)
         this.#step({ type: 'round', round: ++this.#rounds, branch })

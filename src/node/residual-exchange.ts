@@ -4,6 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { foldSketch } from '../aggregate/sketch.ts'
+import { shortened } from '../federation/fault.ts'
 import { rosterPeers } from '../federation/membership.ts'
 import { mayLeave } from '../governance/egress.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
@@ -105,7 +106,7 @@ export class ResidualExchange {
     if (target.fingerprint.federation === node.id) return nothing('it is a sibling')
     const line = chain.map(one => one.options.charter)
     const consent = mayLeave(line, 'residual', { path: target.path, kind: 'organization' })
-    if (!consent.allowed) return nothing(`${consent.by}: ${consent.reason}`, true)
+    if (!consent.allowed) return nothing(shortened(`${consent.by}: ${consent.reason}`), true)
     if (newest === null) return nothing('nothing was trained yet')
     const { host } = node.options.services
     const grant = { from, to: target.fingerprint.node, textBytes: node.organization.textBytes, ...newest }

@@ -9,6 +9,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { cosine, readSketch } from '../aggregate/sketch.ts'
 import type { Share } from '../aggregate/down.ts'
 import type { MemberResidual } from '../federation/entry.ts'
+import { shortened } from '../federation/fault.ts'
 import {
   arriveResidual,
   initialTarget,
@@ -95,9 +96,9 @@ export class ResidualTarget implements ResidualCandidates {
     const line = [...source.line.map(({ charter }) => charter), ...charters.slice(chain.indexOf(top))]
     const here = { path: `${path}/${own.read.fingerprint.name}`, kind: 'organization' } as const
     const leave = mayLeave(line, 'residual', here)
-    if (!leave.allowed) return { verdict: 'forbidden', detail: `${leave.by}: ${leave.reason}` }
+    if (!leave.allowed) return { verdict: 'forbidden', detail: shortened(`${leave.by}: ${leave.reason}`) }
     const enter = mayEnter(charters, 'residual', { path: source.path, kind: 'organization' })
-    if (!enter.allowed) return { verdict: 'forbidden', detail: `${enter.by}: ${enter.reason}` }
+    if (!enter.allowed) return { verdict: 'forbidden', detail: shortened(`${enter.by}: ${enter.reason}`) }
     const floats = readSketch(source.fingerprint.sketches)
     const similarity = floats.length === own.floats.length ? clamp(cosine(own.floats, floats)) : -1
     if (!(similarity >= algorithm.residuals.minSimilarity)) return refused('it is not similar enough')

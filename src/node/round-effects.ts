@@ -2,9 +2,10 @@
 import { rmSync } from 'node:fs'
 import { federationDown } from '../aggregate/down.ts'
 import { isBlockEncoding } from '../aggregate/encode.ts'
+import { BlobAway } from '../errors.ts'
 import type { Update } from '../federation/entry.ts'
 import { describeUpdateFault } from '../federation/fault.ts'
-import { holdersOf } from '../federation/levels.ts'
+import { holdersOf, holdersOfUpdate } from '../federation/levels.ts'
 import type { ParentHead, Received } from '../federation/round.ts'
 import type { Link } from '../ids.ts'
 import { backboneRanges } from '../model/layout.ts'
@@ -17,15 +18,16 @@ export async function pull(node: FederationCore, link: Link, update: Update): Pr
   const { exchange, blobs, mixer } = node.options.services
   const began = performance.now()
   try {
-    node.measured.bytesIn += await exchange.pull(update.blob, [...update.holders, update.by])
+    node.measured.bytesIn += await exchange.pull(update.blob, holdersOfUpdate(node.state, update))
   } catch (error) {
     node.dispatch({ type: 'unpulled', link, fault: { code: 'NOT_FOUND', verdict: 'ignore', detail: (error as Error).message } })
     return
   }
   node.measured.transferSeconds += (performance.now() - began) / 1000
   try {
-    const base = await keysBase(node, update.base)
     const previous = await previousModel(node)
+    if (previous === null) return
+    const base = await keysBase(node, update.base, previous)
     const { fault, keysDistance } = await mixer.inspect(node.layout, blobs.path(update.blob), base, previous)
     if (fault === null) node.dispatch({ type: 'pulled', link, keysDistance })
     else node.dispatch({ type: 'unpulled', link, fault: { code: 'DAMAGED', verdict: 'reject', detail: fault } })
@@ -34,21 +36,67 @@ export async function pull(node: FederationCore, link: Link, update: Update): Pr
   }
 }
 
-/** The federation's newest model as a file: the head's, or what the tree began with. */
-async function previousModel(node: FederationCore): Promise<string> {
-  const { folder, exchange, blobs } = node.options.services
+/** What an aggregator needs and nobody gives is asked for again so late, … */
+const retryMs = 1_000
+/** … so often, before it leaves the round to one that may hold it, or a child goes on without its parent. */
+const triesMax = 5
+
+const pulling = new WeakMap<FederationCore, Map<Link, Promise<boolean>>>()
+
+/**
+ * Brings here what this node cannot aggregate without, as long as it leads: a holder may be starting again. After `triesMax` tries it
+ * hands over, for another may hold it. @returns false when it leads no more: the round is made elsewhere.
+ */
+function pullToLead(node: FederationCore, blob: Link): Promise<boolean> {
+  const running = pulling.get(node) ?? new Map<Link, Promise<boolean>>()
+  pulling.set(node, running)
+  const known = running.get(blob)
+  if (known !== undefined) return known
+  const pulled = pullWhileLeading(node, blob).finally(() => running.delete(blob))
+  running.set(blob, pulled)
+  return pulled
+}
+
+const warn = (node: FederationCore, what: string) =>
+  node.options.services.events.emit({ type: 'warning', code: 'MODEL_AWAY', message: `${node.path}: the aggregator ${what}` })
+
+/** Another may hold what is lacking here. */
+function handOver(node: FederationCore, why: string): void {
+  warn(node, `hands over, ${why}`)
+  node.dispatch({ type: 'consensus', event: { type: 'hand-over' } })
+}
+
+async function pullWhileLeading(node: FederationCore, blob: Link): Promise<boolean> {
+  const { exchange } = node.options.services
+  for (let tries = 1; ; tries++) {
+    try {
+      await exchange.pull(blob, holdersOf(node.state))
+      return true
+    } catch (error) {
+      if (!(error instanceof BlobAway)) throw error
+      const what = `the model before is away: ${error.message}`
+      if (tries % triesMax === 0) handOver(node, what)
+      else if (tries === 1) warn(node, `asks again, ${what}`)
+    }
+    await new Promise(resolve => setTimeout(resolve, retryMs).unref())
+    if (node.stopped || node.state.consensus.role !== 'leader') return false
+  }
+}
+
+/** The federation's newest model as a file: the head's, or what the tree began with. Null: this node does not lead any more. */
+async function previousModel(node: FederationCore): Promise<string | null> {
+  const { folder, blobs } = node.options.services
   const { entry } = node.state.head
   if (entry === null) return folder.model('initial')
-  await exchange.pull(entry.model, holdersOf(node.state))
-  return blobs.path(entry.model)
+  return (await pullToLead(node, entry.model)) ? blobs.path(entry.model) : null
 }
 
 /** With a block encoding: the file of the model that a member's K is taken against, which is the round's that it trained from. */
-async function keysBase(node: FederationCore, base: Link): Promise<string | null> {
+async function keysBase(node: FederationCore, base: Link, previous: string): Promise<string | null> {
   const { folder, exchange, blobs } = node.options.services
   if (!isBlockEncoding(node.options.charter.algorithm.encoding)) return null
   if (base === node.id) return folder.model('initial')
-  if (base === node.state.head.link) return previousModel(node)
+  if (base === node.state.head.link) return previous
   // A late update's: it stands a few entries before the head.
   const bytes = node.log.findLast(({ entry }) => linkOf(entry) === base)
   const entry = bytes === undefined ? null : entryCodec.decode(bytes.entry)
@@ -80,77 +128,116 @@ export function receipt(node: FederationCore, { member, update, verdict }: Extra
   node.dispatch({ type: 'participation', event: { type: 'receipt', link: update, accepted: verdict === 'accepted' } })
 }
 
-export async function aggregate(node: FederationCore, round: number, inputs: Received[]): Promise<void> {
+const aggregating = new WeakMap<FederationCore, Promise<void>>()
+
+/** One at a time: a round that is opened again writes the same files. */
+export function aggregate(node: FederationCore, round: number, inputs: Received[]): void {
+  const before = aggregating.get(node) ?? Promise.resolve()
+  const isWanted = () => node.state.round.phase === 'aggregating' && node.state.round.inputs === inputs
+  const made = before
+    .then(() => (isWanted() ? aggregateNow(node, round, inputs) : undefined))
+    .catch(error => {
+      // Of a round that is made elsewhere by now the updates may have been removed already.
+      if (!isWanted()) return
+      if (error instanceof BlobAway) handOver(node, `the base of a late update is away: ${error.message}`)
+      else node.options.services.fail(error)
+    })
+  aggregating.set(node, made)
+}
+
+/** Answers `aggregated`, unless this node leads no more. */
+async function aggregateNow(node: FederationCore, round: number, inputs: Received[]): Promise<void> {
   const { services, charter } = node.options
   const { mixer, blobs, folder, exchange } = services
   const began = performance.now()
-  try {
-    const previous = await previousModel(node)
-    const output = folder.model(`aggregate-${charter.name}`)
-    const outerOutput = folder.model(`outer-${charter.name}`)
-    const sketched = []
-    for (const { link, weight, update, keysDistance } of inputs) {
-      const { sketches } = update
-      const base = await keysBase(node, update.base)
-      sketched.push({ link, weight, path: blobs.path(update.blob), base, sketches, keysDistance })
-    }
-    const hasOuter = charter.parent === null && charter.algorithm.outer !== 'average' && backboneRanges(node.layout).length > 0
-    const outerFrom = node.state.head.entry?.outer ?? null
-    if (outerFrom !== null) await exchange.pull(outerFrom, holdersOf(node.state))
-    const outer =
-      charter.parent === null ? { from: outerFrom === null ? null : blobs.path(outerFrom), output: outerOutput } : null
-    const { attention, sketches } = await mixer.aggregate({
-      layout: node.layout,
-      algorithm: charter.algorithm,
-      previous,
-      genesis: folder.model('initial'),
-      inputs: sketched,
-      outer,
-      seed: charter.seed,
-      output
-    })
-    const contribution = charter.parent === null ? null : await contributionOf(node, output)
-    const { link: model, bytes: modelBytes } = await blobs.put(output)
-    const measured = {
-      bytesIn: node.measured.bytesIn,
-      bytesOut: exchange.bytes.out,
-      transferSeconds: node.measured.transferSeconds,
-      aggregateSeconds: (performance.now() - began) / 1000
-    }
-    const made = contribution ?? { link: model, bytes: modelBytes }
-    const result = {
-      model,
-      modelBytes,
-      outer: hasOuter ? (await blobs.put(outerOutput)).link : null,
-      contribution: charter.parent === null ? null : made.link,
-      contributionBytes: made.bytes,
-      sketches,
-      attention,
-      measured
-    }
-    node.measured.proposedAt = performance.now()
-    node.dispatch({ type: 'aggregated', round, inputs: inputs.map(({ link }) => link), result })
-  } catch (error) {
-    services.fail(error)
+  const previous = await previousModel(node)
+  const outerFrom = node.state.head.entry?.outer ?? null
+  if (previous === null || (outerFrom !== null && !(await pullToLead(node, outerFrom)))) return
+  const output = folder.model(`aggregate-${charter.name}`)
+  const outerOutput = folder.model(`outer-${charter.name}`)
+  const sketched = []
+  for (const { link, weight, update, keysDistance } of inputs) {
+    const { sketches } = update
+    const base = await keysBase(node, update.base, previous)
+    sketched.push({ link, weight, path: blobs.path(update.blob), base, sketches, keysDistance })
   }
+  const hasOuter = charter.parent === null && charter.algorithm.outer !== 'average' && backboneRanges(node.layout).length > 0
+  const outer =
+    charter.parent === null ? { from: outerFrom === null ? null : blobs.path(outerFrom), output: outerOutput } : null
+  const { attention, sketches } = await mixer.aggregate({
+    layout: node.layout,
+    algorithm: charter.algorithm,
+    previous,
+    genesis: folder.model('initial'),
+    inputs: sketched,
+    outer,
+    seed: charter.seed,
+    output
+  })
+  const { link: model, bytes: modelBytes } = await blobs.put(output)
+  const contribution = charter.parent === null ? null : await contributionOf(node, { link: model, bytes: modelBytes })
+  const measured = {
+    bytesIn: node.measured.bytesIn,
+    bytesOut: exchange.bytes.out,
+    transferSeconds: node.measured.transferSeconds,
+    aggregateSeconds: (performance.now() - began) / 1000
+  }
+  const result = {
+    model,
+    modelBytes,
+    outer: hasOuter ? (await blobs.put(outerOutput)).link : null,
+    contribution: contribution?.link ?? null,
+    contributionBytes: contribution?.bytes ?? 0,
+    contributionBase: contribution?.base ?? null,
+    sketches,
+    attention,
+    measured
+  }
+  node.measured.proposedAt = performance.now()
+  node.dispatch({ type: 'aggregated', round, inputs: inputs.map(({ link }) => link), result })
 }
 
 /**
  * With a backbone, what goes up is its change against the parent's; without one, the model itself. Where members' updates have a block
  * encoding, this is bf16: the aggregator changes, and what it would owe with it; and it is one a federation, not one a member.
+ * @returns null when nobody gives the parent's model.
  */
-async function contributionOf(node: FederationCore, model: string): Promise<{ link: Link; bytes: number } | null> {
+async function contributionOf(
+  node: FederationCore,
+  model: { link: Link; bytes: number }
+): Promise<{ link: Link; bytes: number; base: Link | null } | null> {
   const { services, charter } = node.options
-  const { mixer, blobs, folder, exchange } = services
+  const { mixer, blobs, folder } = services
   const isBlock = isBlockEncoding(charter.algorithm.encoding)
-  if (backboneRanges(node.layout).length === 0 && !isBlock) return null
-  const { parentHead } = node.state
-  if (parentHead !== null) await exchange.pull(parentHead.model, parentHead.holders)
-  const base = parentHead === null ? folder.model('initial') : blobs.path(parentHead.model)
+  if (backboneRanges(node.layout).length === 0 && !isBlock) return { ...model, base: null }
   const output = folder.model(`contribution-${charter.name}`)
   const encoding = isBlock ? 'bf16' : charter.algorithm.encoding
-  await mixer.difference({ layout: node.layout, model, start: base, output, encoding, block: null })
-  return blobs.put(output)
+  for (;;) {
+    const { parentHead } = node.state
+    if (parentHead !== null && !(await pullParent(node, parentHead))) return null
+    if (node.state.parentHead?.entry !== parentHead?.entry) continue
+    const start = parentHead === null ? folder.model('initial') : blobs.path(parentHead.model)
+    await mixer.difference({ layout: node.layout, model: blobs.path(model.link), start, output, encoding, block: null })
+    // The parent may have certified its next round meanwhile. What still slips in before the answer is taken is noticed there (round.ts).
+    if (node.state.parentHead?.entry === parentHead?.entry)
+      return { ...(await blobs.put(output)), base: parentHead?.entry ?? charter.parent }
+  }
+}
+
+/** @returns false when nobody gives it after `triesMax` tries; a newer head is as good as it. */
+async function pullParent(node: FederationCore, { entry, model, holders }: ParentHead): Promise<boolean> {
+  const { exchange, events } = node.options.services
+  for (let tries = 1; tries <= triesMax && node.state.parentHead?.entry === entry; tries++) {
+    try {
+      await exchange.pull(model, holders)
+      return true
+    } catch (error) {
+      if (!(error instanceof BlobAway)) throw error
+      events.emit({ type: 'warning', code: 'PARENT_MODEL_AWAY', message: `${node.path}: ${error.message}` })
+    }
+    await new Promise(resolve => setTimeout(resolve, retryMs).unref())
+  }
+  return node.state.parentHead?.entry !== entry
 }
 
 /** The parent's backbone under the federation's own key layers; with `down: chain` these attend to the parent's first. */

@@ -1,19 +1,20 @@
 /** A round on its aggregator, simulated: pull, judge, aggregate, combine (node/round-effects.ts). */
-import { WorldlmError } from '../errors.ts'
 import type { Update } from '../federation/entry.ts'
-import { holdersOf } from '../federation/levels.ts'
+import { holdersOf, holdersOfUpdate } from '../federation/levels.ts'
 import type { ParentHead, Received } from '../federation/round.ts'
 import type { Link } from '../ids.ts'
 import type { EffectToPerform as Effect, ReplicaCore } from './core.ts'
 
-/** A combination whose parent model cannot be had is tried again so late. */
+/** What cannot be had is asked for again so late, … */
 const retryMs = 1_000
+/** … and the model before it so often, until the aggregator hands over. */
+const triesMax = 5
 
 export function pull(replica: ReplicaCore, link: Link, update: Update): void {
   const { peer, topic, services } = replica
   const away = (detail: string) =>
     replica.dispatch({ type: 'unpulled', link, fault: { code: 'NOT_FOUND', verdict: 'ignore', detail } })
-  peer.pull(update.blob, [...update.holders, update.by], topic, replica.state.head.round, got => {
+  peer.pull(update.blob, holdersOfUpdate(replica.state, update), topic, replica.state.head.round, got => {
     if (!replica.alive) return
     const blob = peer.blobs.get(update.blob)
     if (!got || blob === undefined) {
@@ -57,13 +58,14 @@ export function receipt(replica: ReplicaCore, { update: link, verdict }: Extract
   replica.dispatch({ type: 'participation', event: { type: 'receipt', link, accepted: verdict === 'accepted' } })
 }
 
-export function aggregate(replica: ReplicaCore, round: number, inputs: Received[]): void {
+export function aggregate(replica: ReplicaCore, round: number, inputs: Received[], tries = 1): void {
   const { peer, services, topic } = replica
   replica.later(services.aggregateMs * peer.slowness, () =>
     previousModel(replica, previous => {
       if (previous === null) {
-        // The daemon fails here and is started again; its successor aggregates meanwhile.
-        peer.fail(topic, new WorldlmError('MODEL_MISSING', 'the previous model is away', 'Start the node again.'))
+        if (replica.state.consensus.role !== 'leader') return
+        if (tries >= triesMax) replica.dispatch({ type: 'consensus', event: { type: 'hand-over' } })
+        else replica.later(retryMs, () => aggregate(replica, round, inputs, tries + 1))
         return
       }
       const { state } = replica
@@ -79,7 +81,7 @@ export function aggregate(replica: ReplicaCore, round: number, inputs: Received[
       if (held.length < models.length) return
       const { model, attention, sketches } = services.mixing.aggregate(charter.algorithm, held, previous)
       const base = state.parentHead === null ? services.learner.initial : peer.blobs.get(state.parentHead.model)?.model
-      const send = (contribution: Link | null) =>
+      const send = (contribution: Link | null, contributionBase: Link | null) =>
         replica.dispatch({
           type: 'aggregated',
           round,
@@ -90,27 +92,34 @@ export function aggregate(replica: ReplicaCore, round: number, inputs: Received[
             outer: null,
             contribution,
             contributionBytes: services.blobBytes,
+            contributionBase,
             sketches,
             attention,
             measured: { bytesIn: inputs.length * services.blobBytes, bytesOut: 0, transferSeconds: 0, aggregateSeconds: 0 }
           }
         })
-      if (charter.parent === null) send(null)
-      else if (base !== undefined) send(peer.put(services.mixing.difference(model, base), round))
+      if (charter.parent === null) send(null, null)
+      else if (base !== undefined)
+        send(peer.put(services.mixing.difference(model, base), round), state.parentHead?.entry ?? charter.parent)
       else contributeLater(replica, model, round, send)
     })
   )
 }
 
 /** The parent's model is pulled first: the contribution is its change. */
-function contributeLater(replica: ReplicaCore, model: Float32Array, round: number, send: (link: Link) => void): void {
+function contributeLater(
+  replica: ReplicaCore,
+  model: Float32Array,
+  round: number,
+  send: (link: Link, base: Link) => void
+): void {
   const { peer, topic, services } = replica
   const head = replica.state.parentHead!
   peer.pull(head.model, head.holders, topic, round, () => {
     const base = peer.blobs.get(head.model)?.model
     if (!replica.alive) return
     if (base === undefined) replica.later(retryMs, () => contributeLater(replica, model, round, send))
-    else send(peer.put(services.mixing.difference(model, base), round))
+    else send(peer.put(services.mixing.difference(model, base), round), head.entry)
   })
 }
 

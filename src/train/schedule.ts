@@ -22,15 +22,20 @@ function decayAt(step: number, decaySteps: number): number {
 }
 
 /**
- * Temperature of the way down after so many steps (docs/algorithm.md, "Scores"): with `downSchedule: learning-rate` it decays as the
- * learning rate does.
+ * Temperature and tolerance of the way down after so many steps (docs/algorithm.md, "Scores"): with `downSchedule: learning-rate` they decay
+ * as the learning rate does.
  */
-export function downTemperatureAt(
+export function downAt(
   step: number,
-  algorithm: Parameters<typeof scheduleOf>[0] & { downTemperature: number; downSchedule: 'constant' | 'learning-rate' }
-): number {
-  const { downTemperature, downSchedule } = algorithm
-  return downSchedule === 'constant' ? downTemperature : downTemperature * decayAt(step, scheduleOf(algorithm).decaySteps)
+  algorithm: Parameters<typeof scheduleOf>[0] & {
+    downTemperature: number
+    downTolerance: number
+    downSchedule: 'constant' | 'learning-rate'
+  }
+): { downTemperature: number; downTolerance: number } {
+  const { downTemperature, downTolerance, downSchedule } = algorithm
+  const left = downSchedule === 'constant' ? 1 : decayAt(step, scheduleOf(algorithm).decaySteps)
+  return { downTemperature: downTemperature * left, downTolerance: downTolerance * left }
 }
 
 /** A charter's schedule: where it names no decay, the decay ends with its last round. */

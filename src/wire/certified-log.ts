@@ -4,19 +4,18 @@
  * Each entry follows the one before, and its certificate holds signatures of a majority of the voters in force before it. Rounds
  * count from 1 without gaps; their inputs are members, each once, on the base that the update names, signed by the member's own peer.
  */
-import * as dagCbor from '@ipld/dag-cbor'
 import { countInputs } from '../federation/checks.ts'
 import { targetUsingTwice } from '../federation/declared-residuals.ts'
 import type { Certificate, Entry, Member, RoundEntry } from '../federation/entry.ts'
 import { applyMembers, checkMembers, genesisRoster, type Roster } from '../federation/membership.ts'
 import type { Charter } from '../governance/charter.ts'
-import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
+import type { FederationId, Link, MemberId } from '../ids.ts'
 import { isMalformed, linkOf } from './codec.ts'
-import { limits } from './limits.ts'
+import { checkProof } from './join-proofs.ts'
 import { type CertifiedBytes, signedCodec } from './messages.ts'
 import { checkMemberProofs } from './member-proofs.ts'
 import { certificateCodec, charterCodec, entryCodec, updateCodec } from './records.ts'
-import { acceptBytes, signedBytes, verifyPeerSignature } from './signature.ts'
+import { checkCertificate, signedBytes, verifyPeerSignature } from './signature.ts'
 
 export interface LogFault {
   federation: FederationId
@@ -45,20 +44,6 @@ export function beginLog(charterBytes: Uint8Array): LogState | LogFault {
   const charter = charterCodec.decode(charterBytes)
   if (isMalformed(charter)) return { federation: id, index: 0, code: 'MALFORMED', detail: charter.detail }
   return { id, charter, roster: genesisRoster(charter), index: 0, head: id, rounds: 0, bases: [id], counted: new Map() }
-}
-
-/** Whether a majority of `voters` signed. Foreign and repeated names count for nothing. */
-export function checkCertificate(voters: readonly PeerName[], certificate: Certificate): string | null {
-  const { federation, index, term, entry, signatures } = certificate
-  const message = acceptBytes(federation, index, term, entry)
-  const good = new Set<PeerName>()
-  for (const { voter, signature } of signatures) {
-    if (!voters.includes(voter)) continue
-    if (!verifyPeerSignature(voter, message, signature)) return `the signature of ${voter} is wrong`
-    good.add(voter)
-  }
-  const want = Math.floor(voters.length / 2) + 1
-  return good.size >= want ? null : `${good.size} of ${voters.length} voters signed, ${want} are a majority`
 }
 
 /**
@@ -104,7 +89,7 @@ export function addEntry(
     const fault = checkMembers(log.roster, log.charter, entry)
     if (fault !== null) return fail(fault.code, 'a change of members that the charter does not allow')
     for (const member of entry.joined) {
-      const why = checkProof(log.id, member)
+      const why = checkProof(log.id, member, log.roster.proofs.get(member.member))
       if (why !== null) return fail('WRONG_PROOF', `${member.name}: ${why}`)
     }
     const wrong = checkMemberProofs(log.id, entry)
@@ -155,60 +140,4 @@ export function readUpdate(bytes: Uint8Array) {
   if (isMalformed(update) || update.by !== signed.by) return null
   if (!verifyPeerSignature(signed.by, signedBytes('update', signed.record), signed.signature)) return null
   return { link: linkOf(signed.record), update }
-}
-
-// ── proofs: what a member shows when it asks to join ──
-
-/** What an organization or a witness signs to join. */
-export const joinBytes = (
-  federation: FederationId,
-  { member, kind, name }: Pick<Member, 'member' | 'kind' | 'name'>
-): Uint8Array => signedBytes('join', dagCbor.encode({ federation, member, kind, name }))
-
-/** A child federation's proof: its charter, and its `members` entries; only those change voters, so rounds between them are left out. */
-export const encodeChildProof = (charter: Uint8Array, members: CertifiedBytes[]): Uint8Array =>
-  dagCbor.encode({ charter, members })
-
-/** @returns why the member may not join on what it shows, or null. */
-export function checkProof(federation: FederationId, member: Member): string | null {
-  if (member.kind === 'federation') return checkChildProof(federation, member)
-  if (member.peers.length !== 1 || member.peers[0] !== member.member) return 'an organization has one peer, its own'
-  return verifyPeerSignature(member.member, joinBytes(federation, member), member.proof)
-    ? null
-    : 'its join record is wrongly signed'
-}
-
-function checkChildProof(parent: FederationId, { member, peers, proof }: Member): string | null {
-  const shown = readChildProof(proof)
-  if (shown === null) return 'its proof is not readable'
-  const begun = beginLog(shown.charter)
-  if ('code' in begun) return begun.detail
-  if (begun.id !== member) return 'the proof is of another federation'
-  if (begun.charter.parent !== parent) return 'its charter names another parent'
-  let { roster } = begun
-  for (const { entry: entryBytes, certificate: certificateBytes } of shown.members) {
-    const entry = entryCodec.decode(entryBytes)
-    const certificate = certificateCodec.decode(certificateBytes)
-    if (isMalformed(entry) || isMalformed(certificate) || entry.kind !== 'members') return 'an entry of the proof is damaged'
-    if (certificate.entry !== linkOf(entryBytes) || certificate.federation !== member)
-      return 'a certificate is for another entry'
-    const unsigned = checkCertificate(roster.voters, certificate)
-    if (unsigned !== null) return unsigned
-    if (checkMembers(roster, begun.charter, entry) !== null) return 'a change of members that its charter does not allow'
-    roster = applyMembers(roster, entry)
-  }
-  const same = roster.delegates.length === peers.length && roster.delegates.every((peer, place) => peer === peers[place])
-  return same ? null : 'it names delegates that its log does not'
-}
-
-function readChildProof(proof: Uint8Array): { charter: Uint8Array; members: CertifiedBytes[] } | null {
-  if (proof.length > limits.proofBytesMax) return null
-  try {
-    const { charter, members } = dagCbor.decode<{ charter: unknown; members: unknown }>(proof)
-    const whole =
-      Array.isArray(members) && members.every(one => one?.entry instanceof Uint8Array && one?.certificate instanceof Uint8Array)
-    return charter instanceof Uint8Array && whole ? { charter, members: members as CertifiedBytes[] } : null
-  } catch {
-    return null
-  }
 }

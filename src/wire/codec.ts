@@ -9,6 +9,7 @@ import * as dagCbor from '@ipld/dag-cbor'
 import { CID } from 'multiformats/cid'
 import * as Digest from 'multiformats/hashes/digest'
 import { z } from 'zod'
+import { textCharactersMax } from '../federation/fault.ts'
 import type { Link } from '../ids.ts'
 
 export interface Malformed {
@@ -43,7 +44,7 @@ export const amount = z.number().min(0).max(1e18)
 export const peerName = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{40,64}$/)
 /** A peer or a federation. Federations travel as text here: a member is a name, not a pointer to a block. */
 export const memberId = z.string().min(40).max(80)
-export const shortText = z.string().max(300)
+export const shortText = z.string().max(textCharactersMax)
 
 export interface Codec<Record> {
   encode(record: Record): Uint8Array

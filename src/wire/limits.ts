@@ -30,7 +30,7 @@ export const limits = {
   entryBytesMax: 1 * MiB,
   /** Nine signatures of 64 bytes with their voters. */
   certificateBytesMax: 4 * KiB,
-  /** A child's charter and its `members` entries with certificates. */
+  /** A child's charter and its `members` entries with certificates, or those since it showed some before: some 200 at once. */
   proofBytesMax: 256 * KiB,
   /** A signed leave record, or two signatures and the links that they are on. */
   evidenceBytesMax: 1 * KiB,

@@ -19,7 +19,8 @@ export const member: z.ZodType<Member> = z.strictObject({
   kind: z.enum(['organization', 'federation', 'witness']),
   name: shortText,
   peers,
-  proof: bytes(limits.proofBytesMax)
+  proof: bytes(limits.proofBytesMax),
+  follows: link.optional()
 })
 
 export const left: z.ZodType<Left> = z.strictObject({
@@ -185,6 +186,7 @@ export const charterCodec = codec<Charter>(
       clip: z.enum(['centered', 'none']),
       down: z.enum(['likelihood', 'chain', 'self', 'replace']),
       downTemperature: amount,
+      downTolerance: amount,
       downSchedule: z.enum(['constant', 'learning-rate']),
       textPrior: amount,
       levels: z.enum(['synchronous', 'pipelined']),

@@ -7,6 +7,7 @@ import { createPublicKey, type KeyObject, verify } from 'node:crypto'
 import * as dagCbor from '@ipld/dag-cbor'
 import { base58btc } from 'multiformats/bases/base58'
 import { CID } from 'multiformats/cid'
+import type { Certificate } from '../federation/entry.ts'
 import type { Link, PeerName } from '../ids.ts'
 
 export type Domain = 'accept' | 'update' | 'join' | 'leave' | 'enroll' | 'instance' | 'fingerprint' | 'residual'
@@ -58,4 +59,18 @@ function readKey(peer: PeerName): KeyObject | null {
 export function verifyPeerSignature(peer: PeerName, bytes: Uint8Array, signature: Uint8Array): boolean {
   const key = keyOf(peer)
   return key !== null && signature.length === 64 && verify(null, bytes, key, signature)
+}
+
+/** Whether a majority of `voters` signed. Foreign and repeated names count for nothing. */
+export function checkCertificate(voters: readonly PeerName[], certificate: Certificate): string | null {
+  const { federation, index, term, entry, signatures } = certificate
+  const message = acceptBytes(federation, index, term, entry)
+  const good = new Set<PeerName>()
+  for (const { voter, signature } of signatures) {
+    if (!voters.includes(voter)) continue
+    if (!verifyPeerSignature(voter, message, signature)) return `the signature of ${voter} is wrong`
+    good.add(voter)
+  }
+  const want = Math.floor(voters.length / 2) + 1
+  return good.size >= want ? null : `${good.size} of ${voters.length} voters signed, ${want} are a majority`
 }

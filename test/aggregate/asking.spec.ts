@@ -36,12 +36,12 @@ describe('candidates that are light', () => {
         return { model: 'mixed', weights: candidates.map(() => [1 / candidates.length]) }
       }
     }
-    const options = { down: 'likelihood', downTemperature: 0.25, textPrior: 0.5 } as const
+    const options = { down: 'likelihood', downTemperature: 0.25, downTolerance: 10, textPrior: 0.5 } as const
     const candidate = (name: string) => ({ name, model: `model of ${name}`, textBytes: 1024 })
     const above = [candidate('federation'), candidate('world')] as [ReturnType<typeof candidate>, ReturnType<typeof candidate>]
     const { weighed } = await memberDown(operations, options, 2, candidate('own'), above, name => name !== 'federation')
-    assert.deepEqual(judged, ['model of own', 'model of world'])
-    assert.deepEqual(mixed, [{ backbone: 'model of federation', candidates: judged }])
+    assert.deepEqual(judged, ['model of own', 'model of world', 'mixed'])
+    assert.deepEqual(mixed, [{ backbone: 'model of federation', candidates: judged.slice(0, 2) }])
     assert.deepEqual(
       weighed.map(({ name, weight }) => [name, weight]),
       [

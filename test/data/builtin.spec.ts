@@ -16,8 +16,7 @@ describe('the built-in text', () => {
       'prose/guides',
       'prose/licences'
     ])
-    for (const [path, bytes] of texts)
-      assert.ok(bytes.length > 100_000 && bytes.length <= 1_000_000, `${path}: ${bytes.length}`)
+    for (const [path, bytes] of texts) assert.ok(bytes.length > 50_000 && bytes.length <= 1_000_000, `${path}: ${bytes.length}`)
   })
 
   it('is UTF-8, of its kind, and the same each time', () => {
@@ -30,6 +29,22 @@ describe('the built-in text', () => {
     assert.match(start('code/manifests'), /"dependencies"/)
     assert.match(start('code/declarations'), /export declare/)
     assert.match(start('prose/licences'), /Permission is hereby granted|Apache License/)
+  })
+
+  it('has no paragraph twice within an organization, however its lines are broken', () => {
+    for (const [path, bytes] of texts) {
+      const paragraphs = bytes
+        .toString()
+        .split(/\n\n+/)
+        .filter(({ length }) => length >= 64)
+      const words = paragraphs.map(paragraph =>
+        paragraph
+          .replace(/[\s*#/]+/g, ' ')
+          .trim()
+          .toLowerCase()
+      )
+      assert.equal(new Set(words).size, words.length, path)
+    }
   })
 
   it('is written as a tree that is read like any other', async () => {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { createEngine } from '../../src/engine/create.ts'
 import { methodNames } from '../../src/experiment/methods.ts'
+import type { Swept } from '../../src/experiment/options.ts'
 import { planCells } from '../../src/experiment/plan.ts'
 import { initialParameters } from '../../src/model/initial.ts'
 import { learningRateAt } from '../../src/train/schedule.ts'
@@ -68,6 +69,43 @@ describe('methods of an experiment', function () {
     assertClose(model(hierfavg!, 1), model(perplexities(perLeaf!, 'federation'), 1))
   })
 
+  it('pipelined, take their parent’s result of the round before, and have none in the first', async () => {
+    const combinations = [{ levels: 'synchronous' }, { levels: 'pipelined' }]
+    const every = { change: () => ({ periods: false }) }
+    const [flat, flatPiped] = await runSmall(smallOptions(tree, { methods: ['fedavg'], combinations }))
+    assert.deepEqual(perplexities(flatPiped!, 'federation'), perplexities(flat!, 'federation'))
+    const [deep, piped] = await runSmall(smallOptions(tree, { methods: ['hierfavg'], combinations }), every)
+    const [leaves] = await runSmall(smallOptions(tree, { methods: ['fedavg-per-federation'] }))
+    const model = (result: typeof deep, round: number) => perplexities(result!, 'federation').slice(round * 4 - 4, round * 4)
+    assertClose(model(piped, 1), model(leaves, 1))
+    assert.notDeepEqual(model(piped, 1), model(deep, 1))
+    // In round 1 all train from the common start, so the parent's first mean is the same; children have it a round later.
+    assertClose(model(piped, 2), model(deep, 1))
+    const [worldlm, other] = await runSmall(smallOptions(tree, { methods: ['worldlm'], combinations }))
+    assert.notDeepEqual(perplexities(other!, 'aggregated'), perplexities(worldlm!, 'aggregated'))
+  })
+
+  it('have stragglers, that hand in every second round, for half the weight or none', async () => {
+    const combinations: Swept[] = [
+      { stragglers: 0 },
+      { stragglers: 1 },
+      { stragglers: 0.5 },
+      { stragglers: 0.5, stale: 'drop' }
+    ]
+    const options = smallOptions(tree, { methods: ['fedavg'], combinations })
+    const [none, all, half, dropped] = await runSmall({ ...options, algorithm: { ...options.algorithm, rounds: 4 } })
+    assert.equal(all!.curve[3]!.tokens, none!.curve[3]!.tokens / 2)
+    // All late alike: two rounds' time for each round.
+    const model = (result: typeof all, round: number) => perplexities(result!, 'federation').slice(round * 4 - 4, round * 4)
+    assertClose(model(all, 2), model(none, 1))
+    assertClose(model(all, 3), model(none, 1))
+    assert.equal(half!.curve[0]!.bytesUp, none!.curve[0]!.bytesUp / 2)
+    assert.equal(dropped!.curve[3]!.bytesUp, none!.curve[3]!.bytesUp / 2)
+    assert.deepEqual(model(half, 1), model(dropped, 1))
+    assert.notDeepEqual(model(half, 2), model(dropped, 2))
+    assert.equal(perplexities(half!, 'personal').every(Number.isFinite), true)
+  })
+
   it('diloco without momentum, at rate 1, is fedavg', async () => {
     const [fedavg] = await runSmall(smallOptions(tree, { methods: ['fedavg'] }))
     const combinations = [{ outerLearningRate: 1, outerMomentum: 0 }]
@@ -89,6 +127,20 @@ describe('methods of an experiment', function () {
     assert.deepEqual(perplexities(ditto!, 'personal'), perplexities(ditto!, 'aggregated'))
     assert.notDeepEqual(perplexities(ditto!, 'personal'), perplexities(local!, 'personal'))
     assert.equal(ditto!.curve[2]!.tokens, 2 * fedavg!.curve[2]!.tokens)
+  })
+
+  it('lora: what is shared is fedavg, and adapters of one’s own lie over it', async () => {
+    const [fedavg, lora] = await runSmall(smallOptions(tree, { methods: ['fedavg', 'lora'] }))
+    assert.deepEqual(perplexities(lora!, 'federation'), perplexities(fedavg!, 'federation'))
+    assert.equal(lora!.curve[2]!.tokens, 2 * fedavg!.curve[2]!.tokens)
+    assert.equal(lora!.curve[2]!.bytesUp, fedavg!.curve[2]!.bytesUp, 'adapters stay at home')
+    // They have learned something: over the same shared model, one's own text is likelier with them than without.
+    const [shared, adapted] = [perplexities(lora!, 'federation'), perplexities(lora!, 'aggregated')].map(all => all.slice(8))
+    for (const [place, value] of adapted!.entries()) assert.ok(value < shared![place]!, `${value} < ${shared![place]}`)
+    await assert.rejects(
+      runSmall(smallOptions(tree, { algorithm: { adapters: { rank: 4, alpha: 8, matrices: ['query'] } } })),
+      { code: 'USAGE' }
+    )
   })
 
   it('worldlm that keeps its own key layers, all of the model, is training alone', async () => {

@@ -46,6 +46,7 @@ export function testCharter({ algorithm, timings, model, ...rest }: Overrides = 
       clip: 'centered',
       down: 'likelihood',
       downTemperature: 0.25,
+      downTolerance: 0.03,
       downSchedule: 'constant',
       textPrior: 0.5,
       levels: 'synchronous',

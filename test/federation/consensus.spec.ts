@@ -304,6 +304,17 @@ describe('consensus: election', () => {
     assert.equal(followed.state.role, 'leader')
   })
 
+  it('a leader waits for a voter that is new as long as for any, whenever it was added', () => {
+    for (let beats = 0; beats < 8; beats++) {
+      const leader = new Peer({ voters: ['a'] }).on({ type: 'start' })
+      for (let beat = 0; beat < beats; beat++) leader.timer('heartbeat')
+      leader.proposes('m', ['a', 'b']).timer('heartbeat').timer('heartbeat')
+      assert.equal(leader.state.role, 'leader', `added after ${beats} beats`)
+      for (let beat = 0; beat < 6; beat++) leader.timer('heartbeat')
+      assert.equal(leader.state.role, 'follower')
+    }
+  })
+
   it('hands over to the voter that is furthest, which then stands without a pre-vote (dissertation §3.10)', () => {
     const leader = new Peer().elected()
     leader.hears('b', { type: 'heartbeat-reply', term: 1, commitIndex: 0 })

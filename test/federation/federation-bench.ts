@@ -88,7 +88,14 @@ export class FederationBench {
   aggregated(round: number, inputs: string[]): this {
     const measured = { bytesIn: 0, bytesOut: 0, transferSeconds: 0, aggregateSeconds: 0 }
     const attention = inputs.map(() => [1 / inputs.length])
-    const made = { model: `bafyM${round}`, modelBytes: 4, outer: null, contribution: null, contributionBytes: 0 }
+    const made = {
+      model: `bafyM${round}`,
+      modelBytes: 4,
+      outer: null,
+      contribution: null,
+      contributionBytes: 0,
+      contributionBase: null
+    }
     return this.on({ type: 'aggregated', round, inputs, result: { ...made, sketches: new Uint8Array(), attention, measured } })
   }
 

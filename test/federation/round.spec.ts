@@ -10,6 +10,7 @@ import {
   type RoundState,
   stepRound
 } from '../../src/federation/round.ts'
+import { shortText } from '../../src/wire/codec.ts'
 import { testCharter } from './charters.ts'
 
 const organization = (name: string): Member => ({
@@ -45,6 +46,7 @@ const aggregated: Aggregated = {
   outer: null,
   contribution: 'bafyC',
   contributionBytes: 4,
+  contributionBase: null,
   sketches: new Uint8Array(),
   attention: [[0.5], [0.5], [0]],
   measured: { bytesIn: 0, bytesOut: 0, transferSeconds: 0, aggregateSeconds: 0 }
@@ -162,6 +164,16 @@ describe('a round', () => {
     assert.match(bench.find('propose')[0]?.body.excluded[0]?.reason ?? '', /not finite/)
   })
 
+  it('says in one line why an update is not counted, however much its holders answered: a longer text is no entry', () => {
+    const bench = new Bench(['a', 'b']).open().bring('a')
+    bench.send({ type: 'update', link: 'u-b', update: update('b'), staleness: 0 })
+    bench.send({ type: 'unpulled', link: 'u-b', fault: { code: 'NOT_FOUND', verdict: 'ignore', detail: 'x'.repeat(1000) } })
+    bench.send({ type: 'aggregated', result: aggregated })
+    const { reason } = bench.find('propose')[0]!.body.excluded[0]!
+    assert.equal(shortText.safeParse(reason).success, true)
+    assert.match(reason, /could not be fetched: x+…$/)
+  })
+
   it('halves the weight of an update for each round that it is late', () => {
     const bench = new Bench(['a', 'b']).open().bring('a').bring('b', 2)
     assert.deepEqual(
@@ -209,10 +221,31 @@ describe('a round', () => {
     assert.deepEqual([body.model, body.alone, body.ancestors[0]?.entry], ['bafyX', null, 'bafyE'])
   })
 
+  it('aggregates again when the parent certified a round under the change that was to be handed in', () => {
+    const charter = { parent: 'bafyP' }
+    const bench = new Bench(['a', 'b'], charter).open().bring('a').bring('b')
+    bench.facts = { ...bench.facts, parentHead }
+    bench.send({ type: 'aggregated', result: { ...aggregated, contributionBase: 'bafyP' } })
+    assert.deepEqual([bench.state.phase, bench.find('contribute'), bench.find('aggregate').length], ['aggregating', [], 2])
+    bench.send({ type: 'aggregated', result: { ...aggregated, contributionBase: 'bafyE' } })
+    const { update: contribution } = bench.find('contribute')[0]!
+    assert.deepEqual([contribution.round, contribution.base], [2, 'bafyE'])
+  })
+
   it('goes on alone when the parent is away: autonomy comes first', () => {
     const bench = new Bench(['a'], { parent: 'bafyP' }).open().bring('a').send({ type: 'aggregated', result: aggregated })
     bench.send({ type: 'timer', name: 'parent' })
     assert.deepEqual([bench.find('tell')[0]?.code, bench.find('propose')[0]?.body.ancestors], ['PARENT_AWAY', []])
+  })
+
+  it('goes on alone when nobody gives the parent’s model that its change would be against', () => {
+    const bench = new Bench(['a'], { parent: 'bafyP' }).open().bring('a')
+    bench.facts = { ...bench.facts, parentHead }
+    bench.send({ type: 'aggregated', result: { ...aggregated, contribution: null } })
+    assert.deepEqual(
+      [bench.find('contribute'), bench.find('tell')[0]?.code, bench.state.phase],
+      [[], 'PARENT_AWAY', 'proposing']
+    )
   })
 
   it('does not wait for a parent that has made all its rounds', () => {

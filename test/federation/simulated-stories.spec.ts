@@ -23,6 +23,7 @@ const aggregated = {
   outer: null,
   contribution: 'bafyC',
   contributionBytes: 4,
+  contributionBase: null,
   sketches: proof,
   attention: [[1], [1]],
   measured: { bytesIn: 0, bytesOut: 0, transferSeconds: 0, aggregateSeconds: 0 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { Cluster, withCluster } from './cluster.ts'
 
@@ -29,6 +29,35 @@ describe('real nodes under faults', function () {
       const federation = await cluster.federation('a')
       assert.deepEqual(federation?.members.map(({ name }) => name).sort(), ['a', 'c', 'd'])
       assert.ok(!federation?.voters.includes(cluster.node('b').peer))
+    })
+  })
+
+  it('wait for a model that nobody holds any more, say so, and go on when one has it back', async () => {
+    const names = ['a', 'b', 'c']
+    await withCluster(await Cluster.create(names), async cluster => {
+      // All updates of round 3 are announced and on disk; nobody is left to aggregate them.
+      const die = { WORLDLM_CRASH_AT: 'aggregate:3' }
+      await cluster.startAll({ a: die, b: die, c: die })
+      await cluster.until('two die', async () => cluster.living().length === 1)
+      await cluster.kill(cluster.living()[0]!.name)
+      const folders = names.map(name => cluster.node(name).folder)
+      const records = readFileSync(folders[2]!.records, 'utf8').trim().split('\n')
+      const applied = records
+        .map(line => JSON.parse(line) as Record<string, unknown>)
+        .filter(({ record }) => record === 'applied')
+      const model = `${applied.at(-1)?.model}`
+      for (const { blobs, root } of folders)
+        for (const name of [`${model}.index`, model]) renameSync(join(blobs, name), join(root, name))
+      await cluster.startAll()
+      await cluster.until('an aggregator hands over', async () =>
+        names.some(name =>
+          cluster.log(name).some(({ code, message }) => code === 'MODEL_AWAY' && /hands over/.test(`${message}`))
+        )
+      )
+      assert.equal(cluster.living().length, names.length)
+      const { blobs, root } = folders[2]!
+      for (const name of [`${model}.index`, model]) renameSync(join(root, name), join(blobs, name))
+      await cluster.untilRound(4, names)
     })
   })
 

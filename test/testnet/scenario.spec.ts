@@ -108,6 +108,8 @@ class World implements Facts {
   round = (federation: string) =>
     federation === '*' ? Math.max(0, ...this.rounds.values()) : (this.rounds.get(federation) ?? 0)
   phase = (federation: string) => this.phases.get(federation) ?? null
+  spare = new Set<string>()
+  hasSpare = (federation: string) => this.spare.has(federation)
 }
 
 /** Plays until `untilSeconds` in steps of 0.1 s. @returns what was done, and when. */
@@ -152,6 +154,20 @@ describe('the script of a scenario', () => {
     assert.deepEqual(play(script, world, 6), [])
     world.phases.set('world/x', 'proposing')
     assert.deepEqual(play(script, world, 9), [[7, 'kill b']])
+  })
+
+  it('waits for a step of a round in which the federation can lose a voter', () => {
+    const at = { federation: 'world/x', round: 2, phase: 'collecting' }
+    const [step] = scenario([{ do: 'kill', whom: 'a', at, whenSpare: 'world/x' }]).steps
+    const [script, world] = [new Script([step!], new Random(1)), new World()]
+    world.rounds.set('world/x', 1)
+    world.phases.set('world/x', 'collecting')
+    assert.deepEqual(play(script, world, 2), [])
+    world.spare.add('world/x')
+    world.phases.set('world/x', 'proposing')
+    assert.deepEqual(play(script, world, 4), [])
+    world.phases.set('world/x', 'collecting')
+    assert.deepEqual(play(script, world, 5), [[4, 'kill a']])
   })
 
   it('repeats as often as it is told, or until a round', () => {

@@ -11,7 +11,7 @@ import {
   type Wishes
 } from '../../src/federation/membership.ts'
 import type { Charter } from '../../src/governance/charter.ts'
-import { joinBytes } from '../../src/wire/certified-log.ts'
+import { joinBytes } from '../../src/wire/join-proofs.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { enrollRecord } from '../../src/wire/member-proofs.ts'
 import { type CertifiedBytes, signedCodec } from '../../src/wire/messages.ts'

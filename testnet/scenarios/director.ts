@@ -73,7 +73,8 @@ export class Director {
         federation === '*'
           ? Math.max(0, ...[...observation.federations.values()].map(({ round }) => round))
           : (observation.federations.get(federation)?.round ?? 0),
-      phase: federation => observation.federations.get(federation)?.phase ?? null
+      phase: federation => observation.federations.get(federation)?.phase ?? null,
+      hasSpare: federation => observation.hasSpare(federation)
     }
   }
 

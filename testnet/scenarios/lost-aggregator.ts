@@ -2,22 +2,26 @@
 export const lostAggregator = `
 name: lost-aggregator
 about: The aggregator of world/code is killed four times, in four steps of its round, and started again with its disk.
-testnet: { rounds: 8, timings: { deadlineMs: 30000, parentTimeoutMs: 30000 } }
+testnet: { rounds: 16, timings: { deadlineMs: 30000, parentTimeoutMs: 30000 } }
 steps:
   - do: kill
     whom: { aggregator: world/code }
     at: { federation: world/code, round: 2, phase: collecting }
-    again: { afterSeconds: 3 }
+    whenSpare: world/code
+    again: { afterSeconds: 2 }
   - do: kill
     whom: { aggregator: world/code }
     at: { federation: world/code, round: 3, phase: aggregating }
-    again: { afterSeconds: 3 }
+    whenSpare: world/code
+    again: { afterSeconds: 2 }
   - do: kill
     whom: { aggregator: world/code }
     at: { federation: world/code, round: 5, phase: waiting-for-parent }
-    again: { afterSeconds: 3 }
+    whenSpare: world/code
+    again: { afterSeconds: 2 }
   - do: kill
     whom: { aggregator: world/code }
     at: { federation: world/code, round: 6, phase: proposing }
-    again: { afterSeconds: 3 }
+    whenSpare: world/code
+    again: { afterSeconds: 2 }
 `

@@ -46,6 +46,8 @@ const when = {
     .optional(),
   /** After the step before it was done. */
   afterSeconds: range.optional(),
+  /** Besides: not before this federation can lose a voter and decide. */
+  whenSpare: federation.optional(),
   repeat: z
     .strictObject({ everySeconds: range, times: z.int().min(1).optional(), untilRound: z.int().min(1).optional() })
     .optional(),
@@ -216,7 +218,7 @@ function knownKeys(value: unknown, path: PropertyKey[]): string[] {
     case undefined:
       return said in actions
         ? Object.keys(actions[said as keyof typeof actions].shape)
-        : ['do', 'at', 'afterSeconds', 'repeat', 'as', 'whom']
+        : ['do', 'at', 'afterSeconds', 'whenSpare', 'repeat', 'as', 'whom']
     case 'at':
       return ['seconds', 'round', 'federation', 'phase', 'laterBySeconds']
     case 'repeat':

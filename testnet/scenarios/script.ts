@@ -11,6 +11,8 @@ export interface Facts {
   round(federation: string): number
   /** Where its aggregator is in the round that it makes; null when nothing is known. */
   phase(federation: string): Phase | null
+  /** Whether it has a majority of its voters without any one of them, as all its nodes that are up say. */
+  hasSpare(federation: string): boolean
 }
 
 interface Plan {
@@ -56,7 +58,8 @@ export class Script {
     else plan.dueAt = facts.seconds + draw(repeat.everySeconds, this.#random)
   }
 
-  #arm({ at, afterSeconds }: ScenarioStep, before: Plan | null, facts: Facts): number | null {
+  #arm({ at, afterSeconds, whenSpare }: ScenarioStep, before: Plan | null, facts: Facts): number | null {
+    if (whenSpare !== undefined && !facts.hasSpare(whenSpare)) return null
     if (at === undefined) {
       if (before !== null && before.doneAt === null) return null
       return (before?.doneAt ?? 0) + draw(afterSeconds ?? 0, this.#random)
