@@ -25,6 +25,10 @@ export interface EngineOptions {
   weightDecay: number
   /** Global gradient norm above which the gradient is scaled down; 0: never. */
   gradientClip: number
+  /** Where the engine `onnx` computes; default: `cpu`. */
+  device?: 'cpu' | 'webgpu' | 'cuda'
+  /** Memory for time, on the CPU (onnx/step-graph.ts); default: `none`. */
+  recompute?: 'none' | 'attention' | 'blocks'
   /** Of the engine `external`. */
   external?: ExternalOptions
   /** Something went wrong that is tried again. */

@@ -1,4 +1,4 @@
-// AdamW and its neighbours over one linear memory (AssemblyScript, 128-bit SIMD). Lengths are multiples of 4, pointers aligned to 16.
+// AdamW and its norm over one linear memory (AssemblyScript, 128-bit SIMD). Lengths are multiples of 4, pointers aligned to 16.
 // The oracle is the reference engine; `npm run wasm` builds the bytes.
 
 /**
@@ -29,20 +29,6 @@ export function adamw(w: usize, g: usize, m: usize, v: usize, floats: i32, scale
     g += 16
     m += 16
     v += 16
-  }
-}
-
-/** For each row r: table[ids[r]] += rows[r]. Shapes: table [·, width], ids [rows], rows [rows, width]. */
-export function scatterAdd(table: usize, ids: usize, rows: usize, count: i32, width: i32): void {
-  const rowBytes = <usize>width << 2
-  for (let row = 0; row < count; row++) {
-    let target = table + <usize>load<i32>(ids + (<usize>row << 2)) * rowBytes
-    const end = target + rowBytes
-    while (target < end) {
-      v128.store(target, f32x4.add(v128.load(target), v128.load(rows)))
-      target += 16
-      rows += 16
-    }
   }
 }
 

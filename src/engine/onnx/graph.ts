@@ -44,7 +44,7 @@ export class Graph {
     this.#outputs.push(valueInfo(name, 'float', shape))
   }
 
-  constant(name: string, type: DataType, shape: number[], data: Float32Array | BigInt64Array): string {
+  constant(name: string, type: DataType, shape: number[], data: Float32Array | BigInt64Array | Int32Array): string {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
     const dims = shape.map(size => integer(1, size))
     this.#initializers.push(join([...dims, integer(2, dataTypes[type]), string(8, name), nested(9, bytes)]))
@@ -73,6 +73,20 @@ export class Graph {
     return result
   }
 
+  cast(x: string, type: DataType): string {
+    return this.op('Cast', [x], { to: dataTypes[type] })
+  }
+
+  /** Of values of one shape, or that broadcast. */
+  sum(parts: string[]): string {
+    return parts.reduce((sum, part) => this.op('Add', [sum, part]))
+  }
+
+  /** Rows below each other. */
+  stacked(parts: string[]): string {
+    return parts.length === 1 ? parts[0]! : this.op('Concat', parts, { axis: 0 })
+  }
+
   /** One of onnxruntime's own operators (https://onnxruntime.ai/docs/reference/operators/ContribOperators.html). */
   runtimeOp(type: string, inputs: string[], attributes: Record<string, Attribute> = {}): string {
     const result = this.#name()
@@ -87,10 +101,16 @@ export class Graph {
     return results
   }
 
-  /** The model's bytes. What no output needs is left out. */
+  /**
+   * The model's bytes. What no output needs is left out. Operators are written last to first: onnxruntime begins with the output that stands last
+   * in the file, and computes what it needs as late as it can. So outputs are computed in the order in which they were made here, a block's
+   * gradients as soon as the backward pass has come to it, and what they are made of is not kept until all else is done.
+   */
   model(): Uint8Array {
     const graph = join([
-      ...this.#needed().map(({ bytes }) => nested(1, bytes)),
+      ...this.#needed()
+        .reverse()
+        .map(({ bytes }) => nested(1, bytes)),
       string(2, 'worldlm'),
       ...this.#initializers.map(tensor => nested(5, tensor)),
       ...this.#inputs.map(info => nested(11, info)),
@@ -98,6 +118,13 @@ export class Graph {
     ])
     const imports = [join([string(1, ''), integer(2, opset)]), join([string(1, 'com.microsoft'), integer(2, 1)])]
     return join([integer(1, irVersion), string(2, 'worldlm'), nested(7, graph), ...imports.map(one => nested(8, one))])
+  }
+
+  /** Adds nothing to `x`, once `earlier` is computed: what is large and no longer needed can then be given back first. [n, d] each. */
+  after(x: string, earlier: string[]): string {
+    const one = this.integers([1, 1])
+    const corners = earlier.map(y => this.op('Slice', [y, this.integers([0, 0]), one, this.integers([0, 1])])) // [1, 1]
+    return this.op('Add', [x, this.op('Mul', [this.sum(corners), this.scalar(0)])])
   }
 
   /** Operators stand behind those that they read from: one pass from the last finds all. */

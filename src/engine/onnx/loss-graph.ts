@@ -13,6 +13,9 @@ const logitFloatsMax = 8 * 1024 * 1024
 /** A chunk has a multiple of so many rows, which kernels like. */
 const rowStep = 64
 
+export const rowsOfChunk = ({ vocabulary }: ModelConfig): number =>
+  Math.max(rowStep, Math.floor(logitFloatsMax / vocabulary / rowStep) * rowStep)
+
 interface Chunk {
   /** Final norm's output [n, d]. */
   y: string
@@ -24,11 +27,12 @@ interface Chunk {
   nll: string
 }
 
-function* chunksOf(graph: Graph, config: ModelConfig, tokens: number, y: string): Generator<Chunk> {
-  const rows = Math.max(rowStep, Math.floor(logitFloatsMax / config.vocabulary / rowStep) * rowStep)
+/** @param done - what the chunk before is needed for: its logits are gone before those of the next come. */
+function* chunksOf(graph: Graph, config: ModelConfig, tokens: number, y: string, done: () => string[]): Generator<Chunk> {
+  const rows = rowsOfChunk(config)
   for (let from = 0; from < tokens; from += rows) {
     const part = (x: string) => (rows >= tokens ? x : slice(graph, x, from, Math.min(tokens, from + rows)))
-    const [ownY, targets] = [part(y), part('targets')]
+    const [ownY, targets] = [from === 0 ? part(y) : graph.after(part(y), done()), part('targets')]
     const logits = graph.op('Gemm', [ownY, headNameOf(config)], { transB: 1 }) //                [n, V]
     const p = graph.op('Softmax', [logits], { axis: -1 }) //                                     [n, V]
     yield { y: ownY, targets, p, nll: negativeLog(graph, p, targets) }
@@ -43,15 +47,14 @@ function negativeLog(graph: Graph, p: string, targets: string): string {
 
 /** @param y - final norm's output [N, d]. @returns nll [N, 1] */
 export function lossForward(graph: Graph, config: ModelConfig, tokens: number, y: string): string {
-  return stacked(
-    graph,
-    [...chunksOf(graph, config, tokens, y)].map(({ nll }) => nll)
-  )
+  const nlls: string[] = []
+  for (const { nll } of chunksOf(graph, config, tokens, y, () => [nlls.at(-1)!])) nlls.push(nll)
+  return graph.stacked(nlls)
 }
 
 /**
- * Outputs `d.HEAD` (without the targets' rows) and `d.targets` [N, d], where the head is trained.
- * @param y - final norm's output [N, d]. @returns nll [N, 1], and the gradient of `y` [N, d].
+ * @param y - final norm's output [N, d]. @param trained - whether the head is.
+ * @returns nll [N, 1], the gradient of `y` [N, d], that of the head without the targets' rows [V, d], and those rows [N, d].
  */
 export function lossAndBackward(
   graph: Graph,
@@ -59,12 +62,13 @@ export function lossAndBackward(
   tokens: number,
   y: string,
   trained: boolean
-): { nll: string; dy: string } {
+): { nll: string; dy: string; dHead: string; dTargets: string } {
   const head = headNameOf(config)
   const perToken = 1 / tokens
   const [nlls, dys, scaledRows]: [string[], string[], string[]] = [[], [], []]
   let turned: string | null = null
-  for (const { y: own, targets, p, nll } of chunksOf(graph, config, tokens, y)) {
+  const done = () => (trained ? [dys.at(-1)!, turned!] : [dys.at(-1)!])
+  for (const { y: own, targets, p, nll } of chunksOf(graph, config, tokens, y, done)) {
     const spread = graph.runtimeOp('FusedMatMul', [p, head], { alpha: { float: perToken } }) //   [n, d]
     const ids = graph.op('Reshape', [targets, graph.integers([-1])]) //                           [n]
     const wanted = graph.op('Mul', [graph.op('Gather', [head, ids], { axis: 0 }), graph.scalar(perToken)]) // [n, d]
@@ -76,17 +80,12 @@ export function lossAndBackward(
     turned = turned === null ? graph.op('MatMul', [columns, p]) : graph.op('Gemm', [columns, p, turned]) // [d, V]
     nlls.push(nll)
   }
-  if (trained) {
-    graph.output(`d.${head}`, graph.op('Transpose', [turned!], { perm: [1, 0] }), [config.vocabulary, config.width])
-    graph.output('d.targets', graph.op('Neg', [stacked(graph, scaledRows)]), [tokens, config.width])
-  }
-  return { nll: stacked(graph, nlls), dy: stacked(graph, dys) }
+  const dHead = graph.op('Transpose', [turned!], { perm: [1, 0] }) //                             [V, d]
+  const dTargets = graph.op('Neg', [graph.stacked(scaledRows)]) //                                [N, d]
+  return { nll: graph.stacked(nlls), dy: graph.stacked(dys), dHead, dTargets }
 }
 
 /** Rows `from` to `to`. */
 function slice(graph: Graph, x: string, from: number, to: number): string {
   return graph.op('Slice', [x, graph.integers([from]), graph.integers([to]), graph.integers([0])])
 }
-
-const stacked = (graph: Graph, parts: string[]): string =>
-  parts.length === 1 ? parts[0]! : graph.op('Concat', parts, { axis: 0 })

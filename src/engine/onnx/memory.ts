@@ -1,5 +1,6 @@
 /**
- * Parameters, gradients and AdamW's moments in one linear memory: the runtime reads and writes them in place, the kernels step them.
+ * Parameters and AdamW's moments in one linear memory: the runtime reads the parameters in place, the kernels step them. Gradients come by in
+ * pieces that stay in the processor's cache.
  */
 import { WorldlmError } from '../../errors.ts'
 import type { Layout } from '../../model/layout.ts'
@@ -17,10 +18,11 @@ interface Kernels {
     decay: number,
     root: number
   ): void
-  scatterAdd(table: number, ids: number, rows: number, count: number, width: number): void
   sumOfSquares(x: number, floats: number): number
 }
 
+/** 256 KB: with as much of parameters and moments each, it fits the second-level cache. */
+const pieceFloats = 65_536
 const pageBytes = 65_536
 /** WebAssembly's memory ends at 4 GiB. */
 const pagesMax = 65_536
@@ -28,25 +30,22 @@ const pagesMax = 65_536
 export class EngineMemory {
   readonly kernels: Kernels
   readonly parameters: Float32Array<ArrayBuffer>
-  readonly gradient: Float32Array<ArrayBuffer>
   readonly first: Float32Array<ArrayBuffer>
   readonly second: Float32Array<ArrayBuffer>
-  /** Gradient of the embedded inputs, and of the targets' rows: [N, d] each; empty where only adapters are trained. */
-  readonly embedded: Float32Array<ArrayBuffer>
-  readonly targeted: Float32Array<ArrayBuffer>
+  /** A piece of a gradient. */
+  readonly #piece: Float32Array<ArrayBuffer>
   /** Tokens of the batch, in the graph's order, [N] each. */
   readonly inputs: Int32Array<ArrayBuffer>
   readonly targets: Int32Array<ArrayBuffer>
 
   /** @throws {WorldlmError} MODEL_TOO_LARGE */
   constructor(layout: Layout, tokens: number) {
-    const rows = layout.base === undefined ? tokens * layout.config.width : 0
-    const bytes = 64 + 4 * (4 * layout.floats + 2 * rows + 2 * tokens) + 64 * 8
+    const bytes = 64 + 4 * (3 * layout.floats + pieceFloats + 2 * tokens) + 64 * 6
     const pages = Math.ceil(bytes / pageBytes)
     if (pages > pagesMax) {
       throw new WorldlmError(
         'MODEL_TOO_LARGE',
-        `${layout.floats} parameters with their gradient and moments need ${Math.ceil(bytes / 2 ** 30)} GiB, this engine has 4`,
+        `${layout.floats} parameters with their moments need ${Math.ceil(bytes / 2 ** 30)} GiB, this engine has 4`,
         'Choose a smaller model.'
       )
     }
@@ -61,12 +60,19 @@ export class EngineMemory {
     }
     const floats = (count: number) => new Float32Array(memory.buffer, take(count), count)
     this.parameters = floats(layout.floats)
-    this.gradient = floats(layout.floats)
     this.first = floats(layout.floats)
     this.second = floats(layout.floats)
-    this.embedded = floats(rows)
-    this.targeted = floats(rows)
+    this.#piece = floats(pieceFloats)
     this.inputs = new Int32Array(memory.buffer, take(tokens), tokens)
     this.targets = new Int32Array(memory.buffer, take(tokens), tokens)
+  }
+
+  /** Brings `gradient` into this memory piece by piece; each is there, at byte `at`, until the next comes. `from` counts floats. */
+  *pieces(gradient: Float32Array): Generator<{ at: number; from: number; count: number }> {
+    for (let from = 0; from < gradient.length; from += pieceFloats) {
+      const count = Math.min(pieceFloats, gradient.length - from)
+      this.#piece.set(gradient.subarray(from, from + count))
+      yield { at: this.#piece.byteOffset, from, count }
+    }
   }
 }

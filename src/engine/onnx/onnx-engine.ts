@@ -1,6 +1,9 @@
 /**
- * The `onnx` engine: a whole training step is one run of one graph (step-graph.ts) on onnxruntime's CPU kernels, and one pass of AdamW
- * over the same memory. Nothing is copied between them.
+ * The `onnx` engine: a whole training step is one run of one graph (step-graph.ts) on onnxruntime's CPU kernels, which read the parameters where they
+ * lie, and one pass of AdamW over that memory.
+ *
+ * Gradients come back as the runtime's copies and are dropped after their use. Buffers of ours for them would be written to, and copied all the
+ * same: a model's size of memory for nothing.
  *
  * Lives in a worker of its own: it blocks while it computes, and flushing denormals to zero is a setting of the whole thread.
  */
@@ -23,6 +26,8 @@ import { EngineMemory } from './memory.ts'
 import { buildEvaluationGraph, buildStepGraph } from './step-graph.ts'
 
 type Feeds = Record<string, Tensor>
+/** Of one tensor, in memory that the runtime has copied it to. */
+type Gradient = Float32Array<ArrayBuffer>
 
 export class OnnxEngine implements Engine {
   readonly name = 'onnx'
@@ -30,16 +35,13 @@ export class OnnxEngine implements Engine {
   readonly #memory: EngineMemory
   readonly #session: InferenceSession
   readonly #feeds: Feeds
-  readonly #fetches: Feeds
-  readonly #loss = new Float32Array(1)
   readonly #wideTargets: BigInt64Array<ArrayBuffer>
   #evaluation: InferenceSession | null = null
   #steps = 0
 
   private constructor(options: EngineOptions, session: InferenceSession) {
     const { layout, batch } = options
-    const { width, context } = layout.config
-    const tokens = batch * context
+    const tokens = batch * layout.config.context
     const memory = new EngineMemory(layout, tokens)
     this.options = options
     this.#session = session
@@ -49,21 +51,18 @@ export class OnnxEngine implements Engine {
       inputs: new Tensor('int32', memory.inputs, [tokens]),
       targets: new Tensor('int64', this.#wideTargets, [tokens, 1])
     }
-    this.#fetches = { loss: new Tensor('float32', this.#loss, []) }
-    if (layout.base === undefined) {
-      this.#fetches['d.embedded'] = new Tensor('float32', memory.embedded, [tokens, width])
-      this.#fetches['d.targets'] = new Tensor('float32', memory.targeted, [tokens, width])
-    }
-    for (const { name, shape, offset, floats } of layout.tensors) {
+    for (const { name, shape, offset, floats } of layout.tensors)
       this.#feeds[name] = new Tensor('float32', memory.parameters.subarray(offset, offset + floats), shape)
-      // The gradient of an embedding that is not the head is all scattered rows.
-      if (name === 'embedding' && headNameOf(layout.config) !== 'embedding') continue
-      this.#fetches[`d.${name}`] = new Tensor('float32', memory.gradient.subarray(offset, offset + floats), shape)
-    }
   }
 
   static async create(options: EngineOptions): Promise<OnnxEngine> {
-    return new OnnxEngine(options, await openSession(buildStepGraph(options.layout, options.batch), options.threads))
+    return new OnnxEngine(
+      options,
+      await openSession(
+        buildStepGraph(options.layout, options.batch, { recompute: options.recompute ?? 'none' }),
+        options.threads
+      )
+    )
   }
 
   async loadBase(parameters: Float32Array): Promise<void> {
@@ -88,11 +87,30 @@ export class OnnxEngine implements Engine {
   }
 
   async step(batch: Batch, learningRate: number, pull?: Pull): Promise<number> {
-    const loss = await this.#backward(batch)
-    const { parameters, gradient, first, second, kernels } = this.#memory
-    if (pull !== undefined) addPull(gradient, parameters, pull)
+    const { loss, gradients } = await this.#backward(batch)
+    try {
+      this.#update(loss, gradients, learningRate, pull)
+      return loss
+    } finally {
+      // A model's size, given back at once and not when the collector comes.
+      for (const { buffer } of gradients) buffer.transfer(0)
+    }
+  }
+
+  /** @param gradients - one for each tensor of the layout. @throws {WorldlmError} ENGINE_DIVERGED; nothing has changed then. */
+  #update(loss: number, gradients: Gradient[], learningRate: number, pull?: Pull): void {
     const { gradientClip, weightDecay, layout } = this.options
-    const norm = Math.sqrt(kernels.sumOfSquares(gradient.byteOffset, gradient.length))
+    const { parameters, first, second, kernels } = this.#memory
+    let squares = 0
+    for (const [place, { offset, floats }] of layout.tensors.entries()) {
+      const gradient = gradients[place]!
+      if (pull !== undefined) {
+        const towards = pull.towards.subarray(offset, offset + floats)
+        addPull(gradient, parameters.subarray(offset, offset + floats), { ...pull, towards })
+      }
+      for (const { at, count } of this.#memory.pieces(gradient)) squares += kernels.sumOfSquares(at, count)
+    }
+    const norm = Math.sqrt(squares)
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
       throw new WorldlmError(
         'ENGINE_DIVERGED',
@@ -104,27 +122,21 @@ export class OnnxEngine implements Engine {
     const step = ++this.#steps
     const rate = learningRate / (1 - adamw.beta1 ** step)
     const root = 1 / Math.sqrt(1 - adamw.beta2 ** step)
-    for (const { shape, offset, floats } of layout.tensors) {
+    for (const [place, { shape, offset }] of layout.tensors.entries()) {
       const decay = shape.length > 1 ? 1 - learningRate * weightDecay : 1
-      const at = offset * 4
-      kernels.adamw(
-        parameters.byteOffset + at,
-        gradient.byteOffset + at,
-        first.byteOffset + at,
-        second.byteOffset + at,
-        floats,
-        scale,
-        rate,
-        decay,
-        root
-      )
+      for (const { at, from, count } of this.#memory.pieces(gradients[place]!)) {
+        const byte = (offset + from) * 4
+        const [w, m, v] = [parameters.byteOffset + byte, first.byteOffset + byte, second.byteOffset + byte]
+        kernels.adamw(w, at, m, v, count, scale, rate, decay, root)
+      }
     }
-    return loss
   }
 
   async gradient(batch: Batch): Promise<{ loss: number; gradient: Float32Array }> {
-    const loss = await this.#backward(batch)
-    return { loss, gradient: this.#memory.gradient.slice() }
+    const { loss, gradients } = await this.#backward(batch)
+    const gradient = new Float32Array(this.options.layout.floats)
+    for (const [place, { offset }] of this.options.layout.tensors.entries()) gradient.set(gradients[place]!, offset)
+    return { loss, gradient }
   }
 
   async evaluate(batch: Batch): Promise<Float32Array> {
@@ -145,19 +157,22 @@ export class OnnxEngine implements Engine {
     await this.#evaluation?.release()
   }
 
-  async #backward(batch: Batch): Promise<number> {
+  /** @returns a gradient for each tensor of the layout. */
+  async #backward(batch: Batch): Promise<{ loss: number; gradients: Gradient[] }> {
     this.#place(batch)
-    await this.#session.run(this.#feeds, this.#fetches)
-    const { gradient, embedded, targeted, inputs, targets, kernels } = this.#memory
+    const results = await this.#session.run(this.#feeds)
+    const values = (name: string) => results[name]!.data as Gradient
     const { config, tensors, base } = this.options.layout
-    if (base !== undefined) return this.#loss[0]!
-    const head = tensors.find(({ name }) => name === headNameOf(config))!
-    // The embedding is the first tensor.
-    if (head.offset > 0) gradient.fill(0, 0, config.vocabulary * config.width)
-    kernels.scatterAdd(gradient.byteOffset, inputs.byteOffset, embedded.byteOffset, inputs.length, config.width)
-    const rows = gradient.byteOffset + head.offset * 4
-    kernels.scatterAdd(rows, targets.byteOffset, targeted.byteOffset, targets.length, config.width)
-    return this.#loss[0]!
+    const { inputs, targets } = this.#memory
+    const { width } = config
+    const loss = values('loss')[0]!
+    // The gradient of an embedding that is not the head is all scattered rows.
+    const isGathered = (name: string) => name === 'embedding' && headNameOf(config) !== 'embedding'
+    const gradients = tensors.map(({ name, floats }) => (isGathered(name) ? new Float32Array(floats) : values(`d.${name}`)))
+    if (base !== undefined) return { loss, gradients }
+    addRows(gradients[0]!, inputs, values('d.embedded'), width)
+    addRows(gradients[tensors.findIndex(({ name }) => name === headNameOf(config))]!, targets, values('d.targets'), width)
+    return { loss, gradients }
   }
 
   /** Windows come row after row; the graph reads them time-major. */
@@ -187,6 +202,14 @@ export class OnnxEngine implements Engine {
   }
 }
 
+/** For each row r: table[ids[r]] += rows[r]. Shapes: table [·, width], ids [rows], rows [rows, width]. */
+function addRows(table: Float32Array, ids: Int32Array, rows: Float32Array, width: number): void {
+  for (const [row, id] of ids.entries()) {
+    const [to, from] = [id * width, row * width]
+    for (let column = 0; column < width; column++) table[to + column]! += rows[from + column]!
+  }
+}
+
 /** A session with the settings that were measured; it belongs to one thread. */
 export function openSession(model: Uint8Array, threads: number): Promise<InferenceSession> {
   return InferenceSession.create(model, {
@@ -203,7 +226,9 @@ export function openSession(model: Uint8Array, threads: number): Promise<Inferen
         set_denormal_as_zero: '1',
         // Waiting threads give the core away: peers that share a machine do not spin against each other. Alone it costs 2 %.
         intra_op: { allow_spinning: '0' }
-      }
+      },
+      // It would find what the backward pass is to compute again, and keep it instead.
+      optimization: { disable_specified_optimizers: 'CommonSubexpressionElimination' }
     },
     logSeverityLevel: 3
   })

@@ -3,17 +3,20 @@
  *
  * Shapes on every line. N = B·T tokens, time-major: row t·B + b. d width, h hidden, H heads, K heads of keys and values, e = d/H,
  * c = K·e, V vocabulary. The head is the embedding, or a tensor of the same shape.
- * Heads are split by a reshape alone, [N, d] → [T, B, H, e]: FusedMatMul's transBatch reads it as [B, H, T, e] in place.
+ * Heads are split by a reshape alone, [N, d] → [T, B, H, e].
  *
  * Three gradients are left to kernels outside (adam.as.ts), because ScatterND races with itself on two threads:
  * the head's is `d.HEAD` + scatter(targets, `d.targets`), the embedding's scatter(inputs, `d.embedded`); where they are one, the sum.
  */
-import { assert } from '../../errors.ts'
 import { adaptedMatrices, adapterScale } from '../../model/adapters.ts'
-import { headWidthOf, kvHeadsOf, type Layout, type ModelConfig } from '../../model/layout.ts'
-import { ropeDivisors } from '../../model/rope.ts'
+import { headNameOf, headWidthOf, kvHeadsOf, type Layout, type ModelConfig } from '../../model/layout.ts'
+import type { EngineOptions } from '../engine.ts'
+import { Attention, type Heads } from './attention-graph.ts'
 import { Graph } from './graph.ts'
 import { lossAndBackward, lossForward } from './loss-graph.ts'
+import { type Normed, type Operators, portableOperators, runtimeOperators } from './operators.ts'
+import { declareVocabulary, portableEmbedding, portableLoss } from './portable-loss.ts'
+import { addUpdate } from './update-graph.ts'
 
 /** What the backward pass of a block needs of its forward pass. */
 interface Saved {
@@ -23,39 +26,56 @@ interface Saved {
   attentionNorm: Normed
   feedForwardNorm: Normed
   /** [T, B, H, e] */
-  q: string
-  k: string
-  v: string
-  /** softmax(QKᵀ/√e) [B, H, T, T] */
-  attention: string
+  heads: Heads
+  /** softmax(QKᵀ/√e), stretch after stretch of rows. */
+  weights: string[]
   /** Attention's output [N, d], before its projection. */
   mixed: string
   /** [N, h] */
   gate: string
   up: string
 }
-interface Normed {
-  /** [N, d] */
-  y: string
-  /** 1/√(mean x² + ε), [N, 1] */
-  inverse: string
+
+export interface StepOptions {
+  /**
+   * What the backward pass computes again instead of keeping it from the forward pass: nothing, attention's weights and the norms' outputs (a
+   * few percent of the time), or whole blocks, of which then only the input is kept (a quarter to a third).
+   */
+  recompute: NonNullable<EngineOptions['recompute']>
 }
 
 /**
+ * Forward and backward pass, for onnxruntime's CPU kernels.
  * @param layout - of the model, or of adapters over it. @param batch - windows B.
  * Inputs: `inputs` [N] int32, `targets` [N, 1] int64, each tensor by name, with those of the base where the layout is of adapters.
+ * Outputs: `loss` [], and `d.NAME` for each tensor that is trained; `d.embedded` and `d.targets` [N, d] where the model itself is.
  */
-export function buildStepGraph(layout: Layout, batch: number): Uint8Array {
-  const builder = new StepGraph(layout, batch)
-  const forward = builder.forward()
-  builder.backward(forward)
+export function buildStepGraph(layout: Layout, batch: number, options: StepOptions): Uint8Array {
+  const builder = new StepGraph(layout, batch, 'runtime')
+  builder.gradients(options)
   return builder.graph.model()
 }
 
 /** The forward pass alone. Output: `nll` [N, 1]. */
 export function buildEvaluationGraph(layout: Layout, batch: number): Uint8Array {
-  const builder = new StepGraph(layout, batch)
+  const builder = new StepGraph(layout, batch, 'runtime')
   builder.evaluation()
+  return builder.graph.model()
+}
+
+/**
+ * A step out of operators that every provider has, `targets` as int32, whole gradients: with AdamW in the graph (update-graph.ts), pulled or
+ * not, or with the gradients as its outputs.
+ */
+export function buildPortableGraph(
+  layout: Layout,
+  batch: number,
+  kind: 'step' | 'pulled' | 'gradients' | 'evaluation'
+): Uint8Array {
+  const builder = new StepGraph(layout, batch, 'portable')
+  if (kind === 'evaluation') builder.evaluation()
+  else if (kind === 'gradients') builder.gradients({ recompute: 'none' })
+  else builder.step(kind === 'pulled')
   return builder.graph.model()
 }
 
@@ -73,23 +93,52 @@ class StepGraph {
   readonly #tokens: number
   readonly #headWidth: number
   readonly #layout: Layout
+  readonly #operators: Operators
+  readonly #attention: Attention
   readonly #shapes: Map<string, number[]>
   readonly #transposed = new Map<string, string>()
   readonly #adapted = new Map<string, string>()
+  readonly #gradients = new Map<string, string>()
 
-  constructor(layout: Layout, batch: number) {
+  readonly #kind: 'runtime' | 'portable'
+
+  constructor(layout: Layout, batch: number, kind: 'runtime' | 'portable') {
     const { config } = layout
+    this.#kind = kind
     this.#config = config
     this.#batch = batch
     this.#tokens = batch * config.context
     this.#headWidth = headWidthOf(config)
     this.#layout = layout
+    this.#operators = kind === 'runtime' ? runtimeOperators(this.graph) : portableOperators(this.graph, this.#headWidth)
+    this.#attention = new Attention(this.graph, this.#operators, config)
     this.#shapes = new Map([...(layout.base?.tensors ?? []), ...layout.tensors].map(({ name, shape }) => [name, shape]))
     this.#declareInputs()
-    this.#declareTables()
+    this.#operators.declare(config, batch)
+    this.#attention.declare()
+    if (kind === 'portable') declareVocabulary(this.graph, config)
   }
 
-  forward(): Forward {
+  evaluation(): void {
+    const { graph } = this
+    const final = this.#forward().final.y //                                                      [N, d]
+    const nll =
+      this.#kind === 'runtime'
+        ? lossForward(graph, this.#config, this.#tokens, final)
+        : portableLoss(graph, this.#config, this.#tokens, final).nll
+    graph.output('nll', nll, [this.#tokens, 1])
+  }
+
+  gradients(options: StepOptions): void {
+    for (const [name, value] of this.#backward(options))
+      this.graph.output(`d.${name}`, value, this.#shapes.get(name) ?? [this.#tokens, this.#config.width])
+  }
+
+  step(pulled: boolean): void {
+    addUpdate(this.graph, this.#layout, this.#backward({ recompute: 'none' }), pulled)
+  }
+
+  #forward(): Forward {
     const { graph } = this
     const { layers } = this.#config
     let x = graph.op('Gather', ['embedding', 'inputs'], { axis: 0 }) //                          [N, d]
@@ -102,22 +151,39 @@ class StepGraph {
     return { saved, x, final: this.#norm(x, 'finalNorm') }
   }
 
-  evaluation(): void {
-    const { graph } = this
-    let x = graph.op('Gather', ['embedding', 'inputs'], { axis: 0 }) //                          [N, d]
-    for (let block = 0; block < this.#config.layers; block++) x = this.#block(`blocks.${block}`, x).x
-    const nll = lossForward(graph, this.#config, this.#tokens, this.#norm(x, 'finalNorm').y) //   [N, 1]
-    graph.output('nll', nll, [this.#tokens, 1])
-  }
-
-  backward({ saved, x, final }: Forward): void {
-    const { graph } = this
-    const { nll, dy } = lossAndBackward(graph, this.#config, this.#tokens, final.y, this.#trains('embedding')) // [N, 1], [N, d]
-    graph.output('loss', graph.op('ReduceMean', [nll], { keepdims: 0 }), [])
+  /** @returns gradients of what is trained, by name, in the order in which they can be had. */
+  #backward({ recompute }: StepOptions): Map<string, string> {
+    const { saved, x, final } = this.#forward()
+    const dy = this.#lossBackward(final.y) //                                                     [N, d]
     let dx = this.#normBackward(dy, x, final, 'finalNorm', null) //                               [N, d]
     for (let block = this.#config.layers - 1; block >= 0; block--)
-      dx = this.#blockBackward(`blocks.${block}`, saved[block]!, dx)
-    if (this.#trains('embedding')) graph.output('d.embedded', dx, [this.#tokens, this.#config.width])
+      dx = this.#blockBackward(`blocks.${block}`, this.#recalled(`blocks.${block}`, saved[block]!, recompute), dx)
+    if (this.#trains('embedding')) {
+      if (this.#kind === 'runtime') this.#gradients.set('embedded', dx)
+      else this.#addGradient('embedding', portableEmbedding(this.graph, this.#config, this.#tokens, dx))
+    }
+    return this.#gradients
+  }
+
+  /** @param y - final norm's output [N, d]. @returns its gradient. */
+  #lossBackward(y: string): string {
+    const { graph } = this
+    const head = headNameOf(this.#config)
+    const trained = this.#trains(head)
+    const portable = this.#kind === 'portable'
+    const { nll, dy, dHead, dTargets } = portable
+      ? { dTargets: null, ...portableLoss(graph, this.#config, this.#tokens, y) }
+      : lossAndBackward(graph, this.#config, this.#tokens, y, trained)
+    graph.output('loss', graph.op('ReduceMean', [nll], { keepdims: 0 }), [])
+    if (trained) this.#addGradient(head, dHead)
+    if (trained && dTargets !== null) this.#gradients.set('targets', dTargets)
+    return dy
+  }
+
+  #addGradient(name: string, value: string): void {
+    const known = this.#gradients.get(name)
+    this.#gradients.delete(name)
+    this.#gradients.set(name, known === undefined ? value : this.graph.op('Add', [known, value]))
   }
 
   // ── a block ──
@@ -127,21 +193,38 @@ class StepGraph {
     const attentionNorm = this.#norm(x, `${name}.attentionNorm`) //                               [N, d]
     const kvHeads = kvHeadsOf(this.#config)
     const project = (matrix: string) => graph.op('MatMul', [attentionNorm.y, this.#matrix(`${name}.${matrix}`)]) // [N, d] or [N, c]
-    const q = this.#heads(this.#rotate(project('query'), 'sin', this.#config.heads)) //           [T, B, H, e]
-    const k = this.#shared(this.#rotate(project('key'), 'sin', kvHeads)) //                       [T, B, H, e]
-    const v = this.#shared(project('value')) //                                                   [T, B, H, e]
-    const alpha = { float: 1 / Math.sqrt(this.#headWidth) }
-    const scores = this.#fused(q, k, { transBatchA: 1, transBatchB: 1, transB: 1, alpha }) //     [B, H, T, T]
-    const attention = graph.op('Softmax', [graph.op('Add', [scores, 'mask'])], { axis: -1 }) //   [B, H, T, T]
-    const mixed = this.#rows(this.#fused(attention, v, { transBatchB: 1 })) //                    [N, d]
+    const heads = {
+      q: this.#heads(this.#rotate(project('query'), 'sin', this.#config.heads)), //               [T, B, H, e]
+      k: this.#shared(this.#rotate(project('key'), 'sin', kvHeads)), //                           [T, B, H, e]
+      v: this.#shared(project('value')) //                                                        [T, B, H, e]
+    }
+    const weights = this.#attention.weights(heads)
+    const mixed = this.#rows(this.#attention.mixed(weights, heads.v)) //                          [N, d]
     const middle = this.#gemm(mixed, this.#matrix(`${name}.output`), {}, x) //                                  [N, d], the residual added
     const feedForwardNorm = this.#norm(middle, `${name}.feedForwardNorm`) //                      [N, d]
     const gate = graph.op('MatMul', [feedForwardNorm.y, this.#matrix(`${name}.gate`)]) //                       [N, h]
     const up = graph.op('MatMul', [feedForwardNorm.y, this.#matrix(`${name}.up`)]) //                           [N, h]
-    const silu = graph.runtimeOp('QuickGelu', [gate], { alpha: { float: 1 } }) //                 [N, h], x·σ(x)
+    const silu = this.#operators.silu(gate) //                                                    [N, h]
     const product = this.#times(silu, up) //                                                      [N, h]
     const out = this.#gemm(product, this.#matrix(`${name}.down`), {}, middle) //                                [N, d], the residual added
-    return { x: out, saved: { x, middle, attentionNorm, feedForwardNorm, q, k, v, attention, mixed, gate, up } }
+    return { x: out, saved: { x, middle, attentionNorm, feedForwardNorm, heads, weights, mixed, gate, up } }
+  }
+
+  /** What the backward pass reads, some of it computed again. */
+  #recalled(name: string, saved: Saved, recompute: StepOptions['recompute']): Saved {
+    switch (recompute) {
+      case 'none':
+        return saved
+      case 'attention':
+        return {
+          ...saved,
+          attentionNorm: this.#norm(saved.x, `${name}.attentionNorm`),
+          feedForwardNorm: this.#norm(saved.middle, `${name}.feedForwardNorm`),
+          weights: this.#attention.weights(saved.heads)
+        }
+      case 'blocks':
+        return this.#block(name, saved.x).saved
+    }
   }
 
   /** @param dy - gradient after the block [N, d]. @returns the gradient before it [N, d]. */
@@ -174,28 +257,16 @@ class StepGraph {
 
   #attentionBackward(name: string, saved: Saved, dy: string): string {
     const { graph } = this
-    const { heads: H, context: T } = this.#config
-    const dMixed = this.#gemm(dy, this.#matrix(`${name}.output`), { transB: 1 }) //                             [N, d]
+    const { heads: H } = this.#config
+    const dMixed = this.#gemm(dy, this.#matrix(`${name}.output`), { transB: 1 }) //               [N, d]
     this.#weight(`${name}.output`, saved.mixed, dy)
-    // softmax′ needs Σ_j dP·P of each row, which is Σ over the head's width of dMixed·mixed (Dao et al. 2022, §3.1).
-    const products = graph.op('Reshape', [
-      this.#times(dMixed, saved.mixed),
-      graph.integers([T, this.#batch, H, this.#headWidth])
-    ])
+    const products = this.#heads(this.#times(dMixed, saved.mixed)) //                             [T, B, H, e]
     const sums = graph.op('ReduceSum', [products, graph.integers([3])], { keepdims: 0 }) //       [T, B, H]
-    const row = graph.op('Reshape', [
-      graph.op('Transpose', [sums], { perm: [1, 2, 0] }),
-      graph.integers([this.#batch, H, T, 1])
-    ])
-    const dHeads = this.#heads(dMixed) //                                                         [T, B, H, e]
-    const dAttention = this.#fused(dHeads, saved.v, { transBatchA: 1, transBatchB: 1, transB: 1 }) // [B, H, T, T]
-    const dScores = this.#times(saved.attention, graph.op('Sub', [dAttention, row])) //           [B, H, T, T]
-    const alpha = { float: 1 / Math.sqrt(this.#headWidth) }
+    const back = this.#attention.backward(saved.weights, saved.heads, this.#heads(dMixed), sums) // [T, B, H, e] each
     const kvHeads = kvHeadsOf(this.#config)
-    const dV = this.#unshared(this.#rows(this.#fused(saved.attention, dHeads, { transA: 1, transBatchB: 1 }))) // [N, c]
-    const dQ = this.#rotate(this.#rows(this.#fused(dScores, saved.k, { transBatchB: 1, alpha })), 'minusSin', H) // [N, d]
-    const kRows = this.#rows(this.#fused(dScores, saved.q, { transA: 1, transBatchB: 1, alpha })) // [N, d]
-    const dK = this.#rotate(this.#unshared(kRows), 'minusSin', kvHeads) //                        [N, c]
+    const dQ = this.#rotate(this.#rows(back.q), 'minusSin', H) //                                 [N, d]
+    const dK = this.#rotate(this.#unshared(this.#rows(back.k)), 'minusSin', kvHeads) //           [N, c]
+    const dV = this.#unshared(this.#rows(back.v)) //                                              [N, c]
     this.#weight(`${name}.query`, saved.attentionNorm.y, dQ)
     this.#weight(`${name}.key`, saved.attentionNorm.y, dK)
     this.#weight(`${name}.value`, saved.attentionNorm.y, dV)
@@ -207,13 +278,8 @@ class StepGraph {
 
   // ── parts ──
 
-  /** RMSNorm (Zhang and Sennrich 2019). @returns y = x·inverse·weight [N, d] and inverse [N, 1]. */
   #norm(x: string, weight: string): Normed {
-    const [y, inverse] = this.graph.pair('SimplifiedLayerNormalization', [x, weight], {
-      axis: -1,
-      epsilon: { float: this.#config.normEpsilon }
-    })
-    return { y, inverse }
+    return this.#operators.norm(x, weight, this.#config.normEpsilon)
   }
 
   /** @param dy - gradient of the norm's output [N, d]. @param residual - gradient that flows past it [N, d]. @returns [N, d] */
@@ -221,8 +287,8 @@ class StepGraph {
     const { graph } = this
     const { width: d } = this.#config
     const products = this.#times(dy, x) //                                                        [N, d]
-    const dWeight = this.#fused(inverse, products, { transA: 1 }) //                              [1, d]
-    if (this.#trains(weight)) graph.output(`d.${weight}`, graph.op('Reshape', [dWeight, graph.integers([d])]), [d])
+    const dWeight = this.#operators.product(inverse, products, { transA: true }) //                              [1, d]
+    if (this.#trains(weight)) this.#addGradient(weight, graph.op('Reshape', [dWeight, graph.integers([d])]))
     const dots = graph.op('MatMul', [products, graph.op('Reshape', [weight, graph.integers([d, 1])])]) // [N, 1], Σ dy·w·x
     const cubed = this.#times(this.#times(inverse, inverse), inverse) //                          [N, 1]
     const pull = this.#times(this.#times(dots, cubed), graph.scalar(1 / d)) //                    [N, 1]
@@ -237,15 +303,15 @@ class StepGraph {
    */
   #weight(name: string, x: string, dy: string): void {
     const { graph } = this
-    if (this.#trains(name)) graph.output(`d.${name}`, graph.op('MatMul', [this.#transpose(x), dy]), this.#shapeOf(name))
+    if (this.#trains(name)) this.#addGradient(name, graph.op('MatMul', [this.#transpose(x), dy]))
     const adapter = adaptedMatrices(this.#layout).get(name)
     if (adapter === undefined) return
     const { a, b } = adapter
-    const alpha = { float: adapterScale(this.#layout.adapters!) }
-    const throughB = this.#fused(dy, b, { transB: 1, alpha }) //                                  [N, r]
-    graph.output(`d.${a}`, graph.op('MatMul', [this.#transpose(x), throughB]), this.#shapeOf(a))
-    const throughA = this.#fused(x, a, { alpha }) //                                              [N, r]
-    graph.output(`d.${b}`, graph.op('MatMul', [this.#transpose(throughA), dy]), this.#shapeOf(b))
+    const alpha = adapterScale(this.#layout.adapters!)
+    const throughB = this.#operators.product(dy, b, { transB: true, alpha }) //                                  [N, r]
+    this.#addGradient(a, graph.op('MatMul', [this.#transpose(x), throughB]))
+    const throughA = this.#operators.product(x, a, { alpha }) //                                              [N, r]
+    this.#addGradient(b, graph.op('MatMul', [this.#transpose(throughA), dy]))
   }
 
   /** The matrix that tokens are multiplied with: its own, or with its adapters, which costs less than two products of all tokens with them. */
@@ -273,13 +339,12 @@ class StepGraph {
     return made
   }
 
-  /** RoPE (Su et al. 2021), halves of a head's width paired; its backward pass turns the other way. [N, heads·e] → the same */
+  /** RoPE; its backward pass turns the other way. [N, heads·e] → the same */
   #rotate(x: string, sine: 'sin' | 'minusSin', heads: number): string {
     const { graph } = this
     const columns = heads * this.#headWidth
     const cube = graph.op('Reshape', [x, graph.integers([this.#config.context, this.#batch, columns])])
-    const turned = graph.runtimeOp('RotaryEmbedding', [cube, 'positions', 'cos', sine], { num_heads: heads, interleaved: 0 })
-    return graph.op('Reshape', [turned, graph.integers([this.#tokens, columns])])
+    return graph.op('Reshape', [this.#operators.rotate(cube, sine, heads), graph.integers([this.#tokens, columns])])
   }
 
   /** Keys or values, each repeated for the queries that share it: [N, c] → [T, B, H, e]. */
@@ -312,18 +377,13 @@ class StepGraph {
     ])
   }
 
-  /** [B, H, T, e] → [N, d]. */
+  /** [T, B, H, e] → [N, d], a view. */
   #rows(x: string): string {
-    const timeMajor = this.graph.op('Transpose', [x], { perm: [2, 0, 1, 3] }) //                  [T, B, H, e]
-    return this.graph.op('Reshape', [timeMajor, this.graph.integers([this.#tokens, this.#config.width])])
+    return this.graph.op('Reshape', [x, this.graph.integers([this.#tokens, this.#config.width])])
   }
 
   #times(a: string, b: string): string {
     return this.graph.op('Mul', [a, b])
-  }
-
-  #fused(a: string, b: string, attributes: Record<string, number | { float: number }>): string {
-    return this.graph.runtimeOp('FusedMatMul', [a, b], attributes)
   }
 
   /** a·b (+ c). */
@@ -334,44 +394,7 @@ class StepGraph {
   #declareInputs(): void {
     const { graph } = this
     graph.input('inputs', 'int32', [this.#tokens])
-    graph.input('targets', 'int64', [this.#tokens, 1])
+    graph.input('targets', this.#kind === 'runtime' ? 'int64' : 'int32', [this.#tokens, 1])
     for (const [name, shape] of this.#shapes) graph.input(name, 'float', shape)
-  }
-
-  #shapeOf(name: string): number[] {
-    const shape = this.#shapes.get(name)
-    assert(shape !== undefined, 'a tensor of the graph is one of the layout', name)
-    return shape
-  }
-
-  /** Positions, RoPE's turns, and the causal mask. */
-  #declareTables(): void {
-    const { graph } = this
-    const { context: T } = this.#config
-    const half = this.#headWidth / 2
-    const divisors = ropeDivisors(this.#config)
-    const angle = (place: number) => Math.floor(place / half) / divisors[place % half]!
-    const table = (turn: (angle: number) => number) => Float32Array.from({ length: T * half }, (_, place) => turn(angle(place)))
-    graph.constant('cos', 'float', [T, half], table(Math.cos))
-    graph.constant('sin', 'float', [T, half], table(Math.sin))
-    graph.constant(
-      'minusSin',
-      'float',
-      [T, half],
-      table(value => -Math.sin(value))
-    )
-    graph.constant(
-      'positions',
-      'int64',
-      [T, this.#batch],
-      BigInt64Array.from({ length: this.#tokens }, (_, place) => BigInt(Math.floor(place / this.#batch)))
-    )
-    const future = (place: number) => (place % T > Math.floor(place / T) ? -1e9 : 0)
-    graph.constant(
-      'mask',
-      'float',
-      [1, 1, T, T],
-      Float32Array.from({ length: T * T }, (_, place) => future(place))
-    )
   }
 }
