@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import type { EngineOptions } from '../src/engine/engine.ts'
 import { WorldlmError } from '../src/errors.ts'
 import { type BenchSize, benchModel } from './engine-model.ts'
 
@@ -22,6 +23,9 @@ export interface SideOptions {
   threads: number
   /** null: ours; `torch`; `tfjs`, the engine of that name; or a folder with a step of its own (engine-prototype.ts). */
   vs: string | null
+  /** Of ours. */
+  device?: EngineOptions['device']
+  recompute?: EngineOptions['recompute']
 }
 
 export class Side {

@@ -4,13 +4,17 @@ import { benchModel } from './engine-model.ts'
 import { openPrototype } from './engine-prototype.ts'
 import type { Reply, SideOptions } from './engine-side.ts'
 
-const { size, threads, vs } = JSON.parse(process.argv[2]!) as SideOptions
+const { size, threads, vs, device, recompute } = JSON.parse(process.argv[2]!) as SideOptions
 const { layout, batch, data, ...made } = benchModel(size)
 const say = (reply: Reply) => void process.send?.(reply)
 
 /** The weights are given away: a bench that kept them would count them twice. */
 async function openEngine(name: 'onnx' | 'tfjs', parameters: Float32Array): Promise<() => Promise<number>> {
-  const engine = await createEngine(name, { layout, batch, threads, weightDecay: 0.1, gradientClip: 0 })
+  const engine = await createEngine(name, {
+    ...{ layout, batch, threads, weightDecay: 0.1, gradientClip: 0 },
+    ...(name === 'onnx' && device && { device }),
+    ...(name === 'onnx' && recompute && { recompute })
+  })
   await engine.load(parameters)
   return () => engine.step(data, 1e-4)
 }

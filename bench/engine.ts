@@ -1,11 +1,12 @@
 /**
  * The training step at sizes S, M and L, tokens a second; beside PyTorch, or beside another graph of the step.
  * Goals: against PyTorch ≥ 1.2 at S, ≥ 1.15 at M, ≥ 1.0 at L, with no more memory; ≥ 0.97 of the prototype's graph.
- * Command: `worldlm bench engine [--vs torch|DIR]`. Losses are compared before anything is timed.
+ * Command: `worldlm bench engine [--vs torch|tfjs|DIR] [--device webgpu]`. Losses are compared before anything is timed.
  *
  * The sides run in short turns, one at a time, so that what the machine does meanwhile meets both.
  */
 import { availableParallelism } from 'node:os'
+import type { EngineOptions } from '../src/engine/engine.ts'
 import { WorldlmError } from '../src/errors.ts'
 import type { BenchSize } from './engine-model.ts'
 import { Side } from './engine-side.ts'
@@ -15,6 +16,9 @@ export interface EngineBenchOptions {
   /** `torch`, or a folder with model.mjs, onnx.mjs and adam.as.ts. */
   vs?: string
   threads?: number
+  /** Of ours. */
+  device?: EngineOptions['device']
+  recompute?: EngineOptions['recompute']
   sizes?: BenchSize[]
   /** Turns of each side. */
   turns?: number
@@ -25,21 +29,23 @@ const stepsPerTurn = { S: 10, M: 2, L: 1 } as const
 
 export async function benchEngine({
   vs,
+  device,
+  recompute,
   threads = availableParallelism(),
   sizes = vs === 'torch' ? ['S', 'M', 'L'] : ['S', 'M'],
   turns = 7,
   onProgress
 }: EngineBenchOptions = {}): Promise<BenchReport> {
   const results: BenchResult[] = []
-  for (const size of sizes) results.push(...(await benchSize(size, { vs, threads, turns, onProgress })))
+  for (const size of sizes) results.push(...(await benchSize(size, { vs, device, recompute, threads, turns, onProgress })))
   return benchReport('engine', results)
 }
 
 async function benchSize(
   size: BenchSize,
-  { vs, threads, turns, onProgress }: Pick<EngineBenchOptions, 'vs' | 'onProgress'> & { threads: number; turns: number }
+  { vs, threads, turns, onProgress, ...ours }: EngineBenchOptions & { threads: number; turns: number }
 ): Promise<BenchResult[]> {
-  const sides = [await Side.open({ size, threads, vs: null })]
+  const sides = [await Side.open({ size, threads, vs: null, ...ours })]
   try {
     if (vs !== undefined) sides.push(await Side.open({ size, threads, vs }))
     const [ours, theirs] = sides as [Side, Side | undefined]

@@ -68,6 +68,18 @@ export const configSchema = z.strictObject({
         .describe(
           'onnx: fast, on the CPU. tfjs: TensorFlow.js, if it is installed. external: a program of your own, engine.command (docs/trainer-protocol.md). reference: plain loops, for checks.'
         ),
+      device: z
+        .enum(['cpu', 'webgpu', 'cuda'])
+        .default('cpu')
+        .describe(
+          'Where the engine `onnx` computes. webgpu: a GPU of any vendor, with a driver for Vulkan, Direct3D 12 or Metal. cuda: where onnxruntime’s CUDA libraries are installed.'
+        ),
+      recompute: z
+        .enum(['none', 'attention', 'blocks'])
+        .default('none')
+        .describe(
+          'Memory for time, with the engine `onnx` on the CPU: what the backward pass computes again instead of keeping it. attention: a few percent slower; blocks: about a quarter.'
+        ),
       command: z
         .array(z.string())
         .default([])

@@ -17,6 +17,8 @@ type BenchName =
 type Options = {
   vs?: string
   sizes?: ('S' | 'M' | 'L')[]
+  device?: 'cpu' | 'webgpu' | 'cuda'
+  recompute?: 'none' | 'attention' | 'blocks'
   threads?: number
   members?: number
   floats?: number

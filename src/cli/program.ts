@@ -333,11 +333,20 @@ function bench(program: Command): void {
   add(group, 'engine', 'Tokens/s and memory of the training step at sizes S, M and L.', [
     'worldlm bench engine',
     'WORLDLM_PYTHON=venv/bin/python worldlm bench engine --vs torch',
-    'worldlm bench engine --vs ../prototype --sizes S'
+    'worldlm bench engine --vs ../prototype --sizes S',
+    'worldlm bench engine --device webgpu --sizes S --vs tfjs'
   ])
     .option('--vs <torch|tfjs|dir>', 'in turns with PyTorch, engine tfjs, or a folder’s model.mjs, onnx.mjs and adam.as.ts')
     .option('--sizes <list>', 'S, M, L (default: S,M; with torch all)', sizeList)
     .option('--threads <n>', 'of each engine', whole(1))
+    .addOption(new Option('--device <name>', 'where ours computes').choices(['cpu', 'webgpu', 'cuda']))
+    .addOption(
+      new Option('--recompute <what>', 'what ours computes again (see engine.recompute)').choices([
+        'none',
+        'attention',
+        'blocks'
+      ])
+    )
     .action(async options => (await import('./bench.ts')).benchCommand('engine', options, outputOf(options)))
   add(group, 'generate', 'Milliseconds to the first token behind 200 bytes, then tokens/s, at size S.', [
     'worldlm bench generate'

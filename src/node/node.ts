@@ -192,6 +192,8 @@ class Node implements RunningNode {
         text: { path, folder: this.#dataFolder() },
         tokenizer,
         engine: this.#config.engine.name,
+        device: this.#config.engine.device,
+        recompute: this.#config.engine.recompute,
         ...(this.#config.engine.name === 'external' && { external: this.#externalOptions() }),
         threads:
           this.#config.engine.threads === 0 ? (await import('node:os')).availableParallelism() : this.#config.engine.threads,

@@ -8,7 +8,7 @@ import { loadText, type OrganizationText, trainLeast } from '../data/text-tree.t
 import { openTokenizer, type TokenArray, type Tokenizer } from '../data/tokenizer.ts'
 import { WorldlmError } from '../errors.ts'
 import { createEngine } from '../engine/create.ts'
-import type { Engine, ExternalOptions, OptimizerState, Pull } from '../engine/engine.ts'
+import type { Engine, EngineOptions, ExternalOptions, OptimizerState, Pull } from '../engine/engine.ts'
 import type { Batch } from '../model/batch.ts'
 import type { Layout } from '../model/layout.ts'
 import { readModelFile } from './model-file.ts'
@@ -22,6 +22,9 @@ export interface SessionOptions {
   /** tokenizer.json; null: tokens are bytes. */
   tokenizer: string | null
   engine: Engine['name']
+  /** Of the engine `onnx`. */
+  device?: EngineOptions['device']
+  recompute?: EngineOptions['recompute']
   /** Of the engine `external`. */
   external?: ExternalOptions
   threads: number
@@ -98,7 +101,7 @@ export class TrainingSession {
     shared?: Engine,
     onWarning?: (code: string, message: string) => void
   ): Promise<TrainingSession> {
-    const { layout, engine, external, threads, batch, weightDecay, gradientClip } = options
+    const { layout, engine, device, recompute, external, threads, batch, weightDecay, gradientClip } = options
     const tokenizer = readTokenizer(options.tokenizer, layout.config.vocabulary)
     const texts = await readTexts(options, tokenizer)
     const made =
@@ -109,6 +112,8 @@ export class TrainingSession {
         threads,
         weightDecay,
         gradientClip,
+        ...(device && { device }),
+        ...(recompute && { recompute }),
         ...(external && { external }),
         ...(onWarning && { onWarning })
       }))
