@@ -17,7 +17,15 @@ export class WorldlmError extends Error {
 }
 
 /** No peer gives a blob now. One that holds it may come back: whoever needs it asks again, or says so. */
-export class BlobAway extends Error {}
+export class BlobAway extends Error {
+  /** `BLOB_FORBIDDEN`: whoever was asked and holds it may not give it to this node (docs/governance.md, "Egress"). */
+  readonly code: 'BLOB_AWAY' | 'BLOB_FORBIDDEN'
+
+  constructor(message: string, code: BlobAway['code'] = 'BLOB_AWAY') {
+    super(message)
+    this.code = code
+  }
+}
 
 /** Our own mistake: a state that the design excludes. Carries what was found. Never caught to go on. */
 export class AssertionError extends Error {

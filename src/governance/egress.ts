@@ -5,7 +5,7 @@
  * those above it, never allow what they forbid: every charter of the line from a node up to the root is asked.
  *
  * Is: pure; both sides evaluate the same rules, the sender before it gives, the receiver again before it takes.
- * Is not: the gate itself (node/residual-*.ts), nor the judge of jurisdictions: a peer that states none could be anywhere, so a rule that
+ * Is not: the gates themselves (node/residual-*.ts, node/blob-gate.ts), nor the judge of jurisdictions: a peer that states none could be anywhere, so a rule that
  * forbids by jurisdiction matches it, and one that allows does not.
  */
 import type { Charter, EgressRule } from './charter.ts'
@@ -20,6 +20,9 @@ export interface Place {
   /** ISO 3166 code, where the peer states one. */
   jurisdiction?: string
 }
+
+/** Of a peer that is in no roster known here. It could be anywhere: as with jurisdictions, what forbids matches it, and what allows does not. */
+export type AnyPlace = Place | 'unknown'
 
 export type Consent = { allowed: true } | { allowed: false; by: string; reason: string }
 
@@ -41,13 +44,45 @@ function matchSegments(pattern: string[], path: string[]): boolean {
   return path.length > 0 && (first === '*' || first === path[0]) && matchSegments(rest, path.slice(1))
 }
 
+/** A blob of a federation, as who is asked for it sees it. */
+export interface RuledBlob {
+  tensors: readonly TensorClass[]
+  /** Charters from the federation that made it up to the root. */
+  line: readonly RuledBy[]
+}
+
+/**
+ * May a peer in these places have this blob? Within the federation that made it a peer is asked as who it is there, so that a rule against
+ * the parent does not take a delegate's own federation from it; elsewhere a peer in several places is in all of them: what reaches it in
+ * one has reached the others.
+ * @param places - none: a stranger.
+ */
+export function mayFetch({ tensors, line }: RuledBlob, places: readonly Place[]): Consent {
+  const inside = places.filter(({ path }) => path.startsWith(`${line[0]?.path}/`))
+  const asked: readonly AnyPlace[] = inside.length > 0 ? inside : places.length > 0 ? places : ['unknown']
+  for (const place of asked) {
+    for (const tensor of tensors) {
+      const consent = mayLeave(line, tensor, place)
+      if (!consent.allowed) return consent
+    }
+  }
+  return { allowed: true }
+}
+
+/** Whether any rule of these charters forbids anything to leave: where none does, nobody need be asked where a peer is. */
+export const forbidsAny = (line: readonly RuledBy[]): boolean => line.some(({ egress }) => egress.some(({ allow }) => !allow))
+
 /** May `tensor` leave a node of this line to that place? @param line - charters from the node's own federation up to the root. */
-export const mayLeave = (line: readonly RuledBy[], tensor: TensorClass, to: Place): Consent =>
-  askAll(line, charter => charter.egress.find(rule => isAbout(rule, tensor, to) && isPlace(rule.to, charter.path, to)))
+export const mayLeave = (line: readonly RuledBy[], tensor: TensorClass, to: AnyPlace): Consent =>
+  askAll(line, charter =>
+    charter.egress.find(rule => isAbout(rule, tensor, to) && isPlace(rule.to, charter.path, to, rule.allow))
+  )
 
 /** May a node of this line take `tensor` from that place? @param line - as of `mayLeave`. */
 export const mayEnter = (line: readonly RuledBy[], tensor: TensorClass, from: Place): Consent =>
-  askAll(line, charter => charter.ingress?.find(rule => isAbout(rule, tensor, from) && isPlace(rule.from, charter.path, from)))
+  askAll(line, charter =>
+    charter.ingress?.find(rule => isAbout(rule, tensor, from) && isPlace(rule.from, charter.path, from, rule.allow))
+  )
 
 interface Ruling {
   allow: boolean
@@ -64,14 +99,17 @@ function askAll(line: readonly RuledBy[], ruling: (charter: RuledBy) => Ruling |
   return { allowed: true }
 }
 
-function isAbout(rule: Pick<EgressRule, 'tensor' | 'toJurisdiction' | 'allow'>, tensor: TensorClass, place: Place): boolean {
+function isAbout(rule: Pick<EgressRule, 'tensor' | 'toJurisdiction' | 'allow'>, tensor: TensorClass, place: AnyPlace): boolean {
   if (rule.tensor !== '*' && rule.tensor !== tensor) return false
   if (rule.toJurisdiction === undefined) return true
-  return place.jurisdiction === undefined ? !rule.allow : rule.toJurisdiction.includes(place.jurisdiction)
+  const jurisdiction = place === 'unknown' ? undefined : place.jurisdiction
+  return jurisdiction === undefined ? !rule.allow : rule.toJurisdiction.includes(jurisdiction)
 }
 
 /** @param ruler - path of the federation whose rule it is: `parent`, `members` and `children` are its own. */
-function isPlace(where: string | undefined, ruler: string, { path, kind }: Place): boolean {
+function isPlace(where: string | undefined, ruler: string, place: AnyPlace, allow: boolean): boolean {
+  if (place === 'unknown') return where === undefined || where === '**' || !allow
+  const { path, kind } = place
   const isBelow = path.startsWith(`${ruler}/`) && !path.slice(ruler.length + 1).includes('/')
   switch (where) {
     case undefined:

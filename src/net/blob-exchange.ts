@@ -72,7 +72,7 @@ export class BlobExchange {
    * Brings a blob here from several holders at once; resumes what is already here.
    * @param holders - who is likely to hold it, or to be pulling it too; the likeliest first.
    * @returns bytes that were received; 0 if it was here.
-   * @throws {BlobAway} when no holder has all that is missing, or nothing more comes; what has arrived is kept.
+   * @throws {BlobAway} when no holder gives, or has, all that is missing, or nothing more comes; what has arrived is kept.
    */
   pull(blob: Link, holders: PeerName[], signal?: AbortSignal): Promise<number> {
     const { host, store, onLiar } = this.#options

@@ -62,6 +62,7 @@ export class BlobPull {
   /** Holders that were named and not asked yet, in order. */
   readonly #candidates = new Set<PeerName>()
   readonly #reasons: string[] = []
+  #isForbidden = false
   readonly #end = Promise.withResolvers<void>()
   #partial: PartialBlob | null = null
   #beginning: Promise<boolean> | null = null
@@ -122,8 +123,14 @@ export class BlobPull {
     }
     if (this.#sessions.size === 0 && !this.#over) {
       const why = this.#reasons.slice(0, 8).join('; ') || 'none known'
-      this.#fail(new BlobAway(`no holder of ${this.#options.blob} gave it (${why})`))
+      const message = `no holder of ${this.#options.blob} gave it (${why})`
+      this.#fail(new BlobAway(message, this.#isForbidden ? 'BLOB_FORBIDDEN' : 'BLOB_AWAY'))
     }
+  }
+
+  #refused(code: number): Error {
+    this.#isForbidden ||= code === blobAnswers.forbidden
+    return new Error(refusal(code))
   }
 
   async #converse(session: Session): Promise<void> {
@@ -134,7 +141,7 @@ export class BlobPull {
     const index = await session.lines[0]!.ask({ ask: 'index', blob })
     session.linesMost = Math.min(limits.blobStreamsPerPullMax, Math.ceil((performance.now() - askedMs) / streamEveryMs))
     if (this.#over || session.ended) return
-    if (index.code !== blobAnswers.ok && index.code !== blobAnswers.partly) throw new Error(refusal(index.code))
+    if (index.code !== blobAnswers.ok && index.code !== blobAnswers.partly) throw this.#refused(index.code)
     if (!(await this.#begin(index.bytes))) {
       this.#options.onLiar(session.peer, 'its index does not have the blob’s name')
       throw new Error('wrong index')
@@ -189,7 +196,7 @@ export class BlobPull {
       offers: Math.min(limits.blobChunksPerHolderMax * 2, scheduler.wanted(session.peer))
     })
     if (this.#over || session.ended) return
-    if (answer.code !== blobAnswers.ok) throw new Error(refusal(answer.code))
+    if (answer.code !== blobAnswers.ok) throw this.#refused(answer.code)
     const holding = holdingCodec.decode(answer.bytes)
     if (isMalformed(holding)) throw new Error(`what it holds is not said rightly: ${holding.detail}`)
     for (const { peer, addresses } of holding.others) {

@@ -22,6 +22,7 @@ export interface BlobServerOptions {
   host: Host
   store: BlobStore
   bandwidth: Bandwidth
+  /** Asked before each answer about a blob that is here. */
   allow: (peer: PeerName, blob: Link) => boolean
   /** `peer` pulls this blob too, and may hold some of it soon. */
   onAsker: (peer: PeerName, blob: Link) => void
@@ -86,9 +87,9 @@ export class BlobServer {
   #answer(stream: Stream, peer: PeerName, question: BlobQuestion, slices: Slices): Promise<void> {
     const { allow, store, onAsker } = this.#options
     const { blob } = question
-    if (!allow(peer, blob)) return this.#refuse(stream, blobAnswers.forbidden)
-    onAsker(peer, blob)
     const index = store.indexBytes(blob)
+    if (index !== null && !allow(peer, blob)) return this.#refuse(stream, blobAnswers.forbidden)
+    onAsker(peer, blob)
     if (index === null) return this.#refuse(stream, blobAnswers.notHeld)
     const asked = this.#note(peer, blob)
     switch (question.ask) {

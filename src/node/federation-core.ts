@@ -99,6 +99,8 @@ export interface FederationCore {
     take(from: PeerName, shown: Shown): void
     readonly hasOwn: boolean
     makeOwn(sketches: Uint8Array): void
+    /** Who may have this residual from here; null if it is none. */
+    readersOf(blob: Link): ReadonlySet<PeerName> | null
   }
   /** Contributions of this federation to its parent, and of its children to it. */
   readonly handIn: HandIn<Signed>

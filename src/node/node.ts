@@ -19,6 +19,7 @@ import { Trainer } from '../train/trainer.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { answerCodec, consensusCodec, questionCodec } from '../wire/messages.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
+import { BlobGate } from './blob-gate.ts'
 import type { CertifiedArchive } from './certified-car.ts'
 import { fetchCharter, verifyOwn } from './charters.ts'
 import { removeFederation } from './config-file.ts'
@@ -79,6 +80,10 @@ class Node implements RunningNode {
   readonly #federations = new Map<FederationId, FederationNode>()
   /** Left a moment ago. */
   readonly #left = new Map<FederationId, FederationNode>()
+  readonly #gate = new BlobGate(
+    () => [...this.#federations.values(), ...this.#left.values()],
+    (peer, detail) => this.#events.emit({ type: 'fault', federation: '', peer, code: 'EGRESS_FORBIDDEN', detail })
+  )
   readonly #startedAt = new Date().toISOString()
   #services: Services | null = null
   #organization: Organization | null = null
@@ -118,6 +123,7 @@ class Node implements RunningNode {
       events: this.#events,
       log: this.#log,
       fail: error => this.#fail(error),
+      mayFetch: (peer, blob) => this.#gate.allows(peer, blob),
       onConsensus: (from, bytes) => this.#onConsensus(from, bytes),
       onQuestion: (from, bytes) => this.#onQuestion(from, bytes)
     })

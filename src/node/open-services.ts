@@ -23,6 +23,8 @@ export interface Opening {
   events: EventLog
   log: Logger
   fail: (error: unknown) => void
+  /** Whether a peer may have a blob that is here. */
+  mayFetch: (peer: string, blob: Link) => boolean
   onConsensus: (from: string, bytes: Uint8Array) => void
   onQuestion: (from: string, bytes: Uint8Array) => Promise<Uint8Array>
 }
@@ -57,7 +59,7 @@ export async function openServices(opening: Opening): Promise<{ services: Servic
       exchange: await BlobExchange.start({
         host,
         store: blobs,
-        allow: () => true,
+        allow: opening.mayFetch,
         onLiar,
         uploadBytesPerSecond: config.network.uploadBytesPerSecond
       }),

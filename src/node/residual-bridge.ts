@@ -69,6 +69,8 @@ export class Bridge {
   #rounds = 0
   /** Models that may still be forwarded, by the round in which they came. */
   readonly #models = new Map<Link, number>()
+  /** Targets that each of them was offered to. */
+  readonly #readers = new Map<Link, Set<PeerName>>()
 
   constructor(host: BridgeHost) {
     this.#host = host
@@ -78,6 +80,11 @@ export class Bridge {
   /** Blobs that must stay here. */
   get needed(): Iterable<Link> {
     return this.#models.keys()
+  }
+
+  /** Targets that may have this residual; null if it was not brought here. */
+  readersOf(blob: Link): ReadonlySet<PeerName> | null {
+    return this.#readers.get(blob) ?? null
   }
 
   tick(): void {
@@ -118,7 +125,11 @@ export class Bridge {
       }
       if (now >= seen.at && round > 0) {
         this.#seen.set(branch, { round, at: Number.POSITIVE_INFINITY })
-        for (const [model, since] of this.#models) if (since < this.#rounds - 1) this.#models.delete(model)
+        for (const [model, since] of this.#models) {
+          if (since >= this.#rounds - 1) continue
+          this.#models.delete(model)
+          this.#readers.delete(model)
+        }
         this.#step({ type: 'round', round: ++this.#rounds, branch })
       }
     }
@@ -156,6 +167,7 @@ export class Bridge {
     if (offered !== 'wanted') return offered
     await exchange.pull(grant.model, [from])
     this.#models.set(grant.model, this.#rounds)
+    this.#readers.set(grant.model, (this.#readers.get(grant.model) ?? new Set()).add(to))
     const outcome = await this.#offer(to, target, source, given.grant, true)
     log.debug({ from: source.place.path, to: target.place.path, outcome }, 'residual')
     return outcome === 'wanted' ? 'away' : outcome

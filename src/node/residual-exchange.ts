@@ -17,6 +17,8 @@ import { Bridge, type BridgedNode, type BridgeHost } from './residual-bridge.ts'
 import { Fingerprints } from './residual-fingerprints.ts'
 
 export const residualTickMs = 500
+/** A grant is used within a round; its model is gone a few rounds later. */
+const grantedMax = 8
 
 export class ResidualExchange {
   readonly #node: FederationCore
@@ -25,6 +27,8 @@ export class ResidualExchange {
   readonly #bridge: Bridge
   /** Between this federation and a sibling, on a peer that is in both. */
   readonly #toSiblings = new Map<FederationId, Bridge>()
+  /** Bridges that were granted a model of this node's organization, the newest models last. */
+  readonly #granted = new Map<Link, Set<PeerName>>()
 
   constructor(node: FederationCore) {
     this.#node = node
@@ -39,6 +43,22 @@ export class ResidualExchange {
   /** Blobs that must stay here. */
   get needed(): Link[] {
     return [this.#bridge, ...this.#toSiblings.values()].flatMap(({ needed }) => [...needed])
+  }
+
+  /** Who may have this residual from here: bridges that it was granted to, and targets that this bridge brings it. Null if it is none. */
+  readersOf(blob: Link): ReadonlySet<PeerName> | null {
+    if (!this.#isOn) return null
+    const bridges = [this.#bridge, ...this.#toSiblings.values()]
+    const brought = bridges.flatMap(bridge => bridge.readersOf(blob) ?? [])
+    const isOwn = this.#granted.has(blob) || this.#node.organization?.newest?.model === blob
+    if (!isOwn && brought.length === 0) return null
+    return new Set([...(this.#granted.get(blob) ?? []), ...brought.flatMap(readers => [...readers])])
+  }
+
+  #grantTo(bridge: PeerName, blob: Link): void {
+    this.#granted.set(blob, (this.#granted.get(blob) ?? new Set()).add(bridge))
+    const oldest = this.#granted.keys().next()
+    if (this.#granted.size > grantedMax && oldest.done !== true) this.#granted.delete(oldest.value)
   }
 
   take(from: PeerName, shown: Shown): void {
@@ -108,6 +128,7 @@ export class ResidualExchange {
     const consent = mayLeave(line, 'residual', { path: target.path, kind: 'organization' })
     if (!consent.allowed) return nothing(shortened(`${consent.by}: ${consent.reason}`), true)
     if (newest === null) return nothing('nothing was trained yet')
+    this.#grantTo(bridge, newest.model)
     const { host } = node.options.services
     const grant = { from, to: target.fingerprint.node, textBytes: node.organization.textBytes, ...newest }
     return { kind: 'residual', grant: signGrant(host.sign.bind(host), grant), forbidden: false, detail: '' }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { mayEnter, mayLeave, matchesPath, type Place } from '../../src/governance/egress.ts'
+import { forbidsAny, mayEnter, mayFetch, mayLeave, matchesPath, type Place } from '../../src/governance/egress.ts'
 import type { EgressRule } from '../../src/governance/charter.ts'
 
 const organization = (path: string): Place => ({ path, kind: 'organization' })
@@ -146,5 +146,58 @@ describe('egress', () => {
       }),
       { numRuns: 2000 }
     )
+  })
+
+  describe('of a blob', () => {
+    const parent = federation('world/english')
+    const member = organization(`${home}/ann`)
+    const far = organization('world/code/linux')
+    const keys = { tensor: 'keys', allow: false } as const
+    const blobs: { why: string; rules: EgressRule[]; places: Place[]; allowed: boolean }[] = [
+      { why: 'no rule', rules: [], places: [], allowed: true },
+      {
+        why: 'a stranger could be where it is forbidden',
+        rules: [{ ...keys, to: 'world/code/**' }],
+        places: [],
+        allowed: false
+      },
+      {
+        why: 'a stranger is not taken for one that is allowed',
+        rules: [{ tensor: 'keys', to: 'world/code/**', allow: true }, keys],
+        places: [],
+        allowed: false
+      },
+      {
+        why: 'a stranger, where all are allowed first',
+        rules: [{ tensor: '*', to: '**', allow: true }, keys],
+        places: [],
+        allowed: true
+      },
+      { why: 'elsewhere', rules: [{ ...keys, to: 'world/code/**' }], places: [far], allowed: false },
+      { why: 'one of several places', rules: [{ ...keys, to: 'world/code/**' }], places: [parent, far], allowed: false },
+      { why: 'the parent', rules: [{ ...keys, to: 'parent' }], places: [parent], allowed: false },
+      {
+        why: 'a member that votes in the parent too',
+        rules: [{ ...keys, to: 'parent' }],
+        places: [parent, member],
+        allowed: true
+      },
+      { why: 'its own member', rules: [{ ...keys, to: 'members' }], places: [member], allowed: false },
+      { why: 'a rule on what is not in it', rules: [{ ...keys, tensor: 'residual' }], places: [far], allowed: true }
+    ]
+    for (const { why, rules, places, allowed } of blobs)
+      it(`${allowed ? 'may leave' : 'may not leave'}: ${why}`, () =>
+        assert.equal(mayFetch({ tensors: ['keys', 'backbone'], line: line(...rules) }, places).allowed, allowed))
+
+    it('needs no place where no rule forbids anything', () => {
+      const rules = fc.array(fc.record({ tensor: fc.constantFrom('keys', 'backbone', '*' as const), allow: fc.boolean() }))
+      const places = fc.subarray([parent, member, far])
+      fc.assert(
+        fc.property(rules, places, (egress, asked) => {
+          const charters = line(...egress)
+          return forbidsAny(charters) || mayFetch({ tensors: ['keys', 'backbone'], line: charters }, asked).allowed
+        })
+      )
+    })
   })
 })

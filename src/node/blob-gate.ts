@@ -1,0 +1,109 @@
+/**
+ * Who may fetch which blob from this node (docs/governance.md, "Egress"): the gate that the blob exchange asks before each answer.
+ *
+ *   initial parameters, tokenizer       everybody: who joins begins with them
+ *   a residual                          bridges that it was granted to; on a bridge, the targets that it is brought to
+ *   models, updates, contributions      by the rules of the federation that made them, for the places that its rosters know of the peer
+ *   what cannot be told                 by the rules of every federation that this node follows
+ *
+ * A blob that is several of these may leave as any of them. Is not: the rules (governance/egress.ts).
+ */
+import { memberOf, rosterPeers } from '../federation/membership.ts'
+import { forbidsAny, mayFetch, type Place, type TensorClass } from '../governance/egress.ts'
+import type { FederationId, Link, PeerName } from '../ids.ts'
+import { backboneRanges } from '../model/layout.ts'
+import { isMalformed } from '../wire/codec.ts'
+import { entryCodec } from '../wire/records.ts'
+import { chainOf, type FederationCore } from './federation-core.ts'
+
+/** Refusals that were told of; each pair once. */
+const toldMax = 1_000
+
+export class BlobGate {
+  readonly #federations: () => FederationCore[]
+  readonly #onRefused: (peer: PeerName, detail: string) => void
+  readonly #certified = new Map<FederationId, { entries: number; blobs: Set<Link> }>()
+  readonly #told = new Set<string>()
+
+  /** @param onRefused - told once for each peer and blob. */
+  constructor(federations: () => FederationCore[], onRefused: (peer: PeerName, detail: string) => void) {
+    this.#federations = federations
+    this.#onRefused = onRefused
+  }
+
+  allows(peer: PeerName, blob: Link): boolean {
+    const why = this.#refusal(peer, blob)
+    if (why === null) return true
+    const pair = `${peer} ${blob}`
+    if (!this.#told.has(pair) && this.#told.size < toldMax) {
+      this.#told.add(pair)
+      this.#onRefused(peer, `${blob}: ${why}`)
+    }
+    return false
+  }
+
+  #refusal(peer: PeerName, blob: Link): string | null {
+    const federations = this.#federations()
+    const readers = federations.flatMap(({ residuals }) => residuals.readersOf(blob) ?? [])
+    if (readers.some(granted => granted.has(peer))) return null
+    const isFree = !federations.some(({ options }) => forbidsAny([options.charter]))
+    if (readers.length === 0 && isFree) return null
+    if (federations.some(({ options: { charter } }) => charter.initial === blob || charter.tokenizer === blob)) return null
+    const makers = federations.flatMap(federation => this.#makerOf(federation, blob) ?? [])
+    if (makers.length === 0 && readers.length > 0) return 'a residual that was not granted to it'
+    const places = federations.flatMap(federation => placesIn(federation, peer))
+    const why = (makers.length > 0 ? makers : federations).map(maker => ruling(maker, places))
+    // As one of several blobs it may leave; as one that cannot be told, only where all agree.
+    if (makers.length > 0 && why.includes(null)) return null
+    return why.find(reason => reason !== null) ?? null
+  }
+
+  /** The federation by whose rules this blob leaves, if `federation` knows it. */
+  #makerOf(federation: FederationCore, blob: Link): FederationCore | null {
+    const { known, round, consensus } = federation.state
+    const inputs = 'inputs' in round ? round.inputs : []
+    const update = [...known.values(), ...inputs].find(one => one.update.blob === blob)?.update
+    // A child's contribution leaves by the child's rules, where this node follows the child.
+    if (update !== undefined) return federation.options.sibling(update.member as FederationId) ?? federation
+    if (this.#certifiedBy(federation).has(blob)) return federation
+    const made: (Link | null)[] = []
+    if ('result' in round) made.push(round.result.model, round.result.contribution, round.result.outer)
+    if ('body' in round) made.push(round.body.model, round.body.outer)
+    const open = consensus.accepted?.entry
+    if (open?.kind === 'round') made.push(open.model, open.outer)
+    return made.includes(blob) ? federation : null
+  }
+
+  /** Models of all rounds in its log. */
+  #certifiedBy({ id, log }: FederationCore): ReadonlySet<Link> {
+    const known = this.#certified.get(id) ?? { entries: 0, blobs: new Set() }
+    this.#certified.set(id, known)
+    for (; known.entries < log.length; known.entries++) {
+      const entry = entryCodec.decode(log[known.entries]!.entry)
+      if (isMalformed(entry) || entry.kind !== 'round') continue
+      known.blobs.add(entry.model)
+      if (entry.outer !== null) known.blobs.add(entry.outer)
+    }
+    return known.blobs
+  }
+}
+
+/** @returns who forbids it, and why; null if nobody does. */
+function ruling(maker: FederationCore, places: Place[]): string | null {
+  const { layout } = maker
+  const tensors: TensorClass[] = []
+  if (layout.groups.length > 0) tensors.push('keys')
+  if (backboneRanges(layout).length > 0) tensors.push('backbone')
+  const consent = mayFetch({ tensors, line: chainOf(maker).map(({ options }) => options.charter) }, places)
+  return consent.allowed ? null : `${consent.by}: ${consent.reason}`
+}
+
+/** As a member, and as one that acts for the federation. */
+function placesIn({ state: { roster }, options: { charter } }: FederationCore, peer: PeerName): Place[] {
+  if (!rosterPeers(roster, charter).has(peer)) return []
+  const member = memberOf(roster, peer)
+  const kind = member?.kind === 'federation' ? 'federation' : 'organization'
+  const places: Place[] = [{ path: `${charter.path}/${member?.name ?? peer}`, kind }]
+  if (roster.voters.includes(peer)) places.push({ path: charter.path, kind: 'federation' })
+  return places
+}
