@@ -1,4 +1,4 @@
-/** Public API of the package: a node inside another program, and a testnet with its report. */
+/** Public API of the package: a node inside another program, a testnet and a simulation with their reports. */
 export { checkConfig, type NodeConfig, type NodeConfigInput, readConfig } from './config.ts'
 export { WorldlmError } from './errors.ts'
 export { createLogger, type Logger } from './log.ts'
@@ -15,3 +15,10 @@ export type { NodeEvent, NodeStatus, RoundSummary } from './node/status.ts'
 export { type TestnetReport, testnetReportSchema } from './report/schema.ts'
 export { writeReport } from '../testnet/report.ts'
 export { runTestnet, type TestnetOptions, type TestnetResult } from '../testnet/run.ts'
+export { EngineLearner, type EngineLearnerOptions } from './experiment/engine-learner.ts'
+export type { SimulationReport } from './report/simulation.ts'
+export { faultPlanNames, faultsOfFile } from './sim/fault-plans.ts'
+export type { Fault, FaultPlan } from './sim/faults.ts'
+export type { Learner } from './sim/learner.ts'
+export { simulate, type SimulateOptions } from './sim/simulate.ts'
+export { namedTopology, type Topology, topologyOfFile } from './sim/topology.ts'

@@ -162,17 +162,27 @@ function simulate(program: Command): void {
     [
       'worldlm simulate --topology tree:4x8 --rounds 10',
       'worldlm simulate --topology tree:3x4 --rounds 8 --faults chaos --seed 7',
-      'worldlm simulate --topology tree:19x20x26 --peers 10000 --rounds 20'
+      'worldlm simulate --topology tree:19x20x26 --peers 10000 --rounds 20',
+      'worldlm simulate --topology ring:6,clique:6,star:6,data --learner engine --rounds 10'
     ]
   )
     .requiredOption(
       '--topology <name|file>',
-      'tree:4x8, tree:3x4x8, ring:16, clique:8, star:9, small-world:100, random:100, or a YAML file'
+      'tree:4x8, tree:3x4x8, ring:16, clique:8, star:9, small-world:100, random:100, data (the tree of the texts), or a YAML file; several, parted by commas, are compared'
     )
     .option('--peers <n>', 'organizations in all (default: as the topology says)', whole(1))
     .option('--rounds <n>', 'rounds of every federation', whole(1), 10)
     .option('--faults <name|file>', 'none, crashes, churn, partitions, lossy, slow, disk, chaos, or a YAML file', 'none')
-    .option('--learner <name>', 'quadratic: closed form, for thousands', 'quadratic')
+    .addOption(
+      new Option('--learner <name>', 'quadratic: closed form, for thousands; engine: real training on text, for a few')
+        .choices(['quadratic', 'engine'])
+        .default('quadratic')
+    )
+    .option('--data <dir>', 'engine: folder of federations and organizations (default: text from node_modules)')
+    .option('--model <name|file>', 'engine: tiny, small, medium, or a YAML file with `model:` and `algorithm:`', 'tiny')
+    .option('--steps <n>', 'engine: training steps a round', whole(1), 20)
+    .option('--threads <n>', 'engine: threads that train, an organization each (default: as the machine has cores)', whole(1))
+    .addOption(new Option('--engine <name>', 'engine: what trains').choices(['onnx', 'reference']).default('onnx'))
     .option('--heterogeneity <h>', 'how far the organizations’ optima lie apart (default 0.5)', between(0, 1000))
     .option('--key-fraction <share>', 'share of the model that is key layers, 0 to 1', between(0, 1), 1)
     .option('--model-bytes <n>', 'what a model weighs on the network (default 1000000)', whole(1))

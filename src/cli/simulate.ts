@@ -2,14 +2,15 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parse, stringify } from 'yaml'
-import { WorldlmError } from '../errors.ts'
 import { short } from '../report/plots.ts'
 import { simulationCsv, simulationHtml, type SimulationReport } from '../report/simulation.ts'
 import { faultsOfFile } from '../sim/fault-plans.ts'
 import type { FaultPlan } from '../sim/faults.ts'
 import { shrink } from '../sim/shrink.ts'
 import { planFor, simulate, type SimulateOptions } from '../sim/simulate.ts'
-import { namedTopology, topologyOfFile } from '../sim/topology.ts'
+import type { Learner } from '../sim/learner.ts'
+import { namedTopology, type Topology, topologyOfFile } from '../sim/topology.ts'
+import { comparison, engineLearner, topologyOfTexts } from './simulate-engine.ts'
 import { LiveTable, progressBar } from './live-table.ts'
 import { exitCodes, type Output } from './output.ts'
 
@@ -18,7 +19,12 @@ interface Flags {
   peers?: number
   rounds: number
   faults: string
-  learner: string
+  learner: 'quadratic' | 'engine'
+  data?: string
+  model: string
+  steps: number
+  threads?: number
+  engine: 'onnx' | 'reference'
   heterogeneity?: number
   keyFraction: number
   modelBytes?: number
@@ -29,17 +35,50 @@ interface Flags {
 }
 
 export async function simulateCommand(flags: Flags, output: Output): Promise<void> {
-  const { rounds, seed, heterogeneity, keyFraction, modelBytes, trainMs } = flags
-  const topology = existsSync(flags.topology)
-    ? topologyOfFile(flags.topology, parse(readFileSync(flags.topology, 'utf8')), seed)
-    : namedTopology(flags.topology, flags.peers ?? null, seed)
-  if (flags.learner !== 'quadratic')
-    throw new WorldlmError('NOT_YET', `the learner ${flags.learner} is not there yet`, 'Use --learner quadratic.')
-  const live = new LiveTable(output)
   const abort = new AbortController()
   const interrupt = () => abort.abort()
   process.on('SIGINT', interrupt)
   process.on('SIGTERM', interrupt)
+  const names = existsSync(flags.topology) ? [flags.topology] : flags.topology.split(',').map(name => name.trim())
+  const out = folderOf(flags.out)
+  try {
+    const runs: SimulationReport[] = []
+    for (const topology of names) {
+      if (abort.signal.aborted) break
+      const folder = names.length === 1 ? out : join(out, topology.replaceAll(/[^\w.-]+/g, '-'))
+      runs.push(await runOne({ ...flags, topology }, folder, output, abort.signal))
+    }
+    if (names.length === 1) output.document(runs[0]!)
+    else compare(runs, out, output)
+    if (abort.signal.aborted) process.exitCode = exitCodes.interrupted
+    else if (runs.some(({ complete, invariants }) => !complete || invariants.violations.length > 0))
+      process.exitCode = exitCodes.failed
+  } finally {
+    process.off('SIGINT', interrupt)
+    process.off('SIGTERM', interrupt)
+  }
+}
+
+/** Several topologies, side by side. */
+function compare(runs: SimulationReport[], out: string, output: Output): void {
+  const { lines, csv } = comparison(runs)
+  writeFileSync(join(out, 'comparison.csv'), csv)
+  for (const line of lines) output.line(line)
+  output.line(`Comparison: ${join(out, 'comparison.csv')}`)
+  output.document({ schema: 'worldlm.simulations/1', runs })
+}
+
+function topologyFor({ topology, peers, seed, data, learner }: Flags, out: string): Topology {
+  if (existsSync(topology)) return topologyOfFile(topology, parse(readFileSync(topology, 'utf8')), seed)
+  if (topology === 'data' && learner === 'engine') return topologyOfTexts(data, out, seed)
+  return namedTopology(topology, peers ?? null, seed)
+}
+
+async function runOne(flags: Flags, out: string, output: Output, signal: AbortSignal): Promise<SimulationReport> {
+  const { rounds, seed, heterogeneity, keyFraction, modelBytes, trainMs } = flags
+  mkdirSync(out, { recursive: true })
+  const topology = topologyFor(flags, out)
+  const live = new LiveTable(output)
   const began = performance.now()
   const federations = topology.kind === 'tree' ? topology.federations.length : 1
   const options = {
@@ -54,27 +93,40 @@ export async function simulateCommand(flags: Flags, output: Output): Promise<voi
   const faults = existsSync(flags.faults)
     ? faultsOfFile(flags.faults, parse(readFileSync(flags.faults, 'utf8')))
     : planFor(options, flags.faults)
-  const report = await simulate({
-    ...options,
-    faults,
-    signal: abort.signal,
-    onProgress: ({ virtualSeconds, certified, events }) =>
-      live.draw(() => {
-        const seconds = (performance.now() - began) / 1000
-        const of = rounds * federations
-        return `${progressBar(certified, of, seconds)}  virtual ${virtualSeconds.toFixed(0)} s  ${short(events / seconds / 1000)} k events/s`
-      })
-  })
-  live.clear()
-  process.off('SIGINT', interrupt)
-  process.off('SIGTERM', interrupt)
-  const out = writeReport(report, flags.out)
-  for (const line of closingLines(report, flags, out)) output.line(line)
-  if (flags.shrink && report.invariants.violations.length > 0 && !abort.signal.aborted)
-    await shrinkTo(join(out, 'faults.yaml'), options, faults, report, flags, output)
-  output.document(report)
-  if (abort.signal.aborted) process.exitCode = exitCodes.interrupted
-  else if (!report.complete || report.invariants.violations.length > 0) process.exitCode = exitCodes.failed
+  let steps = 0
+  const begin = async () => {
+    const engine =
+      flags.learner === 'engine' ? await engineLearner({ ...flags, topology, out, onSteps: done => (steps += done) }) : null
+    return { engine, given: engine === null ? {} : { learner: engine satisfies Learner } }
+  }
+  const { engine, given } = await begin()
+  const stop = () => void engine?.close()
+  signal.addEventListener('abort', stop)
+  try {
+    const report = await simulate({
+      ...options,
+      ...given,
+      faults,
+      signal,
+      onProgress: ({ virtualSeconds, certified, events }) =>
+        live.draw(() => {
+          const seconds = (performance.now() - began) / 1000
+          const rate =
+            engine === null ? `${short(events / seconds / 1000)} k events/s` : `${(steps / seconds).toFixed(1)} steps/s`
+          return `${progressBar(certified, rounds * federations, seconds)}  virtual ${virtualSeconds.toFixed(0)} s  ${rate}`
+        })
+    })
+    live.clear()
+    writeReport(report, out)
+    for (const line of closingLines(report, flags, out)) output.line(line)
+    if (flags.shrink && report.invariants.violations.length > 0 && !signal.aborted)
+      await shrinkTo(join(out, 'faults.yaml'), { ...options, ...given }, faults, report, flags, output)
+    return report
+  } finally {
+    live.clear()
+    signal.removeEventListener('abort', stop)
+    await engine?.close()
+  }
 }
 
 /** The smallest plan that breaks the same invariant, as a file that replays it. */
@@ -96,14 +148,15 @@ async function shrinkTo(
   output.line(`Replay: ${replay({ ...flags, faults: path })}`)
 }
 
-function writeReport(report: SimulationReport, given: string | undefined): string {
+function folderOf(given: string | undefined): string {
   const time = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-')
-  const out = resolve(given ?? join('runs', `simulate-${time}`))
-  mkdirSync(out, { recursive: true })
+  return resolve(given ?? join('runs', `simulate-${time}`))
+}
+
+function writeReport(report: SimulationReport, out: string): void {
   writeFileSync(join(out, 'report.json'), `${JSON.stringify(report, null, 2)}\n`)
   writeFileSync(join(out, 'report.html'), simulationHtml(report))
   writeFileSync(join(out, 'curves.csv'), simulationCsv(report))
-  return out
 }
 
 function closingLines(report: SimulationReport, flags: Flags, out: string): string[] {
@@ -114,13 +167,15 @@ function closingLines(report: SimulationReport, flags: Flags, out: string): stri
       ? `${report.peers} peers on a graph, averaging with their neighbours: ${report.virtualSeconds.toFixed(1)} virtual seconds`
       : `${report.peers} peers in ${report.federations} federations: ${report.certified} rounds certified in ${report.virtualSeconds.toFixed(1)} virtual seconds`,
     `${report.events} events in ${report.seconds.toFixed(1)} s (${short(report.events / report.seconds / 1000)} k/s), ${short(report.bytes.total / 1e9)} GB sent`,
-    `Excess loss ${short(convergence.curve[0]?.personal ?? Number.NaN)} after round 1, ${(last?.personal ?? Number.NaN).toFixed(4)} after round ${last?.round ?? 0}; ${convergence.secondsToTarget === null ? 'the target was not reached' : `target reached after ${convergence.secondsToTarget.toFixed(0)} virtual seconds`}`,
+    `${report.learner === 'engine' ? 'Nats a byte:' : 'Excess loss'} ${short(convergence.curve[0]?.personal ?? Number.NaN)} after round 1, ${(last?.personal ?? Number.NaN).toFixed(4)} after round ${last?.round ?? 0}; ${convergence.secondsToTarget === null ? 'the target was not reached' : `target reached after ${convergence.secondsToTarget.toFixed(0)} virtual seconds`}`,
     `Faults (${faults.plan}): ${
       Object.entries(faults.counts)
         .map(([kind, count]) => `${count} ${kind}`)
         .join(', ') || 'none'
     }; ${faults.roundsLost} rounds lost`
   ]
+  for (const { path, personal, aggregated } of report.organizations)
+    lines.push(`  ${path}: perplexity a byte ${figure(personal)}, after aggregation ${figure(aggregated)}`)
   if (invariants.checked.length > 0 && invariants.violations.length === 0)
     lines.push(`Invariants ${invariants.checked.join(', ')}: none violated`)
   for (const { invariant, detail, atMs } of invariants.violations)
@@ -131,12 +186,33 @@ function closingLines(report: SimulationReport, flags: Flags, out: string): stri
   return lines
 }
 
-function replay({ topology, peers, rounds, faults, seed, trainMs, modelBytes, heterogeneity, keyFraction }: Flags): string {
+const figure = (one: { perplexity: number } | null): string => (one === null ? '–' : one.perplexity.toFixed(3))
+
+function replay({
+  topology,
+  peers,
+  rounds,
+  faults,
+  seed,
+  trainMs,
+  modelBytes,
+  heterogeneity,
+  keyFraction,
+  ...flags
+}: Flags): string {
+  const engine =
+    flags.learner === 'engine'
+      ? [
+          `--learner engine --model ${flags.model} --steps ${flags.steps}`,
+          ...(flags.data === undefined ? [] : [`--data ${flags.data}`])
+        ]
+      : []
   return [
     'worldlm simulate',
     `--topology ${topology}`,
     ...(peers === undefined ? [] : [`--peers ${peers}`]),
     `--rounds ${rounds} --faults ${faults} --seed ${seed}`,
+    ...engine,
     ...(trainMs === undefined ? [] : [`--train-ms ${trainMs}`]),
     ...(modelBytes === undefined ? [] : [`--model-bytes ${modelBytes}`]),
     ...(heterogeneity === undefined ? [] : [`--heterogeneity ${heterogeneity}`]),

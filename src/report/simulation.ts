@@ -12,6 +12,14 @@ export interface SimulatedRound {
   /** Root of the mean squared distance of the organizations' models from their mean, a float. */
   consensus: number
   organizations: number
+  /** Sent by all until then. */
+  bytes: number
+}
+
+/** Of one organization's own text, in nats and perplexity a byte. */
+interface TextFigure {
+  nllPerByte: number
+  perplexity: number
 }
 
 /** `worldlm.simulation/1`. */
@@ -48,6 +56,8 @@ export interface SimulationReport {
     consensus: number
     curve: SimulatedRound[]
   }
+  /** Newest figures of each, where they train on text (learner `engine`). */
+  organizations: { path: string; round: number; personal: TextFigure | null; aggregated: TextFigure | null }[]
   faults: {
     plan: string
     counts: Record<string, number>
@@ -139,7 +149,7 @@ function faults({
 
 /** A line a value, long format, as testnet's. */
 export function simulationCsv({ convergence }: SimulationReport): string {
-  const names = ['personal', 'aggregated', 'consensus'] as const
+  const names = ['personal', 'aggregated', 'consensus', 'bytes'] as const
   const rows = convergence.curve.flatMap(one => names.map(name => `${one.round},${one.seconds},${name},${one[name]}`))
   return `${['round,seconds,measure,value', ...rows].join('\n')}\n`
 }

@@ -39,7 +39,11 @@ export class Averaging {
     const random = new Random(`averaging/${seed}`)
     this.clock = new Clock(random.fork('ties'))
     this.network = new Network(this.clock, random.fork('network'), topology.links)
-    this.measures = new LearningMeasures(() => this.clock.nowMs, learner.shape.floats)
+    this.measures = new LearningMeasures(
+      () => this.clock.nowMs,
+      learner.shape.floats,
+      () => this.network.bytesInAll
+    )
     const { clock, network, measures, trace } = this
     const world: AveragingWorld = {
       clock,
@@ -51,7 +55,12 @@ export class Averaging {
       rounds,
       deadlineMs,
       wait: (result, then) => {
-        if (result instanceof Promise) this.#pending.push(result.then(then))
+        if (result instanceof Promise)
+          this.#pending.push(
+            result.then(then, error => {
+              if (options.signal?.aborted !== true) throw error
+            })
+          )
         else then(result)
       },
       finished: () => undefined,

@@ -11,7 +11,7 @@ import type { Random } from '../math/random.ts'
 import type { Clock } from './clock.ts'
 import type { Measures } from './core.ts'
 import { Disk } from './disk.ts'
-import type { Learner } from './learner.ts'
+import { begun, type Learner } from './learner.ts'
 import type { Endpoint, Network } from './network.ts'
 import type { Place } from './place.ts'
 
@@ -109,8 +109,11 @@ export class AveragingPeer implements Endpoint {
       return
     }
     const round = this.#round
+    const training = begun(learner.train(this.index, this.#model, round - 1))
     this.#later(trainMs * this.#pace * this.slowness, () =>
-      this.#world.wait(learner.train(this.index, this.#model, round - 1), ({ after }) => this.#announce(round, after))
+      this.#world.wait(training, ({ after }) => {
+        if (this.up && this.#round === round) this.#announce(round, after)
+      })
     )
   }
 

@@ -29,10 +29,24 @@ export interface Learner {
   readonly initial: Float32Array
   /** Tokens of a round at most: heavier updates are refused. */
   readonly roundTokens: number
-  /** Local training of a round. @param start - shape [floats], left as it is. @param trained - rounds that it trained before. */
+  /** What a model weighs on the network; left out: as the options say. */
+  readonly modelBytes?: number
+  /** Share of the loss before training that counts as reached. */
+  readonly targetShare: number
+  /** Paths of the organizations' texts, where they have any: then each has its figures in the report. */
+  readonly names?: readonly string[]
+  /** Local training of a round, begun when it begins in virtual time: those of several organizations may run side by side. @param start - shape [floats], left as it is. @param trained - rounds that it trained before. */
   train(organization: number, start: Float32Array, trained: number): Learned | Promise<Learned>
   /** Excess loss of `model` on the organization's own data, in nats a byte or the like; ≥ 0. */
   loss(organization: number, model: Float32Array): number | Promise<number>
+  /** The same on data that choices may be made by: what a federation's model is worth to the organization. */
+  judge(organization: number, model: Float32Array): number | Promise<number>
   /** Bytes of training text, as it declares them. */
   textBytes(organization: number): number
+}
+
+/** A training that nobody may come to ask for, because its organization dies meanwhile: then nobody hears of its failure either. */
+export function begun(training: Learned | Promise<Learned>): Learned | Promise<Learned> {
+  if (training instanceof Promise) training.catch(() => undefined)
+  return training
 }

@@ -11,6 +11,15 @@ export interface RoundMeasures {
   /** Root of the mean squared distance of the organizations' models from their mean, a float. */
   consensus: number
   organizations: number
+  /** Sent by all until then. */
+  bytes: number
+}
+
+/** Newest losses of one organization. */
+export interface OrganizationMeasures {
+  round: number
+  personal: number
+  aggregated: number
 }
 
 interface Sums {
@@ -19,6 +28,7 @@ interface Sums {
   aggregated: number
   applied: number
   lastMs: number
+  bytes: number
   sum: Float64Array
   squares: number
 }
@@ -29,23 +39,32 @@ export class LearningMeasures implements Measures {
   readonly #rounds = new Map<number, Sums>()
   readonly #nowMs: () => number
   readonly #floats: number
+  readonly #bytes: () => number
+  readonly organizations = new Map<number, OrganizationMeasures>()
 
-  constructor(nowMs: () => number, floats: number) {
+  /** @param bytes - sent by all until now. */
+  constructor(nowMs: () => number, floats: number, bytes: () => number) {
     this.#nowMs = nowMs
     this.#floats = floats
+    this.#bytes = bytes
   }
 
-  trained(_organization: number, round: number, loss: number): void {
+  trained(organization: number, round: number, loss: number): void {
+    const aggregated = this.organizations.get(organization)?.aggregated ?? Number.NaN
+    this.organizations.set(organization, { round, personal: loss, aggregated })
     const sums = this.#of(round)
     sums.personal += loss
     sums.trained++
   }
 
-  applied(_organization: number, round: number, loss: number, model: Float32Array): void {
+  applied(organization: number, round: number, loss: number, model: Float32Array): void {
+    const personal = this.organizations.get(organization)?.personal ?? Number.NaN
+    this.organizations.set(organization, { round, personal, aggregated: loss })
     const sums = this.#of(round)
     sums.aggregated += loss
     sums.applied++
     sums.lastMs = this.#nowMs()
+    sums.bytes = this.#bytes()
     for (let place = 0; place < model.length; place++) {
       const value = model[place]!
       sums.sum[place]! += value
@@ -60,7 +79,7 @@ export class LearningMeasures implements Measures {
   curve(): RoundMeasures[] {
     return [...this.#rounds]
       .sort(([left], [right]) => left - right)
-      .map(([round, { personal, trained, aggregated, applied, lastMs, sum, squares }]) => {
+      .map(([round, { personal, trained, aggregated, applied, lastMs, bytes, sum, squares }]) => {
         const mean = sum.reduce((total, value) => total + (value / Math.max(1, applied)) ** 2, 0)
         const spread = Math.max(0, squares / Math.max(1, applied) - mean) / this.#floats
         return {
@@ -69,7 +88,8 @@ export class LearningMeasures implements Measures {
           personal: trained === 0 ? Number.NaN : personal / trained,
           aggregated: applied === 0 ? Number.NaN : aggregated / applied,
           consensus: Math.sqrt(spread),
-          organizations: applied
+          organizations: applied,
+          bytes: Math.round(bytes)
         }
       })
   }
@@ -83,6 +103,7 @@ export class LearningMeasures implements Measures {
         aggregated: 0,
         applied: 0,
         lastMs: 0,
+        bytes: 0,
         sum: new Float64Array(this.#floats),
         squares: 0
       }

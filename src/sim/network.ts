@@ -91,6 +91,10 @@ export class Network {
     return this.troubles === 0 && this.whole
   }
 
+  get bytesInAll(): number {
+    return linkClasses.reduce((sum, name) => sum + this.bytes[name].reduce((all, some) => all + (some ?? 0), 0), 0)
+  }
+
   cut(cut: Cut): void {
     this.#cuts.add(cut)
   }

@@ -6,7 +6,7 @@ import type { RoundHead } from '../federation/participation.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import type { OrganizationCore, PeerCore, ReplicaCore, Services, SignedRecord } from './core.ts'
 import { torn } from './disk.ts'
-import type { Learned } from './learner.ts'
+import { begun, type Learned } from './learner.ts'
 import { blobLink } from './mixing.ts'
 import { linkOfUpdate } from './stand-ins.ts'
 
@@ -47,12 +47,13 @@ export class SimOrganization implements OrganizationCore {
   train(round: number, base: Link): void {
     const replica = this.#replica
     const { learner, trainMs } = this.#services
-    replica.later(trainMs * this.#pace * this.#peer.slowness, () => {
-      const start = this.#model('start') ?? learner.initial
-      this.#services.wait(learner.train(this.#peer.organization, start, this.#saved.trained), learned => {
+    const start = this.#model('start') ?? learner.initial
+    const training = begun(learner.train(this.#peer.organization, start, this.#saved.trained))
+    replica.later(trainMs * this.#pace * this.#peer.slowness, () =>
+      this.#services.wait(training, learned => {
         if (replica.alive) this.#guard(replica, () => this.#announce(replica, round, base, start, learned))
       })
-    })
+    )
   }
 
   #announce(replica: ReplicaCore, round: number, base: Link, start: Float32Array, { after, loss, tokens }: Learned): void {
@@ -136,7 +137,7 @@ export class SimOrganization implements OrganizationCore {
         return blob === undefined ? [] : [{ model: blob.model, textBytes }]
       })
     ]
-    const losses = candidates.map(({ model }) => learner.loss(organization, mixing.combine(federation, model)))
+    const losses = candidates.map(({ model }) => learner.judge(organization, mixing.combine(federation, model)))
     this.#services.wait(whenAll(losses), nlls => {
       const judged = candidates.map(({ textBytes }, place) => ({ nllPerByte: nlls[place]!, textBytes }))
       const logits = likelihoodLogits(judged, downTemperature, textPrior)

@@ -27,6 +27,7 @@ const stepTokens = 1000
 
 export class Quadratic implements Learner {
   readonly name = 'quadratic'
+  readonly targetShare = 0.1
   readonly shape: ModelShape
   readonly initial: Float32Array
   readonly roundTokens = localSteps * stepTokens
@@ -86,6 +87,10 @@ export class Quadratic implements Learner {
       sum += this.#curvature[place]! * gap * gap
     }
     return sum / (2 * model.length)
+  }
+
+  judge(organization: number, model: Float32Array): number {
+    return this.loss(organization, model)
   }
 
   textBytes(organization: number): number {

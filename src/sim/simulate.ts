@@ -5,6 +5,7 @@ import { namedFaults } from './fault-plans.ts'
 import type { FaultPlan } from './faults.ts'
 import { simulatedInvariants } from './invariants.ts'
 import type { Learner } from './learner.ts'
+import type { OrganizationMeasures } from './measures.ts'
 import { linkClasses } from './place.ts'
 import { Quadratic } from './quadratic.ts'
 import { defaultModelBytes, defaultTrainMs, Simulation } from './simulation.ts'
@@ -31,14 +32,12 @@ export interface SimulateOptions {
 }
 
 const quadraticFloats = 32
-/** Of the loss before training. */
-const targetShare = 0.1
 /** What a round takes when nothing goes wrong, in virtual milliseconds; the fault plans fill this time. */
 const roundMs = 10_000
 
 export async function simulate(options: SimulateOptions): Promise<SimulationReport> {
   const { topology, rounds, keyFraction = 1 } = options
-  const learner = options.learner ?? quadraticOf(options, keyFraction)
+  const learner: Learner = options.learner ?? quadraticOf(options, keyFraction)
   const faults = typeof options.faults === 'string' ? planFor(options, options.faults) : options.faults
   const horizonMs = 120_000 + rounds * roundMs * 20
   const given = { ...options, learner, faults, horizonMs, keyFraction }
@@ -48,7 +47,7 @@ export async function simulate(options: SimulateOptions): Promise<SimulationRepo
         new Averaging({
           ...given,
           topology,
-          modelBytes: options.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes,
+          modelBytes: options.modelBytes ?? learner.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes,
           trainMs: options.trainMs ?? topology.file?.trainMs ?? defaultTrainMs
         })
       )
@@ -70,6 +69,7 @@ export function planFor(
 async function simulateTree(world: Simulation, signal: AbortSignal | undefined): Promise<SimulationReport> {
   const stop = () => world.stop()
   signal?.addEventListener('abort', stop)
+  const before = await lossBefore(world.options)
   const began = performance.now()
   await world.run()
   signal?.removeEventListener('abort', stop)
@@ -77,7 +77,7 @@ async function simulateTree(world: Simulation, signal: AbortSignal | undefined):
   const { violations } = invariants
   const lost = { roundsLost: world.roundsMissing, worstRoundSeconds: liveness.worstMs / 1000 }
   return {
-    ...(await reportOf(world, world.topics.length, lost, (performance.now() - began) / 1000)),
+    ...reportOf(world, world.topics.length, lost, { before, seconds: (performance.now() - began) / 1000 }),
     certified: invariants.certifiedRounds,
     invariants: { checked: [...simulatedInvariants], violations },
     trace: violations.length > 0 ? trace.tail(40) : []
@@ -86,10 +86,11 @@ async function simulateTree(world: Simulation, signal: AbortSignal | undefined):
 
 /** Nothing is certified on a graph, so nothing of it can be violated. */
 async function simulateGraph(world: Averaging): Promise<SimulationReport> {
+  const before = await lossBefore(world.options)
   const began = performance.now()
   await world.run()
   const lost = { roundsLost: world.roundsMissing, worstRoundSeconds: 0 }
-  return reportOf(world, 0, lost, (performance.now() - began) / 1000)
+  return reportOf(world, 0, lost, { before, seconds: (performance.now() - began) / 1000 })
 }
 
 function quadraticOf(
@@ -104,20 +105,21 @@ function quadraticOf(
   return new Quadratic({ paths, heterogeneity, keyFraction, floats: quadraticFloats, seed })
 }
 
-async function lossBefore(learner: Learner, { organizations }: Topology): Promise<number> {
-  let sum = 0
-  for (const organization of organizations.keys()) sum += await learner.loss(organization, learner.initial)
-  return sum / organizations.length
+/** Mean over the organizations, before anything is learned. */
+async function lossBefore({ learner, topology }: { learner: Learner; topology: Topology }): Promise<number> {
+  const { length } = topology.organizations
+  const losses = await Promise.all(Array.from({ length }, (_, place) => learner.loss(place, learner.initial)))
+  return losses.reduce((sum, loss) => sum + loss, 0) / length
 }
 
-async function reportOf(
+function reportOf(
   { options, network, measures, faults, trace, clock, peers }: Simulation | Averaging,
   federations: number,
   lost: Pick<SimulationReport['faults'], 'roundsLost' | 'worstRoundSeconds'>,
-  seconds: number
-): Promise<SimulationReport> {
+  { before, seconds }: { before: number; seconds: number }
+): SimulationReport {
   const curve = measures.curve()
-  const target = (await lossBefore(options.learner, options.topology)) * targetShare
+  const target = before * options.learner.targetShare
   const reached = curve.find(({ personal }) => personal <= target)
   const links = Object.fromEntries(
     linkClasses.map(name => [name, Array.from(network.bytes[name], bytes => Math.round(bytes ?? 0))])
@@ -149,6 +151,10 @@ async function reportOf(
       consensus: curve.at(-1)?.consensus ?? 0,
       curve
     },
+    organizations: (options.learner.names ?? []).map((path, place) => ({
+      path,
+      ...figuresOf(measures.organizations.get(place))
+    })),
     faults: {
       plan: options.faults.name,
       counts: Object.fromEntries(faults.counts),
@@ -158,4 +164,11 @@ async function reportOf(
     invariants: { checked: [], violations: [] },
     trace: []
   }
+}
+
+/** Losses are in nats a byte where organizations have texts. */
+function figuresOf(measured: OrganizationMeasures | undefined) {
+  const figure = (loss: number | undefined) =>
+    loss === undefined || Number.isNaN(loss) ? null : { nllPerByte: loss, perplexity: Math.exp(loss) }
+  return { round: measured?.round ?? 0, personal: figure(measured?.personal), aggregated: figure(measured?.aggregated) }
 }

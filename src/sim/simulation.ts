@@ -69,7 +69,11 @@ export class Simulation {
     const random = new Random(`simulation/${seed}`)
     this.clock = new Clock(random.fork('ties'))
     this.network = new Network(this.clock, random.fork('network'), topology.links)
-    this.measures = new LearningMeasures(() => this.clock.nowMs, learner.shape.floats)
+    this.measures = new LearningMeasures(
+      () => this.clock.nowMs,
+      learner.shape.floats,
+      () => this.network.bytesInAll
+    )
     this.invariants = new Invariants({
       nowMs: () => this.clock.nowMs,
       recompute: (topic, entry, updates, previous) => this.#recompute(topic, entry, updates, previous),
@@ -89,7 +93,7 @@ export class Simulation {
       peers: new Map<PeerName, PeerCore>(),
       topics: new Map(this.topics.map(topic => [topic.id, topic])),
       swarm: new Map(),
-      blobBytes: options.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes,
+      blobBytes: options.modelBytes ?? learner.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes,
       trainMs: options.trainMs ?? topology.file?.trainMs ?? defaultTrainMs,
       aggregateMs,
       wait: (result, then) => this.#wait(result, then)
@@ -152,7 +156,13 @@ export class Simulation {
   }
 
   #wait<Result>(result: Result | Promise<Result>, then: (result: Result) => void): void {
-    if (result instanceof Promise) this.#pending.push(result.then(then))
+    if (result instanceof Promise)
+      this.#pending.push(
+        result.then(then, error => {
+          // Who was told to stop is not waited for.
+          if (!this.#done) throw error
+        })
+      )
     else then(result)
   }
 
