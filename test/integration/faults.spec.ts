@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
+import { askOnce } from './asker.ts'
 import { Cluster, withCluster } from './cluster.ts'
 
 // A selection; all moments of a round, and what takes minutes, stand in test/slow/faults.slow.ts.
@@ -24,6 +25,11 @@ describe('real nodes under faults', function () {
       await cluster.untilRound(1, ['a', 'b', 'c', 'd'])
       const { code, document } = await cluster.cli('federation', 'leave', 'world', '--dir', cluster.node('b').folder.root)
       assert.deepEqual([code, document.certified], [0, true])
+      // It may be the only one to hold the certificate of its own going.
+      const { folder, peer } = cluster.node('b')
+      const question = { kind: 'entries', federation: cluster.id, fromIndex: 1 } as const
+      const answer = await askOnce(folder.running()!.addresses, peer, question)
+      assert.ok(answer.kind === 'entries' && answer.entries.length > 0, JSON.stringify(answer))
       const reached = await cluster.round('a')
       await cluster.untilRound(reached + 2, ['a', 'c', 'd'])
       const federation = await cluster.federation('a')
