@@ -183,7 +183,8 @@ class Turn {
       head,
       rounds: charter.algorithm.rounds,
       stale: charter.algorithm.stale,
-      staleness: (base: Link) => staleness(this.state, base)
+      staleness: (base: Link) => staleness(this.state, base),
+      counted: this.state.counted.get(self) ?? 0
     }
     const [participation, effects] = stepParticipation(this.state.participation, event, facts)
     this.state = { ...this.state, participation }

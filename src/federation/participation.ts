@@ -5,7 +5,7 @@
  *
  * An update is announced until a certified entry settles it: counted, or excluded for a reason. One that came late waits for the
  * next round, which counts it at half its weight (`stale: discount`); its organization does not train in between, so a round has one
- * update of it at most.
+ * update of it at most. One whose process died announces from its disk what nobody has counted meanwhile.
  */
 import { assertNever } from '../errors.ts'
 import type { Link, MemberId } from '../ids.ts'
@@ -45,6 +45,8 @@ export interface ParticipationFacts {
   stale: 'discount' | 'drop'
   /** How many rounds ago `base` was the newest; null if it is older than is remembered. */
   staleness: (base: Link) => number | null
+  /** The highest round for which an update of this organization is counted; 0 before the first. */
+  counted: number
 }
 
 export type ParticipationEffect =
@@ -68,9 +70,9 @@ export function stepParticipation(state: Participation, event: ParticipationEven
   switch (state.phase) {
     case 'away':
       if (event.type !== 'ready') return [state, []]
-      if (event.applied !== facts.head.link) return apply(facts)
-      if (event.pending !== null && facts.staleness(event.pending.update.base) === 0) return announce(event.pending)
-      return next(facts)
+      // It was away when its update was excluded, or was to be pulled: it comes late now, as from one that never was.
+      if (event.pending !== null && mayCount(event.pending.update, facts)) return announce(event.pending)
+      return event.applied === facts.head.link ? next(facts) : apply(facts)
     case 'training':
       if (event.type === 'untrained') return facts.head.link === state.base ? next(facts) : apply(facts)
       return event.type === 'trained' ? afterTraining(event, facts) : [state, []]
@@ -103,6 +105,14 @@ function announce({ link, update }: { link: Link; update: Update }): Step {
       { do: 'start-timer', name: 'announce', ms: announceMs }
     ]
   ]
+}
+
+/** Whether a round to come may count an update that none has counted. */
+function mayCount({ base, round }: Update, { staleness, stale, rounds, head, counted }: ParticipationFacts): boolean {
+  const late = staleness(base)
+  if (round <= counted || late === null) return false
+  if (late === 0) return true
+  return stale === 'discount' && late <= staleRoundsMax && (rounds === 0 || head.round < rounds)
 }
 
 function afterTraining(event: { link: Link; update: Update }, facts: ParticipationFacts): Step {

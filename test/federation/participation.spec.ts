@@ -43,6 +43,7 @@ function factsAt(round: number, facts: Partial<ParticipationFacts> = {}, entry: 
     rounds: 0,
     stale: 'discount',
     staleness: base => (base.startsWith('r') ? round - Number(base.slice(1)) : null),
+    counted: 0,
     ...facts
   }
 }
@@ -88,9 +89,49 @@ describe('participation of an organization', () => {
       why: 'trains anew where the update on its disk is settled',
       from: { phase: 'away' },
       event: { type: 'ready', applied: 'r2', pending: mine('r1') },
-      facts: factsAt(2),
+      facts: factsAt(2, { counted: 1 }),
       to: 'training',
       does: ['train']
+    },
+    {
+      why: 'announces late an update that its disk still holds, where rounds went on without it',
+      from: { phase: 'away' },
+      event: { type: 'ready', applied: 'r0', pending: mine('r0') },
+      facts: factsAt(2),
+      to: 'announced',
+      does: ['announce', 'start-timer']
+    },
+    {
+      why: 'takes the newest round where its update is counted and it died before it took that over',
+      from: { phase: 'away' },
+      event: { type: 'ready', applied: 'r0', pending: mine('r0') },
+      facts: factsAt(1, { counted: 1 }),
+      to: 'applying',
+      does: ['apply']
+    },
+    {
+      why: 'takes the newest round where the update on its disk is four rounds old',
+      from: { phase: 'away' },
+      event: { type: 'ready', applied: 'r0', pending: mine('r0') },
+      facts: factsAt(4),
+      to: 'applying',
+      does: ['apply']
+    },
+    {
+      why: 'takes the newest round where the charter drops what is late',
+      from: { phase: 'away' },
+      event: { type: 'ready', applied: 'r0', pending: mine('r0') },
+      facts: factsAt(1, { stale: 'drop' }),
+      to: 'applying',
+      does: ['apply']
+    },
+    {
+      why: 'takes the last round over, after which nothing is counted',
+      from: { phase: 'away' },
+      event: { type: 'ready', applied: 'r0', pending: mine('r0') },
+      facts: factsAt(1, { rounds: 1 }),
+      to: 'applying',
+      does: ['apply']
     },
     {
       why: 'announces what it trained',
