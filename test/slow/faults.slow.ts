@@ -3,6 +3,8 @@
  * invariants checked over the records of all nodes, and with every certificate checked.
  */
 import assert from 'node:assert/strict'
+import { readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { linkOf } from '../../src/wire/codec.ts'
 import { Cluster, withCluster } from '../integration/cluster.ts'
 import { Liar } from '../integration/liar.ts'
@@ -99,7 +101,8 @@ describe('a node comes back', function () {
   })
 
   it('a hundred rounds behind, through changes of members and voters', async () => {
-    await withCluster(await Cluster.create(['a', 'b', 'c', 'd'], { voters: 3 }), async cluster => {
+    const keepRounds = 5
+    await withCluster(await Cluster.create(['a', 'b', 'c', 'd'], { voters: 3, retention: { keepRounds } }), async cluster => {
       await cluster.startAll()
       await cluster.untilRound(1, ['a', 'b', 'c', 'd'])
       await cluster.kill('c', 'SIGTERM')
@@ -113,6 +116,14 @@ describe('a node comes back', function () {
       await cluster.start('c')
       const reached = await cluster.round('a')
       await cluster.untilRound(reached + 2, ['a', 'c', 'd', 'e'])
+      // What is younger may be on its way.
+      for (const name of ['a', 'd', 'e']) {
+        const { blobs } = cluster.node(name).folder
+        const old = readdirSync(blobs).filter(
+          one => !one.includes('.') && Date.now() - statSync(join(blobs, one)).mtimeMs > 70_000
+        )
+        assert.ok(old.length <= keepRounds, `${name} keeps ${old.length} old blobs`)
+      }
     })
   })
 
