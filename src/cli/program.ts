@@ -185,6 +185,7 @@ function simulate(program: Command): void {
     .addOption(new Option('--engine <name>', 'engine: what trains').choices(['onnx', 'reference']).default('onnx'))
     .option('--heterogeneity <h>', 'how far the organizations’ optima lie apart (default 0.5)', between(0, 1000))
     .option('--key-fraction <share>', 'share of the model that is key layers, 0 to 1', between(0, 1), 1)
+    .option('--residuals <n>', 'residuals brought to each organization a round (default: none, or as the file says)', whole(0))
     .option('--model-bytes <n>', 'what a model weighs on the network (default 1000000)', whole(1))
     .option('--train-ms <n>', 'virtual milliseconds of a round’s local training (default 4000)', whole(1))
     .option('--shrink', 'after a violation: the fewest faults that still bring it about, as OUT/faults.yaml', false)

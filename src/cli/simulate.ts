@@ -27,6 +27,7 @@ interface Flags {
   engine: 'onnx' | 'reference'
   heterogeneity?: number
   keyFraction: number
+  residuals?: number
   modelBytes?: number
   trainMs?: number
   shrink: boolean
@@ -75,7 +76,7 @@ function topologyFor({ topology, peers, seed, data, learner }: Flags, out: strin
 }
 
 async function runOne(flags: Flags, out: string, output: Output, signal: AbortSignal): Promise<SimulationReport> {
-  const { rounds, seed, heterogeneity, keyFraction, modelBytes, trainMs } = flags
+  const { rounds, seed, heterogeneity, keyFraction, residuals, modelBytes, trainMs } = flags
   mkdirSync(out, { recursive: true })
   const topology = topologyFor(flags, out)
   const live = new LiveTable(output)
@@ -87,6 +88,7 @@ async function runOne(flags: Flags, out: string, output: Output, signal: AbortSi
     seed,
     keyFraction,
     ...(heterogeneity === undefined ? {} : { heterogeneity }),
+    ...(residuals === undefined ? {} : { residuals }),
     ...(modelBytes === undefined ? {} : { modelBytes }),
     ...(trainMs === undefined ? {} : { trainMs })
   }
@@ -176,6 +178,8 @@ function closingLines(report: SimulationReport, flags: Flags, out: string): stri
   ]
   for (const { path, personal, aggregated } of report.organizations)
     lines.push(`  ${path}: perplexity a byte ${figure(personal)}, after aggregation ${figure(aggregated)}`)
+  const residuals = Object.entries(report.residuals).map(([outcome, count]) => `${count} ${outcome}`)
+  if (residuals.length > 0) lines.push(`Residuals: ${residuals.join(', ')}`)
   if (invariants.checked.length > 0 && invariants.violations.length === 0)
     lines.push(`Invariants ${invariants.checked.join(', ')}: none violated`)
   for (const { invariant, detail, atMs } of invariants.violations)
@@ -216,6 +220,7 @@ function replay({
     ...(trainMs === undefined ? [] : [`--train-ms ${trainMs}`]),
     ...(modelBytes === undefined ? [] : [`--model-bytes ${modelBytes}`]),
     ...(heterogeneity === undefined ? [] : [`--heterogeneity ${heterogeneity}`]),
+    ...(flags.residuals === undefined ? [] : [`--residuals ${flags.residuals}`]),
     ...(keyFraction === 1 ? [] : [`--key-fraction ${keyFraction}`])
   ].join(' ')
 }

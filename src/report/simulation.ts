@@ -58,6 +58,8 @@ export interface SimulationReport {
   }
   /** Newest figures of each, where they train on text (learner `engine`). */
   organizations: { path: string; round: number; personal: TextFigure | null; aggregated: TextFigure | null }[]
+  /** What became of residuals that bridges wanted to bring, by outcome (federation/residuals.ts). */
+  residuals: Record<string, number>
   faults: {
     plan: string
     counts: Record<string, number>

@@ -14,6 +14,8 @@ export interface CharterOptions {
   rounds: number
   seed: number
   keyFraction: number
+  /** Residuals brought to an organization a round. */
+  residuals: number
   nameOf: (organization: number) => PeerName
 }
 
@@ -34,6 +36,8 @@ export function simulatedCharters({ federations, file }: TreeTopology, options: 
       algorithm: {
         keyFraction: options.keyFraction,
         embeddingIsKey: options.keyFraction === 1,
+        // Only where they are asked for: a bridge compares everybody below it with everybody.
+        residuals: { perNode: options.residuals },
         ...given.algorithm,
         rounds: options.rounds
       },

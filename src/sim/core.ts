@@ -4,7 +4,9 @@ import type { Enrolled, Entry, Left, Member, RoundEntry, Update } from '../feder
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import type { HandIn } from '../federation/hand-in.ts'
+import type { OfferVerdict as Verdict, UsedResidual } from '../federation/residual-target.ts'
 import type { Charter } from '../governance/charter.ts'
+import type { mayEnter, mayLeave } from '../governance/egress.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import type { Clock } from './clock.ts'
@@ -13,6 +15,7 @@ import type { Learner } from './learner.ts'
 import type { Mixing } from './mixing.ts'
 import type { Endpoint, Network } from './network.ts'
 import type { Said } from './said.ts'
+import type { Fingerprint } from './fingerprint.ts'
 import type { Certified } from './stand-ins.ts'
 import type { Trace } from './trace.ts'
 
@@ -30,6 +33,8 @@ export interface Topic {
   readonly observers: ReplicaCore[]
   /** Those of the participants that lead, or hold a round open. */
   readonly busy: ReplicaCore[]
+  /** Of organizations in and below it. */
+  readonly fingerprints: Map<MemberId, Fingerprint>
   /** What each peer said last, as voice.ts notes it. */
   readonly said: Map<PeerName, Said>
   /** Rises when anything changes on which it depends what a presence, or an update said again, tells its listeners. */
@@ -65,12 +70,26 @@ export type Question =
   | { kind: 'updates'; links: Link[] }
   | ({ kind: 'join' } & Wish)
   | { kind: 'receipt'; update: Link; verdict: string }
+  | { kind: 'residual'; to: MemberId }
+  | { kind: 'offer'; grant: Grant; held: boolean }
+
+/** A source's word that a target may have its key layers. */
+export interface Grant {
+  from: MemberId
+  to: MemberId
+  model: Link
+  textBytes: number
+}
+
+export type OfferVerdict = Verdict | 'forbidden' | 'refused'
 
 export type Answer =
   | { kind: 'entries'; entries: readonly Certified[]; headIndex: number }
   | { kind: 'updates'; updates: SignedRecord[] }
   | { kind: 'join'; taken: boolean; aggregator: PeerName | null }
   | { kind: 'receipt' }
+  | { kind: 'residual'; grant: Grant | null; forbidden: boolean }
+  | { kind: 'offer'; verdict: OfferVerdict }
 
 export type Message =
   | { kind: 'consensus'; topic: Topic; message: ConsensusMessage<Entry> }
@@ -96,6 +115,10 @@ export interface Observer {
   announced(topic: Topic, record: SignedRecord): void
   receipt(peer: PeerCore, topic: Topic, record: SignedRecord): void
   applied(peer: PeerCore, topic: Topic, entry: RoundEntry, link: Link, digest: string): void
+  /** A blob has come from one peer to another. */
+  moved(to: PeerCore, link: Link): void
+  /** A residual takes part in the attention of `round`. */
+  used(target: PeerCore, topic: Topic, round: number, from: MemberId, model: Link): void
   failed(peer: PeerCore, topic: Topic, error: unknown): void
 }
 
@@ -105,6 +128,8 @@ export interface Measures {
   applied(organization: number, round: number, loss: number, model: Float32Array): void
   /** @param topic - null: of no federation. */
   told(topic: Topic | null, code: string): void
+  /** What became of a residual that was to be brought. */
+  residual(outcome: string): void
 }
 
 export interface Services {
@@ -114,6 +139,8 @@ export interface Services {
   readonly learner: Learner
   readonly mixing: Mixing
   readonly observer: Observer
+  /** Asked by both sides before a residual moves. */
+  readonly consent: { mayLeave: typeof mayLeave; mayEnter: typeof mayEnter }
   readonly measures: Measures
   readonly trace: Trace
   readonly peers: Map<PeerName, PeerCore>
@@ -162,7 +189,14 @@ export interface PeerCore extends Endpoint {
 
 export type EffectToPerform = Exclude<FederationEffect, { do: 'start-timer' | 'stop-timer' | 'fetch' }>
 
+export interface ResidualsOfOrganization {
+  grant(question: Extract<Question, { kind: 'residual' }>, ancestor: Topic): Answer
+  offered(via: PeerName, question: Extract<Question, { kind: 'offer' }>, ancestor: Topic): Answer
+  use(round: number): UsedResidual[]
+}
+
 export interface OrganizationCore {
+  readonly residuals: ResidualsOfOrganization
   readonly applied: Link
   readonly pending: SignedRecord | null
   train(round: number, base: Link): void

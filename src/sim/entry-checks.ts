@@ -1,6 +1,7 @@
 /** What a voter checks of a proposed entry beyond its own state (node/entry-checks.ts): the updates, their attention, that the model is held. */
 import { softmax } from '../aggregate/attend.ts'
 import { sketchLogits } from '../aggregate/sketch.ts'
+import { checkInputs } from '../federation/checks.ts'
 import type { RoundEntry, Update } from '../federation/entry.ts'
 import type { EntryFault } from '../federation/fault.ts'
 import type { Question } from '../federation/federation.ts'
@@ -53,7 +54,7 @@ function checkRound(replica: ReplicaCore, from: PeerName, entry: RoundEntry, ans
     }
     updates.push(update)
   }
-  const wrong = checkAttention(replica, entry, updates)
+  const wrong = checkInputs(replica.state, entry, updates, replica.topic.env) ?? checkAttention(replica, entry, updates)
   if (wrong !== null) {
     answer(wrong)
     return

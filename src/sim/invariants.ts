@@ -9,15 +9,18 @@
  * I6 a residual is used at most once per target and round
  * I7 replicas that apply the same entries hold the same bits, and anyone who aggregates the same inputs gets them
  * I8 (liveness.ts)
- * Not here: I5, until governance lets rules on egress be asked (governance/egress); no tensor's way is judged yet.
+ * I5 no residual goes where a charter in force, on its source's line or on its target's, forbids it (the daemon's gates for other blobs
+ *    are not simulated)
  */
 import type { Certificate, RoundEntry, Update } from '../federation/entry.ts'
 import { applyMembers, genesisRoster, type Roster } from '../federation/membership.ts'
+import { mayEnter, mayLeave, type RuledBy } from '../governance/egress.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { Observer, PeerCore, ReplicaCore, SignedRecord, Topic } from './core.ts'
+import { placeOf } from './residual-bridge.ts'
 import { type Certified, checkCertificate } from './stand-ins.ts'
 
-export const simulatedInvariants = ['I1', 'I2', 'I3', 'I4', 'I6', 'I7', 'I8'] as const
+export const simulatedInvariants = ['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I8'] as const
 
 export interface Violation {
   invariant: (typeof simulatedInvariants)[number] | 'ASSERTION'
@@ -65,6 +68,9 @@ export interface InvariantOptions {
   nowMs: () => number
   /** Aggregates the entry's inputs again. @returns the model's link, or null where they are gone. */
   recompute: (topic: Topic, entry: RoundEntry, updates: readonly Update[], previous: RoundEntry | null) => Link | null
+  /** Federation of an organization; charters from a federation up to the root. */
+  homeOf: (organization: PeerName) => Topic | null
+  lineOf: (topic: Topic) => readonly RuledBy[]
   /** A round was certified for the first time. */
   onRound: (topic: Topic, entry: RoundEntry) => void
 }
@@ -77,6 +83,10 @@ export class Invariants implements Observer {
   readonly #ledgers = new Map<FederationId, Ledger>()
   /** Newest signatures of each voter in each federation. */
   readonly #signed = new Map<string, Signed[]>()
+  /** Whose update a blob is of: organizations alone. */
+  readonly #makers = new Map<Link, { maker: PeerName; topic: Topic }>()
+  /** By target: what it used in its newest round. */
+  readonly #used = new Map<PeerName, { round: number; models: Set<string> }>()
   readonly #voted = new Map<string, { term: number; candidate: PeerName }>()
 
   constructor(options: InvariantOptions) {
@@ -129,6 +139,7 @@ export class Invariants implements Observer {
 
   announced(topic: Topic, { link, update }: SignedRecord): void {
     this.#ledger(topic).updates.set(link, update)
+    if (update.term === 0) this.#makers.set(update.blob, { maker: update.member, topic })
   }
 
   committed({ topic }: ReplicaCore, { link, entry, certificate }: Certified): void {
@@ -195,7 +206,11 @@ export class Invariants implements Observer {
     ledger.rounds.push(entry)
     ledger.bases.push(link)
     if (ledger.bases.length > basesKept) ledger.bases.shift()
-    for (const [known, { round }] of ledger.updates) if (round < entry.round - basesKept) ledger.updates.delete(known)
+    for (const [known, { round, blob }] of ledger.updates) {
+      if (round >= entry.round - basesKept) continue
+      ledger.updates.delete(known)
+      this.#makers.delete(blob)
+    }
     this.certifiedRounds++
     this.#options.onRound(ledger.topic, entry)
   }
@@ -254,6 +269,44 @@ export class Invariants implements Observer {
     if ((first ?? entry.model) !== digest || digest !== entry.model)
       this.#break('I7', `${path(topic)} round ${entry.round}: ${peer.name} holds ${digest}, the entry says ${entry.model}`)
     if (ledger.digests.size > basesKept) ledger.digests.delete(ledger.digests.keys().next().value!)
+  }
+
+  // ── I5, I6: residuals on their way ──
+
+  /** An organization's update outside its own federation is a residual: it may be on a bridge to somebody, or with its target. */
+  moved(to: PeerCore, link: Link): void {
+    const made = this.#makers.get(link)
+    if (made === undefined || to.replicas.get(made.topic.id)?.participates === true) return
+    const line = this.#options.lineOf(made.topic)
+    const lines = [...to.replicas.values()].map(({ topic }) => topic)
+    const isBridge = lines.some(topic =>
+      [...this.#ledger(topic).roster.members.values()].some(
+        ({ kind, peers }) => kind === 'federation' && peers.includes(to.name)
+      )
+    )
+    if (!isBridge && !this.#mayHave(made.maker, line, to.name))
+      this.#break('I5', `${to.name} was given a model of ${made.maker}, which a charter forbids`)
+  }
+
+  used(target: PeerCore, _topic: Topic, round: number, from: MemberId, model: Link): void {
+    const last = this.#used.get(target.name)
+    const now = last?.round === round ? last : { round, models: new Set<string>() }
+    if (now.models.has(model) || now.models.has(from))
+      this.#break('I6', `${target.name} uses the residual ${model} of ${from} twice in round ${round}`)
+    now.models.add(model).add(from)
+    this.#used.set(target.name, now)
+    const home = this.#options.homeOf(from)
+    if (home !== null && !this.#mayHave(from, this.#options.lineOf(home), target.name))
+      this.#break('I5', `${target.name} uses a model of ${from} in round ${round}, which a charter forbids`)
+  }
+
+  #mayHave(source: PeerName, line: readonly RuledBy[], target: PeerName): boolean {
+    const { homeOf, lineOf } = this.#options
+    const [from, to] = [homeOf(source), homeOf(target)]
+    if (from === null || to === null) return false
+    return (
+      mayLeave(line, 'residual', placeOf(to, target)).allowed && mayEnter(lineOf(to), 'residual', placeOf(from, source)).allowed
+    )
   }
 
   failed(peer: PeerCore, topic: Topic, error: unknown): void {

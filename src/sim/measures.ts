@@ -40,6 +40,8 @@ export class LearningMeasures implements Measures {
   readonly #nowMs: () => number
   readonly #floats: number
   readonly #bytes: () => number
+  /** What became of residuals, by outcome. */
+  readonly residuals = new Map<string, number>()
   readonly organizations = new Map<number, OrganizationMeasures>()
 
   /** @param bytes - sent by all until now. */
@@ -74,6 +76,10 @@ export class LearningMeasures implements Measures {
 
   told(_topic: Topic | null, code: string): void {
     this.warnings.set(code, (this.warnings.get(code) ?? 0) + 1)
+  }
+
+  residual(outcome: string): void {
+    this.residuals.set(outcome, (this.residuals.get(outcome) ?? 0) + 1)
   }
 
   curve(): RoundMeasures[] {

@@ -1,6 +1,7 @@
 /** An organization's own side of a round, simulated (node/organization.ts): train, make the update, take a certified round over. */
-import { likelihoodLogits } from '../aggregate/attend.ts'
-import type { RoundEntry, Update } from '../federation/entry.ts'
+import { likelihoodLogits, softmax } from '../aggregate/attend.ts'
+import { foldSketch, readSketch } from '../aggregate/sketch.ts'
+import type { MemberResidual, RoundEntry, Update } from '../federation/entry.ts'
 import { holdersOf } from '../federation/levels.ts'
 import type { RoundHead } from '../federation/participation.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
@@ -8,12 +9,18 @@ import type { OrganizationCore, PeerCore, ReplicaCore, Services, SignedRecord } 
 import { torn } from './disk.ts'
 import { begun, type Learned } from './learner.ts'
 import { blobLink } from './mixing.ts'
+import { tellFingerprint } from './residual-bridge.ts'
+import { SimResiduals } from './residual-target.ts'
 import { linkOfUpdate } from './stand-ins.ts'
 
 interface Saved {
   applied: Link
   trained: number
   pending: SignedRecord | null
+  /** The newest trained model's blob. */
+  newest: Link | null
+  /** Residuals in the start of the next training. */
+  residuals: MemberResidual[]
 }
 
 const retryMs = 1_000
@@ -25,13 +32,23 @@ export class SimOrganization implements OrganizationCore {
   /** Factor on the time of its training. */
   readonly #pace: number
   #saved: Saved
+  readonly residuals: SimResiduals
 
   constructor(peer: PeerCore, services: Services, federation: FederationId, pace: number) {
     this.#peer = peer
     this.#services = services
     this.#federation = federation
     this.#pace = pace
-    this.#saved = peer.disk.read<Saved>('participation') ?? { applied: federation, trained: 0, pending: null }
+    this.#saved = peer.disk.read<Saved>('participation') ?? {
+      ...{ applied: federation, trained: 0, pending: null },
+      ...{ newest: null, residuals: [] }
+    }
+    this.residuals = new SimResiduals(
+      () => this.#replica,
+      () => this.#saved.newest,
+      peer.disk,
+      blob => peer.blobs.has(blob)
+    )
   }
 
   get applied(): Link {
@@ -75,16 +92,25 @@ export class SimOrganization implements OrganizationCore {
       organizations: 1,
       textBytes: learner.textBytes(organization),
       sketches: mixing.sketch(after, start),
+      ...(this.#saved.residuals.length > 0 && { residuals: this.#saved.residuals }),
       loss,
       trainSeconds: (this.#services.trainMs * this.#pace) / 1000
     }
     const record = { link: linkOfUpdate(update), update }
     // The update is durable before it is announced.
-    this.#save({ ...this.#saved, trained: this.#saved.trained + 1, pending: record })
+    this.#save({ ...this.#saved, trained: this.#saved.trained + 1, pending: record, newest: blob })
+    this.#tellFingerprint(replica, update.sketches)
     observer.announced(replica.topic, record)
     replica.keepUpdate(record)
     this.#services.wait(learner.loss(organization, after), personal => measures.trained(organization, round, personal))
     replica.dispatch({ type: 'participation', event: { type: 'trained', ...record } })
+  }
+
+  /** After its first round; a newcomer's is of a round that it trained from elsewhere, unlike the daemon's. */
+  #tellFingerprint(replica: ReplicaCore, sketches: Uint8Array): void {
+    const { topic, peer } = replica
+    const isOn = topic.charter.algorithm.residuals.perNode > 0 && sketches.length > 0
+    if (isOn && !topic.fingerprints.has(peer.name)) tellFingerprint(replica, readSketch(foldSketch(sketches)))
   }
 
   /** Takes the newest certified round over; a model that nobody gives is asked for again, until a newer round makes it needless. */
@@ -96,7 +122,7 @@ export class SimOrganization implements OrganizationCore {
     this.#pull(entry.model, [entry.proposer, ...holdersOf(replica.state)], replica, entry.round, got => {
       if (!replica.alive) return
       if (!got) replica.later(retryMs, () => this.apply())
-      else this.#pullAncestors(replica, entry, 0, () => this.#mix(replica, head, entry))
+      else this.#pullAncestors(replica, entry, 0, () => this.#guard(replica, () => this.#mix(replica, head, entry)))
     })
   }
 
@@ -129,13 +155,15 @@ export class SimOrganization implements OrganizationCore {
       this.#take(replica, head, entry, down === 'replace' ? federation : mixing.combine(federation, own))
       return
     }
+    const used = this.residuals.use(entry.round)
     const candidates = [
       { model: own, textBytes: learner.textBytes(organization) },
       { model: federation, textBytes: entry.textBytes },
       ...entry.ancestors.flatMap(({ model, textBytes }) => {
         const blob = blobs.get(model)
         return blob === undefined ? [] : [{ model: blob.model, textBytes }]
-      })
+      }),
+      ...used.map(({ model, textBytes }) => ({ model: blobs.get(model)!.model, textBytes }))
     ]
     const losses = candidates.map(({ model }) => learner.judge(organization, mixing.combine(federation, model)))
     this.#services.wait(whenAll(losses), nlls => {
@@ -145,16 +173,27 @@ export class SimOrganization implements OrganizationCore {
         federation,
         candidates.map(({ model }, place) => ({ model, logit: logits[place]! }))
       )
-      if (replica.alive) this.#guard(replica, () => this.#take(replica, head, entry, mixed))
+      if (!replica.alive) return
+      // What was used is on disk; what comes of it not yet.
+      replica.later(this.#services.aggregateMs * this.#peer.slowness, () =>
+        this.#guard(replica, () => {
+          // A logit each, for all groups.
+          const weights = softmax(logits.map(logit => [logit])).map(([weight]) => weight!)
+          const first = candidates.length - used.length
+          const weightOf = (from: string) => weights[first + used.findIndex(one => one.from === from)]!
+          const residuals = this.residuals.weighed(entry.round, used, weightOf)
+          this.#take(replica, head, entry, mixed, residuals)
+        })
+      )
     })
   }
 
-  #take(replica: ReplicaCore, head: RoundHead, entry: RoundEntry, start: Float32Array): void {
+  #take(replica: ReplicaCore, head: RoundHead, entry: RoundEntry, start: Float32Array, residuals: MemberResidual[] = []): void {
     const { observer, measures, learner } = this.#services
     const { disk, organization, blobs } = this.#peer
     disk.writeLater('start', start)
     observer.applied(this.#peer, replica.topic, entry, head.link, blobLink(blobs.get(entry.model)!.model))
-    this.#save({ ...this.#saved, applied: head.link, pending: null })
+    this.#save({ ...this.#saved, applied: head.link, pending: null, residuals })
     this.#services.wait(learner.loss(organization, start), loss => measures.applied(organization, entry.round, loss, start))
     replica.dispatch({ type: 'participation', event: { type: 'applied', link: head.link } })
   }

@@ -278,6 +278,7 @@ export class Peer implements PeerCore {
           again()
           return
         }
+        this.#services.observer.moved(this, link)
         this.#hold(link, { model: blob.model, round })
         this.#pulled(link, true)
       })

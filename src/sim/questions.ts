@@ -1,6 +1,6 @@
 /** Questions between peers, and what a replica answers: the fetch protocol of the daemon (docs/protocol.md, "Messages"). */
 import type { PeerName } from '../ids.ts'
-import type { Answer, PeerCore, Question, ReplicaCore } from './core.ts'
+import type { Answer, OrganizationCore, PeerCore, Question, ReplicaCore } from './core.ts'
 import type { Joining } from './joining.ts'
 import type { LogSync } from './log-sync.ts'
 import { answerBytes, questionBytes } from './sizes.ts'
@@ -49,6 +49,12 @@ export class Questions {
     services.network.send(peer, from, { kind: 'answer', topic, answer, done }, answerBytes(answer), topic.level)
   }
 
+  /** Its peer's, which is in another federation where this one is above it. */
+  #organization(): OrganizationCore | null {
+    for (const { organization } of this.#replica.peer.replicas.values()) if (organization !== null) return organization
+    return null
+  }
+
   #answerTo(from: PeerCore, question: Question): Answer {
     const replica = this.#replica
     switch (question.kind) {
@@ -63,6 +69,14 @@ export class Questions {
       }
       case 'join':
         return this.#joining.onJoin(from.name, question)
+      case 'residual':
+        return (
+          this.#organization()?.residuals.grant(question, replica.topic) ?? { kind: 'residual', grant: null, forbidden: false }
+        )
+      case 'offer':
+        return (
+          this.#organization()?.residuals.offered(from.name, question, replica.topic) ?? { kind: 'offer', verdict: 'refused' }
+        )
       case 'receipt':
         replica.dispatch({
           type: 'participation',

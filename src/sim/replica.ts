@@ -10,10 +10,7 @@ import type { Entry, Member, Update } from '../federation/entry.ts'
 import { type FederationEvent, initialFederation, stepFederation } from '../federation/federation.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { HandIn, handInMs } from '../federation/hand-in.ts'
-import { rosterPeers } from '../federation/membership.ts'
-import type { Roster } from '../federation/membership.ts'
 import { timerEvent } from '../federation/timers.ts'
-import type { Charter } from '../governance/charter.ts'
 import type { Link, MemberId, PeerName } from '../ids.ts'
 import { Random } from '../math/random.ts'
 import type {
@@ -34,8 +31,10 @@ import { Joining } from './joining.ts'
 import { LogSync } from './log-sync.ts'
 import { Mail } from './mail.ts'
 import { Presence } from './presence.ts'
+import { peersIn } from './peers-in.ts'
 import { Questions } from './questions.ts'
 import type { Certified } from './stand-ins.ts'
+import { Bridge } from './residual-bridge.ts'
 import { Ticker, Timers } from './timers.ts'
 import { messageBytes } from './sizes.ts'
 import { tellsOtherwise, TopicVoice } from './voice.ts'
@@ -78,6 +77,7 @@ export class Replica implements ReplicaCore {
   readonly #begunMs: number
   readonly #handInTicker: Ticker
   readonly #questions: Questions
+  readonly #bridge: Bridge
   readonly #mail = new Mail(this, (from, signed) => this.#onUpdate(from, signed))
   #heard: { aggregator: PeerName | null; term: number } = { aggregator: null, term: 0 }
   #asking = false
@@ -100,6 +100,7 @@ export class Replica implements ReplicaCore {
     this.presence = new Presence(this)
     this.joining = new Joining(this, this.#random)
     this.voice = new TopicVoice(this)
+    this.#bridge = new Bridge(this)
     this.#questions = new Questions(this, this.sync, this.joining)
     this.#handInTicker = new Ticker(this, handInMs, () => {
       this.handIn.again()
@@ -147,6 +148,7 @@ export class Replica implements ReplicaCore {
   start(): void {
     this.#timers.start('start', this.topic.charter.timings.startTimeoutMs)
     this.presence.start(this.#random.float())
+    this.#bridge.start()
     this.dispatch({ type: 'consensus', event: { type: 'start' } })
     this.grown()
     this.#becomeReady()
@@ -381,18 +383,6 @@ export class Replica implements ReplicaCore {
     if (pending !== null) this.keepUpdate(pending)
     this.dispatch({ type: 'participation', event: { type: 'ready', applied, pending } })
   }
-}
-
-const peersOf = new WeakMap<Roster, ReadonlySet<PeerName>>()
-
-/** Replicas share their rosters (membership.ts), and so these sets. */
-function peersIn(roster: Roster, charter: Charter): ReadonlySet<PeerName> {
-  let peers = peersOf.get(roster)
-  if (peers === undefined) {
-    peers = rosterPeers(roster, charter)
-    peersOf.set(roster, peers)
-  }
-  return peers
 }
 
 function drop(list: ReplicaCore[], replica: ReplicaCore): void {

@@ -23,6 +23,8 @@ export interface SimulateOptions {
   heterogeneity?: number
   /** Share of the model that is key layers, 0 to 1. */
   keyFraction?: number
+  /** Residuals brought to an organization a round; by default none, or as the topology's charter says. */
+  residuals?: number
   /** Bytes of a model on the network, and milliseconds of local training at ordinary pace; by default as the topology says. */
   modelBytes?: number
   trainMs?: number
@@ -155,6 +157,7 @@ function reportOf(
       path,
       ...figuresOf(measures.organizations.get(place))
     })),
+    residuals: Object.fromEntries(measures.residuals),
     faults: {
       plan: options.faults.name,
       counts: Object.fromEntries(faults.counts),

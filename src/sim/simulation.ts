@@ -6,6 +6,7 @@
  * Drives federation, governance and aggregate as they are. Is not: the daemon's bytes; see stand-ins.ts, and peer.ts for blobs.
  */
 import type { RoundEntry, Update } from '../federation/entry.ts'
+import { mayEnter, mayLeave } from '../governance/egress.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { Random } from '../math/random.ts'
 import { simulatedCharters } from './charters.ts'
@@ -19,6 +20,7 @@ import { LearningMeasures } from './measures.ts'
 import { blobLink, Mixing } from './mixing.ts'
 import { Network } from './network.ts'
 import { Peer } from './peer.ts'
+import { lineOf } from './residual-bridge.ts'
 import { linkOfEntry } from './stand-ins.ts'
 import type { TreeTopology } from './topology.ts'
 import { Trace } from './trace.ts'
@@ -33,6 +35,8 @@ export interface SimulationOptions {
   horizonMs: number
   /** Share of the model that is key layers. */
   keyFraction: number
+  /** Residuals brought to an organization a round; left out: none, unless a topology file's charter says so. */
+  residuals?: number
   modelBytes?: number
   trainMs?: number
   /** Called about once a second of real time. */
@@ -45,6 +49,8 @@ export const defaultModelBytes = 1_000_000
 export const defaultTrainMs = 4_000
 const aggregateMs = 150
 const lookMs = 500
+/** After its last round a run goes on until all have taken it over, or for so long. */
+const lastMs = 20_000
 
 export class Simulation {
   readonly options: SimulationOptions
@@ -61,6 +67,7 @@ export class Simulation {
   readonly #pending: Promise<void>[] = []
   readonly #leaves: Topic[]
   readonly #childrenOf: Map<FederationId, Topic[]>
+  readonly #homes: ReadonlyMap<PeerName, Topic>
   #done = false
 
   constructor(options: SimulationOptions) {
@@ -76,11 +83,14 @@ export class Simulation {
     )
     this.invariants = new Invariants({
       nowMs: () => this.clock.nowMs,
+      homeOf: name => this.#homes.get(name) ?? null,
+      lineOf: topic => lineOf(this.services, topic),
       recompute: (topic, entry, updates, previous) => this.#recompute(topic, entry, updates, previous),
       onRound: topic => this.#onRound(topic)
     })
     const mixing = new Mixing(learner.shape, seed)
     this.topics = topicsOf(options, mixing.sketchBytes)
+    this.#homes = new Map(topology.organizations.map(({ federation }, place) => [peerName(place), this.topics[federation]!]))
     this.services = {
       clock: this.clock,
       network: this.network,
@@ -88,6 +98,7 @@ export class Simulation {
       learner,
       mixing,
       observer: this.invariants,
+      consent: { mayLeave, mayEnter },
       measures: this.measures,
       trace: this.trace,
       peers: new Map<PeerName, PeerCore>(),
@@ -118,6 +129,7 @@ export class Simulation {
     for (const peer of this.peers) if (!late.has(peer.index)) this.clock.call(startDelayMs(peer), () => peer.start())
     const look = () => {
       this.liveness.look()
+      if (this.complete && this.#allApplied()) this.#done = true
       this.clock.call(lookMs, look)
     }
     this.clock.call(lookMs, look)
@@ -155,6 +167,17 @@ export class Simulation {
     this.#done = true
   }
 
+  /** Whether all who are there have taken the last round over. */
+  #allApplied(): boolean {
+    return this.peers.every(({ replicas, up }) => {
+      if (!up) return true
+      for (const { organization, state } of replicas.values())
+        if (organization !== null && state.roster.members.has(state.self) && organization.applied !== state.head.link)
+          return false
+      return true
+    })
+  }
+
   #wait<Result>(result: Result | Promise<Result>, then: (result: Result) => void): void {
     if (result instanceof Promise)
       this.#pending.push(
@@ -168,7 +191,7 @@ export class Simulation {
 
   #onRound(topic: Topic): void {
     this.liveness.certified(topic)
-    if (this.#leaves.includes(topic) && this.complete) this.#done = true
+    if (this.#leaves.includes(topic) && this.complete) this.clock.call(lastMs, () => this.stop())
   }
 
   /** Anyone who has the inputs gets the same bits: with a parent, the entry's model is the combination (see round-effects.ts). */
@@ -260,8 +283,11 @@ export const peerName = (index: number): PeerName => `peer-${String(index).padSt
 /** Machines do not start in the same moment. */
 const startDelayMs = (peer: Peer): number => (peer.index * 7919) % 2_000
 
-function topicsOf({ topology, rounds, seed, learner, keyFraction }: SimulationOptions, sketchBytes: number): Topic[] {
-  const genesis = simulatedCharters(topology, { rounds, seed, keyFraction, nameOf: peerName })
+function topicsOf(
+  { topology, rounds, seed, learner, keyFraction, residuals = 0 }: SimulationOptions,
+  sketchBytes: number
+): Topic[] {
+  const genesis = simulatedCharters(topology, { rounds, seed, keyFraction, residuals, nameOf: peerName })
   return genesis.map(({ id, charter }, index) => ({
     index,
     id,
@@ -271,6 +297,7 @@ function topicsOf({ topology, rounds, seed, learner, keyFraction }: SimulationOp
     participants: [],
     observers: [],
     busy: [],
+    fingerprints: new Map(),
     said: new Map(),
     version: 0,
     seats: 0,

@@ -36,7 +36,7 @@ export const topologyFile = z
       .strictObject({ lan: figures, continental: figures, intercontinental: figures, '4g': figures })
       .partial()
       .default({}),
-    /** What charters say besides the defaults: timings, algorithm, voters, delegates, minMembers. */
+    /** What charters say besides the defaults: timings, algorithm, voters, delegates, minMembers, egress, ingress. */
     charter: z.record(z.string(), z.unknown()).default({}),
     /** Bytes of a model on the network. */
     modelBytes: z.int().min(1).optional(),

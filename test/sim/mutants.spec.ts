@@ -5,6 +5,8 @@
 import assert from 'node:assert/strict'
 import type { RoundState } from '../../src/federation/round.ts'
 import type { FederationEvent } from '../../src/federation/federation.ts'
+import type { TargetState } from '../../src/federation/residual-target.ts'
+import { mayEnter, mayLeave } from '../../src/governance/egress.ts'
 import { Random } from '../../src/math/random.ts'
 import type { Fault, FaultPlan } from '../../src/sim/faults.ts'
 import { Replica } from '../../src/sim/replica.ts'
@@ -20,10 +22,14 @@ interface Mutant {
   seedsMax: number
   /** Votes of the only federation. */
   voters?: number
+  /** Three federations whose organizations are brought each other's residuals, with these rules in every charter. */
+  residuals?: { egress?: object[]; ingress?: object[] }
   /** Sees an event before its replica does; null: it never comes. */
   event?: (replica: Replica, event: FederationEvent) => FederationEvent | null
   world?: (world: Simulation) => void
 }
+
+const allowed = () => ({ allowed: true })
 
 const edit = (replica: Replica, round: RoundState): void => {
   replica.state = { ...replica.state, round }
@@ -126,6 +132,38 @@ const mutants: Mutant[] = [
     }
   },
   {
+    what: 'a residual used again after a restart: what was used is not on disk',
+    finds: 'I6',
+    faults: 'kills',
+    seedsMax: 40,
+    residuals: {},
+    world: world => {
+      for (const { disk } of world.peers) {
+        const write = disk.write.bind(disk)
+        disk.write = (path, content) => {
+          const before = disk.read<TargetState>(path)?.usedRound ?? 0
+          if (path !== 'residuals' || (content as TargetState).usedRound === before) write(path, content)
+        }
+      }
+    }
+  },
+  {
+    what: 'a residual routed without consent',
+    finds: 'I5',
+    faults: 'none',
+    seedsMax: 2,
+    residuals: { egress: [{ tensor: 'residual', to: 'world/b/**', allow: false }] },
+    world: world => Object.assign(world.services, { consent: { mayLeave: allowed, mayEnter } })
+  },
+  {
+    what: 'a residual taken although the target’s charter keeps it out',
+    finds: 'I5',
+    faults: 'none',
+    seedsMax: 2,
+    residuals: { ingress: [{ tensor: 'residual', from: 'world/a/**', allow: false }] },
+    world: world => Object.assign(world.services, { consent: { mayLeave, mayEnter: allowed } })
+  },
+  {
     what: 'inputs summed in the order of their arrival',
     finds: 'I7',
     faults: 'none',
@@ -149,9 +187,24 @@ const mutants: Mutant[] = [
 
 const seedBase = 7000
 
-function topologyFor(voters: number, seed: number): TreeTopology {
+function topologyFor({ voters = 5, residuals }: Pick<Mutant, 'voters' | 'residuals'>, seed: number): TreeTopology {
+  if (residuals !== undefined) {
+    const federations = { 'world/a': { organizations: 2 }, 'world/b': { organizations: 2 }, 'world/c': { organizations: 2 } }
+    const charter = { algorithm: { residuals: { perNode: 2 } }, ...residuals }
+    return topologyOfFile('mutants', { federations, charter, trainMs: 1500 }, seed) as TreeTopology
+  }
   const document = { federations: { world: { organizations: 5 } }, charter: { voters, minMembers: 2 }, trainMs: 1500 }
   return topologyOfFile('mutants', document, seed) as TreeTopology
+}
+
+/** One after the other, at any moment, whatever the peer is about. */
+function kills(seed: number): FaultPlan {
+  const random = new Random(`kills/${seed}`)
+  const faults = Array.from({ length: 40 }, (_, place): Fault => {
+    const [atMs, downMs] = [8_000 + 700 * place + 700 * random.float(), 20 + random.float() * 300]
+    return { kind: 'crash', atMs, who: { peer: random.below(6) }, downMs, afterEffects: 0 }
+  })
+  return { name: 'kills', clockDrift: 0.01, faults }
 }
 
 /** Crashes one upon the other, each short: elections at any moment of another. */
@@ -166,7 +219,7 @@ function storm(seed: number): FaultPlan {
 }
 
 /** The first seed that shows it, and its run. */
-async function hunt({ faults, seedsMax, voters = 5, event, world }: Mutant) {
+async function hunt({ faults, seedsMax, voters, residuals, event, world }: Mutant) {
   const real = Replica.prototype.dispatch
   if (event !== undefined)
     Replica.prototype.dispatch = function (this: Replica, given: FederationEvent): void {
@@ -176,12 +229,12 @@ async function hunt({ faults, seedsMax, voters = 5, event, world }: Mutant) {
   try {
     for (let seed = seedBase; seed < seedBase + seedsMax; seed++) {
       const options = {
-        topology: topologyFor(voters, seed),
+        topology: topologyFor({ ...(voters && { voters }), ...(residuals && { residuals }) }, seed),
         rounds: 4,
         seed,
         ...(world === undefined ? {} : { sabotage: world })
       }
-      const plan = faults === 'storm' ? storm(seed) : planFor(options, faults)
+      const plan = faults === 'storm' ? storm(seed) : faults === 'kills' ? kills(seed) : planFor(options, faults)
       const report = await simulate({ ...options, faults: plan })
       const [first] = report.invariants.violations
       if (first === undefined) continue

@@ -90,3 +90,34 @@ describe('no fault breaks an invariant', () => {
     })
   }
 })
+
+describe('residuals in simulated federations', () => {
+  const federations = { 'world/a': { organizations: 4 }, 'world/b': { organizations: 4 }, 'world/c': { organizations: 3 } }
+  const run = (seed: number, faults: string, charter: object = {}) => {
+    const given = { algorithm: { residuals: { perNode: 2 } }, ...charter }
+    const topology = topologyOfFile('residuals', { federations, charter: given, trainMs: 3_000 }, seed)
+    return simulate({ topology, rounds: 5, seed, faults })
+  }
+
+  it('reach every organization, two a round, and each federation says who used what', async () => {
+    const { residuals, invariants, complete } = await run(1, 'none')
+    // 11 organizations, after all rounds but the last.
+    assert.deepEqual([residuals, invariants.violations, complete], [{ brought: 11 * 2 * 4 }, [], true])
+  })
+
+  it('go where charters let them, and nowhere else', async () => {
+    const egress = [{ tensor: 'residual', to: 'world/b/**', allow: false }]
+    const { residuals, invariants } = await run(1, 'none', { egress })
+    assert.deepEqual([residuals, invariants.violations], [{ brought: 7 * 2 * 4 }, []])
+  })
+
+  for (const seed of [1, 2, 3, 4, 5, 6]) {
+    it(`break no invariant under all faults, seed ${seed}`, async () => {
+      const egress = seed % 2 === 0 ? [{ tensor: 'residual', to: 'world/b/**', allow: false }] : []
+      const report = await run(seed, 'chaos', { egress })
+      assert.deepEqual(report.invariants.violations, [], story(report, 'chaos'))
+      assert.ok((report.residuals.brought ?? 0) > 20, JSON.stringify(report.residuals))
+      assert.equal(report.digest, (await run(seed, 'chaos', { egress })).digest)
+    })
+  }
+})
