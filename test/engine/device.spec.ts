@@ -26,7 +26,7 @@ async function load(engine: Engine, options: EngineOptions): Promise<void> {
 
 const cases: { why: string; options: () => EngineOptions }[] = [
   { why: 'the default', options: () => engineOptions() },
-  { why: 'several stretches of attention', options: () => engineOptions({ context: 150 }) },
+  { why: 'several stretches of attention', options: () => engineOptions({ context: 300, layers: 1 }) },
   { why: 'several chunks of logits', options: () => engineOptions({ layers: 1, context: 70, vocabulary: 90_000 }) },
   { why: 'adapters', options: () => adapterOptions({}, { matrices: [...adaptable] }) },
   ...families.map(({ why, config }) => ({ why, options: () => engineOptions(config) }))

@@ -9,7 +9,7 @@ import type { Graph } from './graph.ts'
 import type { Operators } from './operators.ts'
 
 /** Rows of a stretch, at least: smaller products cost more than the triangle that they save. */
-const stretchRowsMin = 64
+const stretchRowsMin = 128
 /** Four stretches compute 5/8 of the square; eight would 9/16, with twice as many operators. */
 const stretchesMax = 4
 
