@@ -84,6 +84,8 @@ export interface Engine {
   gradient(batch: Batch): Promise<{ loss: number; gradient: Float32Array }>
   /** @returns −ln p(target) of every token, shape [windows × context]. */
   evaluate(batch: Batch): Promise<Float32Array>
+  /** Many batches in one call, for engines that are far away: as `evaluate` for each. */
+  evaluations?(batches: Batch[]): Promise<Float32Array[]>
   /** Copies of the parameters and the optimizer's state. */
   read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }>
   dispose(): Promise<void>

@@ -136,7 +136,8 @@ export function writeTensorFile(
   path: string,
   tensors: NamedTensor[],
   encoding: Encoding,
-  metadata: Record<string, string> = {}
+  metadata: Record<string, string> = {},
+  { durable = true }: { durable?: boolean } = {}
 ): void {
   const header: Record<string, unknown> = { __metadata__: metadata }
   let offset = 0
@@ -146,24 +147,31 @@ export function writeTensorFile(
     header[name] = { dtype, shape, data_offsets: [offset, offset + bytes] }
     offset += bytes
   }
-  writeWhole(path, fd => {
-    writeFully(fd, frameHeader(header))
-    for (const { floats } of tensors) {
-      const numbers = floats()
-      if (numbers instanceof Float32Array) writeFloats(fd, numbers, encoding)
-      else writeFully(fd, new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength))
-    }
-  })
+  writeWhole(
+    path,
+    fd => {
+      writeFully(fd, frameHeader(header))
+      for (const { floats } of tensors) {
+        const numbers = floats()
+        if (numbers instanceof Float32Array) writeFloats(fd, numbers, encoding)
+        else writeFully(fd, new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength))
+      }
+    },
+    durable
+  )
 }
 
-/** Temporary file, fsync, rename: whole or not at all. @throws {WorldlmError} DISK_FULL */
-export function writeWhole(path: string, write: (fd: number) => void): void {
+/**
+ * Temporary file, fsync, rename: whole or not at all.
+ * @param durable - whether it must outlive the machine's next failure. @throws {WorldlmError} DISK_FULL
+ */
+export function writeWhole(path: string, write: (fd: number) => void, durable = true): void {
   const temporary = `${path}.tmp`
   try {
     const fd = openSync(temporary, 'w', 0o644)
     try {
       write(fd)
-      fsyncSync(fd)
+      if (durable) fsyncSync(fd)
     } finally {
       closeSync(fd)
     }

@@ -189,17 +189,22 @@ export class TrainingSession {
         ? validationStarts(tokens.length, context, validationTokens)
         : keptBackStarts(this.#keptBack, context)
     const begun = performance.now()
-    let nll = 0
-    let bytes = 0
+    const batches: Batch[] = []
     for (let from = 0; from < starts.length; from += batch) {
       const some = starts.slice(from, from + batch)
       // An engine takes whole batches: the last is filled up with its first window, which is not counted again.
       const filled = [...some, ...Array<number>(batch - some.length).fill(some[0]!)]
-      const windows = windowsAt(tokens, filled, context)
-      const losses = await this.engine.evaluate(windows)
-      for (let place = 0; place < some.length * context; place++) {
-        nll += losses[place]!
-        bytes += this.#tokenizer.bytesOf(windows.targets[place]!)
+      batches.push(windowsAt(tokens, filled, context))
+    }
+    const far = await this.engine.evaluations?.(batches)
+    let nll = 0
+    let bytes = 0
+    for (const [place, windows] of batches.entries()) {
+      const losses = far?.[place] ?? (await this.engine.evaluate(windows))
+      const counted = Math.min(batch, starts.length - place * batch) * context
+      for (let at = 0; at < counted; at++) {
+        nll += losses[at]!
+        bytes += this.#tokenizer.bytesOf(windows.targets[at]!)
       }
     }
     const count = starts.length * context

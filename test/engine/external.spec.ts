@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createEngine } from '../../src/engine/create.ts'
@@ -61,6 +61,33 @@ describe('an external trainer', () => {
     assert.equal(optimizer.step, 3)
     await opened.engine.dispose()
     assert.deepEqual(readdirSync(opened.folder), [], 'nothing is left behind')
+  })
+
+  it('keeps its state while other models are evaluated, all batches of one in one call', async () => {
+    const mark = join(temporaryFolder(), 'mark')
+    const { engine, options } = await open([process.execPath, script, 'good', mark], 5_000)
+    await engine.steps!([randomBatch(options, 0)], [0.5], () => undefined)
+    const own = await engine.read()
+    const other = testParameters(options, 2)
+    await engine.load(other, own.optimizer)
+    const batches = [1, 2, 3].map(seed => randomBatch(options, seed))
+    const nll = await engine.evaluations!(batches)
+    assert.deepEqual(
+      nll.map(values => [...values]),
+      batches.map(({ targets }) => Array<number>(targets.length).fill(other[0]!))
+    )
+    assert.equal((await engine.evaluate(batches[0]!))[0], other[0])
+    await engine.load(own.parameters, own.optimizer)
+    assert.equal((await engine.evaluate(batches[0]!))[0], own.parameters[0])
+    await engine.steps!([randomBatch(options, 4)], [0.25], () => undefined)
+    assert.equal((await engine.read()).parameters[0], own.parameters[0]! + 0.25)
+    // Moments that it does not have are given to it.
+    await engine.load(own.parameters, { ...own.optimizer, step: 7 })
+    await engine.steps!([randomBatch(options, 5)], [0.25], () => undefined)
+    assert.deepEqual(readFileSync(`${mark}.calls`, 'utf8').trim().split('\n'), [
+      ...['hello', 'load', 'train', 'evaluate others', 'evaluate others', 'evaluate', 'train', 'load', 'train']
+    ])
+    await engine.dispose()
   })
 
   const mended: { mode: string; code: string; silenceMs?: number }[] = [
@@ -160,6 +187,15 @@ describe('the PyTorch trainer', () => {
       }
       const nll = await engine.evaluate(batches[1]!)
       assert.ok(distance(nll, await reference.evaluate(batches[1]!)) < 1e-5)
+      // Another model is evaluated in between: the state stays.
+      const [own, other] = [await engine.read(), testParameters(options, 2)]
+      await engine.load(other)
+      await reference.load(other)
+      const twice = await engine.evaluations!([batches[1]!, batches[2]!])
+      for (const place of [0, 1])
+        assert.ok(distance(twice[place]!, await reference.evaluate(batches[place + 1]!)) < 1e-5, `other model, batch ${place}`)
+      await engine.load(own.parameters, own.optimizer)
+      await reference.load(own.parameters, own.optimizer)
       const losses = await engine.steps!(batches, [0.01, 0.02, 0.01], () => undefined)
       for (const [step, batch] of batches.entries()) {
         const loss = await reference.step(batch, [0.01, 0.02, 0.01][step]!)

@@ -1,6 +1,6 @@
 // A trainer for tests: computes nothing, and misbehaves as its argument says; `once:` only in its first life (marked by a file).
-// It "trains" by adding the learning rate of each step to every parameter.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+// It "trains" by adding the learning rate of each step to every parameter; a token's loss is the first parameter. Its calls are noted beside the mark.
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 
 const [mode = 'good', mark] = process.argv.slice(2)
@@ -38,8 +38,21 @@ function train({ id, learningRates, output }) {
   say({ id, ok: { losses } })
 }
 
+function evaluate({ id, batches, parameters, output }) {
+  const { bytes, dataOffset } = parameters === undefined ? state : readState(parameters)
+  const { shape } = readState(batches).header.targets
+  const count = shape.reduce((product, size) => product * size, 1)
+  const header = JSON.stringify({ nll: { dtype: 'F32', shape, data_offsets: [0, count * 4] } })
+  const length = Buffer.alloc(8)
+  length.writeBigUInt64LE(BigInt(header.length))
+  const nll = Buffer.from(new Float32Array(count).fill(bytes.readFloatLE(dataOffset)).buffer)
+  writeFileSync(output, Buffer.concat([length, Buffer.from(header), nll]))
+  say({ id, ok: {} })
+}
+
 createInterface({ input: process.stdin }).on('line', line => {
   const call = JSON.parse(line)
+  if (mark !== undefined) appendFileSync(`${mark}.calls`, `${call.do}${call.parameters === undefined ? '' : ' others'}\n`)
   switch (call.do) {
     case 'hello':
       console.error('a trainer for tests')
@@ -48,6 +61,8 @@ createInterface({ input: process.stdin }).on('line', line => {
     case 'load':
       state = readState(call.state)
       return say({ id: call.id, ok: {} })
+    case 'evaluate':
+      return evaluate(call)
     case 'train':
       return fault === 'refuses'
         ? say({ id: call.id, error: { code: 'OUT_OF_MEMORY', message: 'too large for this machine' } })

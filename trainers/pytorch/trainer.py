@@ -163,14 +163,13 @@ class Trainer:
         with safe_open(call["state"], "pt") as file:
             step = float(file.metadata()["step"])
         self.optimizer.state.clear()
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(self.put(parameter, tensors[name]))
-                self.optimizer.state[parameter] = {
-                    "step": torch.tensor(step),
-                    "exp_avg": self.put(parameter, tensors[f"first.{name}"]),
-                    "exp_avg_sq": self.put(parameter, tensors[f"second.{name}"]),
-                }
+        self.fill({name: self.put(parameter, tensors[name]) for name, parameter in self.parameters.items()})
+        for name, parameter in self.parameters.items():
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(step),
+                "exp_avg": self.put(parameter, tensors[f"first.{name}"]),
+                "exp_avg_sq": self.put(parameter, tensors[f"second.{name}"]),
+            }
         return {}
 
     def save(self, path):
@@ -247,6 +246,27 @@ class Trainer:
         return {"loss": self.mean(loss)}
 
     def evaluate(self, call):
+        if "parameters" not in call:
+            return self.score(call)
+        # Other parameters for this call alone: the state, moments included, stays as it is.
+        kept = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        others = load_file(call["parameters"])
+        try:
+            self.fill({name: self.put(parameter, others[name]) for name, parameter in self.parameters.items()})
+            return self.score(call)
+        finally:
+            self.fill(kept)
+
+    def fill(self, values):
+        # FSDP keeps the whole of some parameters after a forward pass without a backward one: it would compute with those again.
+        for module in self.model.modules():
+            if hasattr(module, "reshard"):
+                module.reshard()
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(values[name])
+
+    def score(self, call):
         inputs, targets = self.batches(call)
         nll = torch.zeros(targets.shape, device=self.device)
         with torch.no_grad():

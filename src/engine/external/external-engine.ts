@@ -43,8 +43,10 @@ export class ExternalEngine implements Engine {
   readonly #scratch: string
   #state: State
   #process: TrainerProcess | null = null
-  /** Whether the process has `#state`. */
-  #given = false
+  /** What the process has; null where that is not known. States are never changed, only replaced. */
+  #held: State | null = null
+  /** Whose parameters lie in the file for evaluations. */
+  #written: State | null = null
 
   private constructor(options: EngineOptions, external: ExternalOptions) {
     this.options = options
@@ -74,7 +76,7 @@ export class ExternalEngine implements Engine {
       )
     const engine = new ExternalEngine(options, external)
     try {
-      await engine.#attempt(async () => undefined)
+      await engine.#attempt(async () => undefined, false)
       return engine
     } catch (error) {
       await engine.dispose()
@@ -89,8 +91,7 @@ export class ExternalEngine implements Engine {
   async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
     assertState(this.options, parameters, optimizer)
     const zeros = () => new Float32Array(parameters.length)
-    this.#given = false
-    this.#state = {
+    const state = {
       parameters: Float32Array.from(parameters),
       optimizer: {
         first: optimizer === undefined ? zeros() : Float32Array.from(optimizer.first),
@@ -98,6 +99,8 @@ export class ExternalEngine implements Engine {
         step: optimizer?.step ?? 0
       }
     }
+    // After other models were evaluated its own comes back: it has that still.
+    this.#state = this.#held !== null && equalStates(this.#held, state) ? this.#held : state
   }
 
   async step(batch: Batch, learningRate: number, pull?: Pull): Promise<number> {
@@ -128,6 +131,7 @@ export class ExternalEngine implements Engine {
           'Lower algorithm.learningRate, or check the text for what is no text.'
         )
       this.#state = this.#readState(output, this.#state.optimizer.step + batches.length)
+      this.#held = this.#state
       return losses
     })
   }
@@ -143,13 +147,21 @@ export class ExternalEngine implements Engine {
   }
 
   async evaluate(batch: Batch): Promise<Float32Array> {
+    const [nll] = await this.evaluations([batch])
+    return nll!
+  }
+
+  async evaluations(batches: Batch[]): Promise<Float32Array[]> {
+    const { batch, layout } = this.options
+    const { context } = layout.config
     return this.#attempt(async trainer => {
       const output = join(this.#scratch, 'nll.safetensors')
-      await trainer.call({ do: 'evaluate', batches: this.#writeBatches([batch]), output })
-      const nll = new Float32Array(batch.targets.length)
-      this.#read(output, file => file.read('nll', [1, this.options.batch, this.options.layout.config.context], nll))
-      return nll
-    })
+      const request = { do: 'evaluate', batches: this.#writeBatches(batches), output }
+      await trainer.call(this.#held === this.#state ? request : { ...request, parameters: this.#writeParameters() })
+      const nll = new Float32Array(batches.length * batch * context)
+      this.#read(output, file => file.read('nll', [batches.length, batch, context], nll))
+      return batches.map((_, place) => nll.subarray(place * batch * context, (place + 1) * batch * context))
+    }, false)
   }
 
   async read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }> {
@@ -166,16 +178,20 @@ export class ExternalEngine implements Engine {
     rmSync(this.#scratch, { recursive: true, force: true })
   }
 
-  /** Makes a call on a trainer that has the state, and again on a fresh one where that may help. */
-  async #attempt<Result>(make: (trainer: TrainerProcess) => Promise<Result>): Promise<Result> {
+  /**
+   * Makes a call on a trainer that runs, and again on a fresh one where that may help.
+   * @param withState - whether it must have the state.
+   */
+  async #attempt<Result>(make: (trainer: TrainerProcess) => Promise<Result>, withState = true): Promise<Result> {
     for (let attempt = 1; ; attempt++) {
       try {
-        const trainer = await this.#ready()
+        const trainer = await this.#running()
+        if (withState && this.#held !== this.#state) await this.#give(trainer)
         return await make(trainer)
       } catch (error) {
         const code = error instanceof WorldlmError ? error.code : ''
         // What it holds now is not known: it is given the last good state before the next call.
-        this.#given = false
+        this.#held = null
         if (!retried.has(code) || attempt === attemptsMax) throw error
         this.options.onWarning?.(code, `${(error as Error).message} (try ${attempt} of ${attemptsMax})`)
         this.#process?.kill('its answer could not be used')
@@ -184,21 +200,21 @@ export class ExternalEngine implements Engine {
     }
   }
 
-  /** A process that runs and has the state. */
-  async #ready(): Promise<TrainerProcess> {
-    if (this.#process === null || !this.#process.usable) {
+  async #running(): Promise<TrainerProcess> {
+    if (this.#process?.usable !== true) {
       const { command, folder, silenceMs } = this.#external
       this.#process = new TrainerProcess(command, folder, silenceMs)
-      this.#given = false
+      this.#held = null
       await this.#greet(this.#process)
     }
-    if (!this.#given) {
-      const path = join(this.#scratch, 'state.safetensors')
-      this.#writeState(path)
-      await this.#process.call({ do: 'load', state: path })
-      this.#given = true
-    }
     return this.#process
+  }
+
+  async #give(trainer: TrainerProcess): Promise<void> {
+    const path = join(this.#scratch, 'state.safetensors')
+    this.#writeState(path)
+    await trainer.call({ do: 'load', state: path })
+    this.#held = this.#state
   }
 
   async #greet(trainer: TrainerProcess): Promise<void> {
@@ -233,25 +249,35 @@ export class ExternalEngine implements Engine {
       }
       return { name, shape: [batches.length, batch, layout.config.context], integers: true, floats: () => whole }
     })
-    writeTensorFile(path, tensors, 'f32')
+    writeTensorFile(path, tensors, 'f32', {}, { durable: false })
     return path
+  }
+
+  /** The parameters alone: to be evaluated, not trained. */
+  #writeParameters(): string {
+    const path = join(this.#scratch, 'parameters.safetensors')
+    if (this.#written !== this.#state)
+      writeTensorFile(path, this.#tensors('', this.#state.parameters), 'f32', {}, { durable: false })
+    this.#written = this.#state
+    return path
+  }
+
+  #tensors(prefix: string, values: Float32Array): NamedTensor[] {
+    return this.options.layout.tensors.map(({ name, shape, offset, floats }) => ({
+      name: prefix + name,
+      shape,
+      floats: () => values.subarray(offset, offset + floats)
+    }))
   }
 
   #writeState(path: string): void {
     const { parameters, optimizer } = this.#state
-    const sections = [
-      ['', parameters],
-      ['first.', optimizer.first],
-      ['second.', optimizer.second]
-    ] as const
-    const tensors = sections.flatMap(([prefix, values]) =>
-      this.options.layout.tensors.map(({ name, shape, offset, floats }) => ({
-        name: prefix + name,
-        shape,
-        floats: () => values.subarray(offset, offset + floats)
-      }))
-    )
-    writeTensorFile(path, tensors, 'f32', { step: String(optimizer.step) })
+    const tensors = [
+      ...this.#tensors('', parameters),
+      ...this.#tensors('first.', optimizer.first),
+      ...this.#tensors('second.', optimizer.second)
+    ]
+    writeTensorFile(path, tensors, 'f32', { step: String(optimizer.step) }, { durable: false })
   }
 
   #readState(path: string, step: number): State {
@@ -298,6 +324,15 @@ export class ExternalEngine implements Engine {
     }
   }
 }
+
+const equalFloats = (a: Float32Array, b: Float32Array): boolean =>
+  Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength))
+
+const equalStates = (a: State, b: State): boolean =>
+  a.optimizer.step === b.optimizer.step &&
+  equalFloats(a.parameters, b.parameters) &&
+  equalFloats(a.optimizer.first, b.optimizer.first) &&
+  equalFloats(a.optimizer.second, b.optimizer.second)
 
 function numbers(value: unknown, count: number, what: string): number[] {
   if (Array.isArray(value) && value.length === count) return value.map(one => (typeof one === 'number' ? one : Number.NaN))
