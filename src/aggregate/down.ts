@@ -113,8 +113,9 @@ async function tolerable<Model>(
   mixed: { model: Model; weights: number[][] }
 ): Promise<{ model: Model; weights: number[][] }> {
   let made = mixed
+  if ((mixed.weights[0]![0] ?? 1) > 1 - negligible) return mixed
   const own = judged[0]!.nllPerByte
-  for (let halves = 1; (made.weights[0]![0] ?? 1) < 1 - negligible; halves++) {
+  for (let halves = 1; halves <= halvesMax + 1; halves++) {
     const cost = (await operations.nllPerByte(backboneFrom, made.model)) - own
     if (cost <= tolerance) break
     const share = halves > halvesMax ? 0 : 0.5
@@ -131,7 +132,7 @@ async function tolerable<Model>(
 }
 
 /** Others' weight in all, below which nothing is measured again. */
-const negligible = 1e-4
+const negligible = 0.02
 
 /**
  * A child federation under its parent's result: the parent's backbone, its own key layers; with `chain` these attend to the parent's

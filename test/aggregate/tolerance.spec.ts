@@ -35,9 +35,10 @@ describe('the tolerance of a mix', () => {
       const [free, held] = [await down(nll, 1e9, others), await down(nll, tolerance, others)]
       const cost = nll(held.model) - nll(0)
       const own = held.weighed[0]!.weight
-      assert.ok(cost <= tolerance || own === 1 || 1 - own < 1e-4, `it costs ${cost}`)
+      assert.ok(cost <= tolerance || own === 1 || free.weighed[0]!.weight > 0.98, `it costs ${cost}`)
       assert.ok(Math.abs(held.weighed.reduce((sum, { weight }) => sum + weight, 0) - 1) < 1e-9)
-      if (nll(free.model) - nll(0) <= tolerance) assert.deepEqual(held, free)
+      const isLight = free.weighed[0]!.weight > 0.98
+      if (isLight || nll(free.model) - nll(0) <= tolerance) assert.deepEqual(held, free)
       else assert.ok(own > free.weighed[0]!.weight)
       for (const [place, { weight }] of held.weighed.slice(1).entries()) {
         const kept = (1 - own) / (1 - free.weighed[0]!.weight)
