@@ -6,8 +6,7 @@ import { play } from '../testnet/play.ts'
 const { WORLDLM_SEED } = process.env
 const seed = Number(WORLDLM_SEED ?? 0)
 const names = Object.keys(stories)
-// Where rounds take milliseconds, as with the tests' model, a story may kill one aggregator of a federation before the vote of the last
-// was given to another: what is run each time is a story that leaves every federation its majority.
+// What is run each time leaves every federation its majority from the first second on, and is short.
 const name = WORLDLM_SEED === undefined ? 'lost-member' : names[new Random(`scenario/${seed}`).below(names.length)]!
 
 describe('a sample: scenarios on real processes', () => {
