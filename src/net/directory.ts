@@ -9,15 +9,28 @@ import { CID } from 'multiformats/cid'
 import type { FederationId, PeerName } from '../ids.ts'
 import type { Host } from './host.ts'
 
-/** While few are known a newcomer asks often: five peers then meet within three seconds. */
+/** While few are known a newcomer asks often: five peers then meet within three seconds. Later it is the others who are missing. */
 const eagerMs = 300
-const calmMs = 15_000
+const eagerForMs = 30_000
+const calmMs = 1_000
 const queryTimeoutMs = 5_000
+/** Provided again soon while the routing table fills: the first record may have gone to nobody. */
+const provideAgainMs = [500, 1_000, 2_000, 5_000]
+const provideEveryMs = 600_000
+
+interface Search {
+  /** It goes on until all are reached. */
+  goals: (() => boolean)[]
+  /** When the newest was set. */
+  sinceMs: number
+}
 
 export class Directory {
   readonly #host: Host
   readonly #abort = new AbortController()
   readonly #loops: Promise<void>[] = []
+  /** One search for each federation, whoever asks. */
+  readonly #searches = new Map<FederationId, Search>()
 
   constructor(host: Host) {
     this.#host = host
@@ -25,7 +38,12 @@ export class Directory {
 
   /** Provides `federation` and keeps dialing who else does; eagerly until `enough()`. */
   follow(federation: FederationId, enough: () => boolean): void {
-    this.#loops.push(this.#provide(federation), this.#find(federation, enough))
+    const search = this.#searches.get(federation) ?? { goals: [], sinceMs: 0 }
+    search.goals.push(enough)
+    search.sinceMs = performance.now()
+    if (this.#searches.has(federation)) return
+    this.#searches.set(federation, search)
+    this.#loops.push(this.#provide(federation), this.#find(federation, search))
   }
 
   async stop(): Promise<void> {
@@ -35,23 +53,23 @@ export class Directory {
 
   async #provide(federation: FederationId): Promise<void> {
     const { signal } = this.#abort
-    // Provided again soon while the routing table fills: the first record may have gone to nobody.
-    for (const pauseMs of [500, 1_000, 2_000, 5_000, ...Array<number>(1_000_000).fill(600_000)]) {
+    for (let turn = 0; ; turn++) {
       const query = AbortSignal.any([signal, AbortSignal.timeout(queryTimeoutMs)])
       try {
         await this.#host.libp2p.contentRouting.provide(CID.parse(federation), { signal: query })
       } catch {
         // Nobody to tell yet; the next turn tells.
       }
-      if (!(await pause(pauseMs, signal))) return
+      if (!(await pause(provideAgainMs[turn] ?? provideEveryMs, signal))) return
     }
   }
 
-  async #find(federation: FederationId, enough: () => boolean): Promise<void> {
+  async #find(federation: FederationId, search: Search): Promise<void> {
     const { signal } = this.#abort
     while (!signal.aborted) {
-      if (this.#host.connectedPeers().length > 0 && !enough()) await this.#query(federation)
-      if (!(await pause(enough() ? calmMs : eagerMs, signal))) return
+      if (this.#host.connectedPeers().length > 0 && !search.goals.every(reached => reached())) await this.#query(federation)
+      const isNew = performance.now() - search.sinceMs < eagerForMs
+      if (!(await pause(isNew ? eagerMs : calmMs, signal))) return
     }
   }
 
