@@ -1,4 +1,5 @@
 /** `worldlm node start`: the daemon in the foreground, until it is told to stop. */
+import { flushCompileCache } from 'node:module'
 import { startApi } from '../api/server.ts'
 import { readConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
@@ -34,6 +35,8 @@ export async function startCommand(options: { dir: string; config?: string; set?
       throw error
     })
     folder.writeRun({ pid: process.pid, api: api.address, addresses: node.addresses, peer: node.peer })
+    // Now rather than at its end: whoever starts next on this machine, as a testnet's other nodes do, compiles nothing again.
+    flushCompileCache()
     log.info({ peer: node.peer, api: api.address, addresses: node.addresses }, 'started')
     output.line(`node ${config.name} (${node.peer}) listens on ${node.addresses.join(', ')}; API ${api.address}`)
     try {

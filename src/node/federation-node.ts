@@ -159,6 +159,14 @@ export class FederationNode implements FederationCore {
     this.#tellEviction()
   }
 
+  /** Its organization can train: it takes part as soon as the roster holds it. */
+  open(organization: Organization, target: ResidualTarget): void {
+    this.target = target
+    this.organization = organization
+    this.residuals.resumeOwn()
+    this.#becomeReady()
+  }
+
   /** Hands leadership over and says no more. */
   async stop(): Promise<void> {
     if (this.stopped) return

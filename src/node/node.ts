@@ -1,21 +1,16 @@
 /**
  * A node: everything put together, started in order and stopped in reverse.
  *
- *   folder locked → certified log read → host → gossip, direct, directory, blobs → charters → federations → organization
+ *   folder locked → certified log read → host → gossip, direct, directory, blobs → charters → federations → a place in the roster → organization
  *
  * It follows its own federations and all above them. Above it votes only where a child names it a delegate; elsewhere it listens, and
  * so checks every certificate itself.
  */
-import { statSync } from 'node:fs'
-import { resolve } from 'node:path'
 import type { NodeConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
-import type { ExternalOptions } from '../engine/engine.ts'
 import type { FederationId } from '../ids.ts'
 import type { Logger } from '../log.ts'
-import { createLayout } from '../model/layout.ts'
-import { scheduleOf } from '../train/schedule.ts'
-import { Trainer } from '../train/trainer.ts'
+import type { Trainer } from '../train/trainer.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { answerCodec, consensusCodec, questionCodec } from '../wire/messages.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
@@ -31,11 +26,10 @@ import { collectGarbage } from './garbage.ts'
 import type { NodeFolder } from './folder.ts'
 import { lingerMs, untilNothingFlows } from './linger.ts'
 import { Metrics } from './metrics.ts'
+import { type Beginning, openOrganization, prepareOrganization, untilInRoster } from './open-organization.ts'
 import { openServices } from './open-services.ts'
-import { Organization } from './organization.ts'
-import { ResidualTarget } from './residual-target.ts'
+import type { Organization } from './organization.ts'
 import type { Services } from './services.ts'
-import { prepareStart } from './starting-model.ts'
 import type { NodePhase, NodeStatus, NodeView, RoundSummary } from './status.ts'
 import { federationStatus } from './view.ts'
 import { summarize } from './summary.ts'
@@ -143,12 +137,19 @@ class Node implements RunningNode {
         parent = (await this.#follow(parent, null, archive)).state.charter.parent
     }
     const leaf = this.#config.federations.find(({ as }) => as === 'organization')
-    if (leaf !== undefined) await this.#openOrganization(leaf.id)
+    const services = this.#services!
+    const stopping = () => this.#stopping !== null
+    const beginning =
+      leaf === undefined ? null : await prepareOrganization(this.#federations.get(leaf.id)!, services, this.#config, stopping)
     for (const federation of this.#federations.values()) {
       const { parent } = federation.state.charter
       const head = parent === null ? null : (this.#federations.get(parent)?.asParent() ?? null)
       if (head !== null) federation.dispatch({ type: 'parent-head', head })
       if (!this.#stopping) federation.start()
+    }
+    if (beginning !== null) {
+      await untilInRoster(beginning.federation, stopping)
+      if (!stopping()) await this.#openOrganization(beginning, services)
     }
     this.#events.emit({ type: 'phase', phase: leaf === undefined ? 'waiting' : 'training' })
   }
@@ -177,67 +178,31 @@ class Node implements RunningNode {
       perform: performEffect,
       beforeEffect: this.#beforeEffect,
       onLeft: () => this.#onLeft(id),
-      onRound: () => collectGarbage(services.blobs, [...this.#federations.values()], this.#organization)
+      onRound: () => this.#collectGarbage(services)
     })
     for (const [link, bytes] of archive.updates) node.keepUpdate(link, bytes)
     this.#federations.set(id, node)
     return node
   }
 
-  async #openOrganization(id: FederationId): Promise<void> {
-    const services = this.#services!
-    const federation = this.#federations.get(id)!
-    const { charter } = federation.state
-    const layout = createLayout(charter.model, charter.algorithm)
-    const tokenizer = await prepareStart(services, { id, charter, layout }, () => this.#stopping !== null)
-    const path = this.#config.path === '' ? this.#config.name : this.#config.path
-    this.#trainer = await Trainer.start(
-      {
-        layout,
-        ...(layout.base !== undefined && { base: services.folder.model('base') }),
-        text: { path, folder: this.#dataFolder() },
-        tokenizer,
-        engine: this.#config.engine.name,
-        device: this.#config.engine.device,
-        recompute: this.#config.engine.recompute,
-        ...(this.#config.engine.name === 'external' && { external: this.#externalOptions() }),
-        threads:
-          this.#config.engine.threads === 0 ? (await import('node:os')).availableParallelism() : this.#config.engine.threads,
-        batch: charter.algorithm.batch,
-        weightDecay: charter.algorithm.weightDecay,
-        gradientClip: charter.algorithm.gradientClip,
-        schedule: scheduleOf(charter.algorithm),
-        seed: this.#config.seed,
-        validationTokens: this.#config.validationTokens
-      },
-      progress => this.#onProgress(federation, progress),
-      (code, message) => this.#events.emit({ type: 'warning', code, message })
-    )
-    const holders = (other: FederationId) => this.#federations.get(other)?.holders() ?? []
-    const residuals = new ResidualTarget(federation)
-    federation.target = residuals
-    const saveEveryMs = this.#config.engine.checkpointSeconds * 1000
-    const given = { services, federation: id, charter, layout, trainer: this.#trainer, saveEveryMs, path, holders, residuals }
-    this.#organization = new Organization(given)
-    federation.organization = this.#organization
-    federation.residuals.resumeOwn()
+  async #openOrganization(beginning: Beginning, services: Services): Promise<void> {
+    const { trainer, organization } = await openOrganization(beginning, {
+      services,
+      config: this.#config,
+      holders: other => this.#federations.get(other)?.holders() ?? [],
+      onProgress: progress => this.#onProgress(beginning.federation, progress)
+    })
+    this.#trainer = trainer
+    this.#organization = organization
+    // Told to stop while it opened.
+    if (this.#stopping !== null) await trainer.close()
   }
 
-  #externalOptions(): ExternalOptions {
-    const { command, silenceSeconds } = this.#config.engine
-    return { command, silenceMs: silenceSeconds * 1000, folder: this.#folder.root }
-  }
-
-  #dataFolder(): string {
-    const folder = resolve(this.#folder.root, this.#config.data)
-    if (this.#config.data === '' || statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
-      throw new WorldlmError(
-        'DATA_MISSING',
-        `${folder} is not a folder with text (data: ${JSON.stringify(this.#config.data)})`,
-        'Name the folder of this organization’s text in worldlm.yaml: `data:`.'
-      )
-    }
-    return folder
+  #collectGarbage({ blobs }: Services): void {
+    const trains = this.#config.federations.some(({ as }) => as === 'organization')
+    // Until its organization is open, nobody says which of its blobs it still needs.
+    if (trains && this.#organization === null) return
+    collectGarbage(blobs, [...this.#federations.values()], this.#organization)
   }
 
   #onProgress(
