@@ -23,7 +23,7 @@ export interface Lane {
   random: Random
 }
 
-/** Under way on one connection; more, and its source has to wait, as with a full window. */
+/** Waiting for the wire on one connection, besides what is on it; more, and its source has to wait, as with a full window. */
 const queuedBytesMax = 4 * 1024 * 1024
 const segmentBytes = 1448
 /** Least time that TCP waits for an acknowledgement before it sends again (RFC 6298 says 1 s, Linux 200 ms). */
@@ -75,7 +75,7 @@ export class Pipe {
 
   #take(bytes: Buffer): void {
     this.#put(bytes, 1)
-    if (this.#queuedBytes > queuedBytesMax) this.#source.pause()
+    if (this.#queuedBytes > this.#onWireBytes + queuedBytesMax) this.#source.pause()
   }
 
   #put(bytes: Buffer, latencies: number): void {
@@ -94,6 +94,12 @@ export class Pipe {
     const lost = random.float() < 1 - (1 - loss) ** Math.ceil(byteCount / segmentBytes)
     const arrival = this.#lane.freeAt + latencyMs * latencies + (lost ? retransmitMs + 2 * latencyMs : 0)
     return (this.#lastArrival = Math.max(arrival, this.#lastArrival))
+  }
+
+  /** What a wire of this rate and length holds. */
+  get #onWireBytes(): number {
+    const { latencyMs = 0, bytesPerSecond = 0 } = this.#lane.condition ?? {}
+    return (bytesPerSecond * latencyMs) / 1000
   }
 
   #finish(end: 'end' | 'break'): void {
@@ -129,7 +135,7 @@ export class Pipe {
       return
     }
     this.#queuedBytes -= item.bytes.length
-    if (this.#source.isPaused() && this.#queuedBytes < queuedBytesMax / 2) this.#source.resume()
+    if (this.#source.isPaused() && this.#queuedBytes < this.#onWireBytes + queuedBytesMax / 2) this.#source.resume()
     if (item.bytes.length === 0 || this.#target.write(item.bytes)) return
     this.#blocked = true
     const go = () => {

@@ -37,7 +37,7 @@ const tickMs = 100
 /** Between two questions to one holder what it has. */
 const haveEveryMs = 50
 /** A stream carries one window a round trip: one more for each of these milliseconds. On a short path, more of them only cost. */
-const streamEveryMs = 8
+const streamEveryMs = 5
 /** Chunks on their way to disk before more are asked for. */
 const writingMax = 16
 /** A blob of few chunks needs no more; the next holder is asked when one of them fails. */
@@ -51,7 +51,8 @@ interface Session {
   linesMost: number
   /** For `have`, whose answer may wait. */
   talk: BlobLine | null
-  opening: boolean
+  /** Streams that are on their way. */
+  opening: number
   heardMs: number
   ended: boolean
 }
@@ -116,7 +117,7 @@ export class BlobPull {
     for (const peer of this.#candidates) {
       if (this.#sessions.size >= most || this.#over) break
       this.#candidates.delete(peer)
-      const session = { peer, lines: [], linesMost: 1, talk: null, opening: false, heardMs: performance.now(), ended: false }
+      const session = { peer, lines: [], linesMost: 1, talk: null, opening: 0, heardMs: performance.now(), ended: false }
       this.#sessions.set(peer, session)
       if (this.#isShared) this.#scheduler?.expect(peer, performance.now())
       void this.#converse(session).catch((error: Error) => this.#drop(session, error.message))
@@ -287,17 +288,17 @@ export class BlobPull {
     }
   }
 
-  /** The stream with the fewest questions; another is opened while all are busy. */
+  /** The stream with the fewest questions; others are opened while all are busy, several at once: each takes a round trip or two. */
   #lineFor(session: Session): BlobLine {
     const least = session.lines.reduce((best, line) => (line.outstanding < best.outstanding ? line : best))
-    if (least.outstanding > 0 && session.lines.length < session.linesMost && !session.opening) {
-      session.opening = true
+    if (least.outstanding > 0 && session.lines.length + session.opening < session.linesMost) {
+      session.opening++
       void this.#openLine(session)
         .then(line => void session.lines.push(line))
         // The holder takes no more streams: those that are open do.
         .catch(() => undefined)
         .finally(() => {
-          session.opening = false
+          session.opening--
         })
     }
     return least

@@ -62,10 +62,10 @@ export const limits = {
   blobChunksPerHolderMax: 16,
   /** Outstanding of one blob, from all its holders: what a pull holds in memory at most. */
   blobChunksOutstandingMax: 64,
-  /** Streams to one holder for chunks; a stream carries 1 MiB a round trip (yamux's window), so seven fill 1 Gbit/s at 50 ms. */
-  blobStreamsPerPullMax: 7,
+  /** Streams to one holder for chunks; a stream carries 1 MiB a round trip (yamux's window), so seven fill 1 Gbit/s at 50 ms, ten with room. */
+  blobStreamsPerPullMax: 10,
   /** From one peer: four pulls at once, each with its chunks and its questions. */
-  blobStreamsPerPeerMax: 32,
+  blobStreamsPerPeerMax: 44,
   /** Holders asked at once; more bring no more, and each costs a bitmap a second. */
   blobHoldersMax: 12,
   /** Others named in one answer. */
