@@ -34,12 +34,13 @@ export async function importModel(
 
 export async function exportModel(
   source: string,
-  options: { out: string; which?: NodeModelName; dtype?: Encoding },
+  options: { out: string; which?: NodeModelName; dtype?: Encoding; shardMegabytes?: number },
   output: Output
 ): Promise<void> {
+  const { shardMegabytes } = options
   const model = await openModel(source, options.which === undefined ? {} : { which: options.which })
   if (options.out.endsWith('.onnx')) writeOnnx(options.out, model)
-  else writeModel(options.out, model, options.dtype ?? 'f32')
+  else writeModel(options.out, model, options.dtype ?? 'f32', shardMegabytes && shardMegabytes * 1e6)
   report(`${source} → ${options.out}`, model, output, { source, out: options.out })
 }
 

@@ -288,6 +288,7 @@ function model(program: Command): void {
       'worldlm model export smol.safetensors --out ./exported --dtype bf16'
     ])
   )
+    .option('--shard-megabytes <n>', 'of a folder’s files, at most (default: 5000)', whole(1))
     .requiredOption('--out <path>', 'a folder, FILE.safetensors, or FILE.onnx (for onnxruntime, f32)')
     .addOption(
       new Option('--which <name>', 'of a node’s models (default: the newest)').choices(['personal', 'start', 'initial'])

@@ -2,13 +2,13 @@
  * Folders of Llama-family checkpoints (config.json, safetensors in one file or in shards, tokenizer.json) in and out, one tensor in
  * memory at a time besides the model itself.
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { WorldlmError } from '../errors.ts'
 import type { Encoding } from '../model/checkpoint.ts'
 import { configFromForeign, configToForeign, foreignTensor, isNeedless, transpose } from '../model/hugging-face.ts'
 import { createLayout, type Layout, type ModelConfig } from '../model/layout.ts'
-import { TensorFile, writeTensorFile } from '../engine/tensor-file.ts'
+import { type NamedTensor, TensorFile, writeTensorFile } from '../engine/tensor-file.ts'
 
 export interface ImportedModel {
   config: ModelConfig
@@ -132,15 +132,19 @@ function readTensors(layout: Layout, shards: Map<string, TensorFile>, folder: st
   return parameters
 }
 
+/** As `transformers` has it. */
+export const shardBytesDefault = 5e9
+
 /**
- * Writes a folder that `transformers` loads: config.json, model.safetensors, tokenizer.json and its settings.
- * @param tokenizer - text of tokenizer.json.
+ * Writes a folder that `transformers` loads: config.json, model.safetensors or shards with their index, tokenizer.json and its settings.
+ * @param tokenizer - text of tokenizer.json. @param shardBytes - of a file's tensors, at most, but for a single one that is larger.
  */
 export function writeForeignFolder(
   folder: string,
   { config, parameters }: { config: ModelConfig; parameters: Float32Array },
   tokenizer: string,
-  encoding: Encoding
+  encoding: Encoding,
+  shardBytes = shardBytesDefault
 ): void {
   mkdirSync(folder, { recursive: true })
   const layout = plainLayout(config)
@@ -156,7 +160,7 @@ export function writeForeignFolder(
     }
     return { name, shape, floats }
   })
-  writeTensorFile(join(folder, 'model.safetensors'), tensors, encoding, { format: 'pt' })
+  writeShards(folder, tensors, encoding, shardBytes)
   const write = (name: string, value: unknown) =>
     writeFileSync(join(folder, name), `${typeof value === 'string' ? value : JSON.stringify(value, null, 2)}\n`)
   write('config.json', configToForeign(config, encoding === 'f32' ? 'float32' : 'bfloat16'))
@@ -167,4 +171,33 @@ export function writeForeignFolder(
     model_max_length: config.context,
     clean_up_tokenization_spaces: false
   })
+}
+
+/** Weights of an export before are removed once the new ones are there: a folder with both would be read by either name. */
+function writeShards(folder: string, tensors: NamedTensor[], encoding: Encoding, shardBytes: number): void {
+  const bytesOf = ({ shape }: NamedTensor) => shape.reduce((product, size) => product * size, encoding === 'f32' ? 4 : 2)
+  const shards: NamedTensor[][] = [[]]
+  let bytes = 0
+  for (const tensor of tensors) {
+    if (bytes > 0 && bytes + bytesOf(tensor) > shardBytes) {
+      shards.push([])
+      bytes = 0
+    }
+    shards.at(-1)!.push(tensor)
+    bytes += bytesOf(tensor)
+  }
+  const number = (place: number) => String(place).padStart(5, '0')
+  const nameOf = (place: number) =>
+    shards.length === 1 ? 'model.safetensors' : `model-${number(place + 1)}-of-${number(shards.length)}.safetensors`
+  const kept = new Set(shards.map((_, place) => nameOf(place)))
+  for (const [place, some] of shards.entries()) writeTensorFile(join(folder, nameOf(place)), some, encoding, { format: 'pt' })
+  const index = 'model.safetensors.index.json'
+  if (shards.length > 1) {
+    kept.add(index)
+    const weight_map = Object.fromEntries(shards.flatMap((some, place) => some.map(({ name }) => [name, nameOf(place)])))
+    const total_size = tensors.reduce((sum, tensor) => sum + bytesOf(tensor), 0)
+    writeFileSync(join(folder, index), `${JSON.stringify({ metadata: { total_size }, weight_map }, null, 2)}\n`)
+  }
+  for (const name of readdirSync(folder))
+    if (/^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/.test(name) && !kept.has(name)) rmSync(join(folder, name))
 }

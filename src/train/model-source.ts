@@ -64,9 +64,14 @@ const unknown = (path: string, why: string): WorldlmError =>
 export const configMetadata = (config: ModelConfig): Record<string, string> => ({ model: JSON.stringify(config) })
 
 /** Writes FILE.safetensors and the tokenizer beside it, or, for any other path, a folder for `transformers`. @throws {WorldlmError} DISK_FULL */
-export function writeModel(path: string, { config, parameters, tokenizer }: StandaloneModel, encoding: Encoding): void {
+export function writeModel(
+  path: string,
+  { config, parameters, tokenizer }: StandaloneModel,
+  encoding: Encoding,
+  shardBytes?: number
+): void {
   if (!isModelFile(path)) {
-    writeForeignFolder(path, { config, parameters }, tokenizer ?? byteTokenizerJson(), encoding)
+    writeForeignFolder(path, { config, parameters }, tokenizer ?? byteTokenizerJson(), encoding, shardBytes)
     return
   }
   writeModelFile(path, plainLayout(config), [parameters], { encoding, metadata: configMetadata(config) })

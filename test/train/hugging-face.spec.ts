@@ -42,6 +42,28 @@ describe('a model goes out and comes back', () => {
     })
   }
 
+  it('in shards with an index, which replace what was exported there before', () => {
+    const path = join(folder, 'shards')
+    const model = randomModel({ tiedHead: false })
+    const weights = () => readdirSync(path).filter(name => name.startsWith('model'))
+    writeModel(path, model, 'f32', 9_000)
+    assert.deepEqual(weights(), [
+      ...[1, 2, 3].map(place => `model-0000${place}-of-00003.safetensors`),
+      'model.safetensors.index.json'
+    ])
+    assert.deepEqual(readModel(path).parameters, model.parameters)
+    const { metadata, weight_map } = JSON.parse(readFileSync(join(path, 'model.safetensors.index.json'), 'utf8'))
+    assert.equal(metadata.total_size, model.parameters.length * 4)
+    assert.equal(weight_map['lm_head.weight'], 'model-00003-of-00003.safetensors')
+    const other = randomModel({ tiedHead: false }, 1)
+    writeModel(path, other, 'bf16')
+    assert.deepEqual(weights(), ['model.safetensors'])
+    // A tensor larger than a shard has one of its own.
+    writeModel(path, other, 'f32', 4)
+    assert.equal(weights().length, plainLayout(other.config).tensors.length + 1)
+    assert.deepEqual(readModel(path).parameters, other.parameters)
+  })
+
   it('rounded to bfloat16, and no further', () => {
     const model = randomModel()
     writeModel(join(folder, 'once'), model, 'bf16')
@@ -255,7 +277,8 @@ describe('transformers', () => {
       const mine = await logitsOf(model)
       assertEqual(mine, theirs[path]!, `in, ${why}`)
       const exported = `${path}-out`
-      writeModel(exported, model, 'f32')
+      writeModel(exported, model, 'f32', shard === '20KB' ? 20_000 : undefined)
+      assert.equal(readdirSync(exported).includes('model.safetensors.index.json'), shard === '20KB')
       out.push({ folder: exported, why, mine })
     }
     const back = call<Record<string, { logits: number[][]; ids: number[]; text: string }>>(
