@@ -86,7 +86,7 @@ export interface Engine {
   evaluate(batch: Batch): Promise<Float32Array>
   /** Many batches in one call, for engines that are far away: as `evaluate` for each. */
   evaluations?(batches: Batch[]): Promise<Float32Array[]>
-  /** Copies of the parameters and the optimizer's state. */
+  /** Copies of the parameters and the optimizer's state; zeros before anything was loaded. */
   read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }>
   dispose(): Promise<void>
 }

@@ -66,6 +66,7 @@ for (const device of ['cpu', 'webgpu'] as const) {
         const options = engineOptions({}, { gradientClip })
         const [mine, oracle] = [await DeviceEngine.create(options, device), new ReferenceEngine(options)]
         const parameters = testParameters(options, 1)
+        assert.deepEqual(await mine.read(), await oracle.read(), 'zeros before anything was loaded')
         await mine.load(parameters)
         await oracle.load(parameters)
         for (let step = 0; step < 8; step++) {

@@ -124,8 +124,17 @@ describe('the onnx engine', () => {
   })
 })
 
-for (const name of ['onnx', 'reference'] as const) {
+for (const name of ['onnx', 'reference', 'tfjs'] as const) {
   describe(`contract of an engine: ${name}`, () => {
+    it('has zeros before anything was loaded', async () => {
+      const options = engineOptions()
+      await withEngine(name, options, async engine => {
+        const { parameters, optimizer } = await engine.read()
+        const zeros = new Float32Array(options.layout.floats)
+        assert.deepEqual([parameters, optimizer], [zeros, { first: zeros, second: zeros, step: 0 }])
+      })
+    })
+
     it('gives equal bits for equal seeds, with one thread', async () => {
       const options = engineOptions({}, { threads: 1 })
       const run = () =>

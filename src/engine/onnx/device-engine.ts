@@ -46,6 +46,7 @@ export class DeviceEngine implements Engine {
   static async create(options: EngineOptions, device: Device): Promise<DeviceEngine> {
     const engine = new DeviceEngine(options, device)
     await engine.#session('step')
+    await engine.load(new Float32Array(options.layout.floats))
     return engine
   }
 

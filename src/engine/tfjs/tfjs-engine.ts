@@ -44,7 +44,9 @@ export class TfjsEngine implements Engine {
   /** @throws {WorldlmError} ENGINE_MISSING */
   static async create(options: EngineOptions, wanted?: TensorflowPackage): Promise<TfjsEngine> {
     const { tf, name } = await loadTensorflow(options.threads, wanted)
-    return new TfjsEngine(options, tf, name)
+    const engine = new TfjsEngine(options, tf, name)
+    await engine.load(new Float32Array(options.layout.floats))
+    return engine
   }
 
   async loadBase(parameters: Float32Array): Promise<void> {
