@@ -9,6 +9,7 @@ import type { FederationState } from '../federation/federation-state.ts'
 import { holdersOf } from '../federation/levels.ts'
 import type { Link, PeerName } from '../ids.ts'
 import { addEntry, readUpdate } from '../wire/certified-log.ts'
+import { limits } from '../wire/limits.ts'
 import { entryCodec } from '../wire/records.ts'
 import type { FederationCore } from './federation-core.ts'
 import { logStateOf } from './log-sync.ts'
@@ -82,13 +83,21 @@ function checkAttention(node: FederationCore, entry: RoundEntry, updates: Update
   return null
 }
 
-async function fetchMissing(node: FederationCore, from: PeerName, entry: RoundEntry): Promise<void> {
-  const links = entry.inputs.map(({ update }) => update).filter(link => !node.signedUpdates.has(link))
-  if (links.length === 0) return
-  const answer = await node.ask(from, { kind: 'updates', federation: node.id, links })
-  if (answer?.kind !== 'updates') return
-  for (const bytes of answer.updates) {
-    const read = readUpdate(bytes)
-    if (read !== null && links.includes(read.link)) node.keepUpdate(read.link, bytes)
+/** Asks `from` for updates until none is missing, or nothing new comes: an answer holds a page of them. */
+export async function fetchMissing(
+  node: Pick<FederationCore, 'id' | 'signedUpdates' | 'keepUpdate' | 'ask'>,
+  from: PeerName,
+  { inputs }: Pick<RoundEntry, 'inputs'>
+): Promise<void> {
+  const missing = new Set(inputs.map(({ update }) => update).filter(link => !node.signedUpdates.has(link)))
+  for (let before = missing.size + 1; missing.size > 0 && missing.size < before; ) {
+    before = missing.size
+    const links = [...missing].slice(0, limits.fetchUpdatesMax)
+    const answer = await node.ask(from, { kind: 'updates', federation: node.id, links })
+    if (answer?.kind !== 'updates') return
+    for (const bytes of answer.updates) {
+      const read = readUpdate(bytes)
+      if (read !== null && missing.delete(read.link)) node.keepUpdate(read.link, bytes)
+    }
   }
 }

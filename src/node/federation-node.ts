@@ -260,7 +260,10 @@ export class FederationNode implements FederationCore {
       case 'entries':
         return this.#sync.entriesFrom(question.fromIndex)
       case 'updates':
-        return { kind: 'updates', updates: question.links.flatMap(link => this.signedUpdates.get(link) ?? []).slice(0, 50) }
+        return {
+          kind: 'updates',
+          updates: question.links.flatMap(link => this.signedUpdates.get(link) ?? []).slice(0, limits.fetchUpdatesMax)
+        }
       case 'join':
         return this.#joining.onJoin(from, question)
       case 'residual':
