@@ -41,6 +41,7 @@ export async function benchDiscovery({ peers = 30, seed = 0, onProgress }: Disco
       onEnd: node => onProgress?.(`${node.plan.path} ended by itself (${node.ended?.signal ?? node.ended?.code})`)
     }
   )
+  const allListenMs = Date.now()
   try {
     const lastStartMs = Math.max(...testnet.fleet.nodes.map(({ startedAtMs }) => startedAtMs))
     for (let told = 0; joinedAtMs.size < peers; await sleep(20)) {
@@ -65,6 +66,11 @@ export async function benchDiscovery({ peers = 30, seed = 0, onProgress }: Disco
         ratio: worst / goalSeconds
       },
       { case: 'half of them', value: median(seconds), unit: 's' },
+      {
+        case: 'all, from when the last of them listened',
+        value: Math.max(0, worst - (allListenMs - lastStartMs) / 1000),
+        unit: 's'
+      },
       { case: 'all, from the first start', value: worst + (lastStartMs - began) / 1000, unit: 's' }
     ])
   } catch (error) {

@@ -14,6 +14,8 @@ const eagerMs = 300
 const eagerForMs = 30_000
 const calmMs = 1_000
 const queryTimeoutMs = 5_000
+/** Strangers dialed from one answer: gossip needs a few neighbours, and in a federation of a thousand not everyone can know everyone. */
+const dialsPerQueryMax = 8
 /** Provided again soon while the routing table fills: the first record may have gone to nobody. */
 const provideAgainMs = [500, 1_000, 2_000, 5_000]
 const provideEveryMs = 600_000
@@ -76,12 +78,14 @@ export class Directory {
   async #query(federation: FederationId): Promise<void> {
     const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(queryTimeoutMs)])
     const seen = new Set<PeerName>([this.#host.peer])
+    let dials = 0
     try {
       for await (const provider of this.#host.libp2p.contentRouting.findProviders(CID.parse(federation), { signal })) {
         const peer = provider.id.toString()
         if (seen.has(peer)) continue
         seen.add(peer)
         await this.#host.learn(peer, provider.multiaddrs.map(String))
+        if (this.#host.connected(peer) || ++dials > dialsPerQueryMax) continue
         this.#host.dial(peer).catch(() => undefined)
       }
     } catch {
