@@ -37,7 +37,7 @@ import { topicOf } from '../wire/protocol-ids.ts'
 import { entryCodec } from '../wire/records.ts'
 import type { Organization } from './organization.ts'
 import type { Acceptance, FederationCore, FederationNodeOptions } from './federation-core.ts'
-import { Joining } from './joining.ts'
+import { joinPollMs, Joining } from './joining.ts'
 import { Evidence } from './evidence.ts'
 import { Incoming } from './incoming.ts'
 import { LogSync } from './log-sync.ts'
@@ -50,7 +50,6 @@ import { Timers } from './timers.ts'
 
 /** A number that no other start of this node draws. */
 const nonceMax = 2 ** 48 - 1
-const joinRetryMs = 400
 const askTimeoutMs = 5_000
 /** A node that comes back looks for what it missed before it trains. */
 const catchUpGraceMs = 2_500
@@ -151,7 +150,7 @@ export class FederationNode implements FederationCore {
     this.timers.start('start', charter.timings.startTimeoutMs)
     this.#every(charter.timings.presenceMs, () => this.#presence.tick(this.#ready))
     this.#every(charter.timings.presenceMs, () => this.#evidence.again())
-    this.#every(joinRetryMs, () => void this.#joining.join())
+    this.#every(joinPollMs, () => void this.#joining.join())
     this.#every(handInMs, () => this.handIn.again())
     this.#every(residualTickMs, () => this.residuals.tick())
     this.dispatch({ type: 'consensus', event: { type: 'start' } })

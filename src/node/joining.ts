@@ -12,10 +12,16 @@ import type { FederationCore } from './federation-core.ts'
 
 type Asked = Pick<Extract<Question, { kind: 'join' }>, 'member' | 'enrolled' | 'left'>
 
+/** How often it is looked whether there is anything to ask for, and anybody to ask. */
+export const joinPollMs = 100
+/** Between two questions. */
+const joinRetryMs = 400
+
 export class Joining {
   readonly #node: FederationCore
   readonly #random: Random
   readonly #catchUp: (from: PeerName) => Promise<void>
+  #askAgainMs = 0
 
   constructor(node: FederationCore, random: Random, catchUp: (from: PeerName) => Promise<void>) {
     this.#node = node
@@ -63,10 +69,12 @@ export class Joining {
 
   /** Asks for a place in the roster, a vote, or to be let go, until it is so. */
   async join(): Promise<void> {
-    const asked = this.#wanted()
+    const now = performance.now()
+    const asked = now < this.#askAgainMs ? null : this.#wanted()
     if (asked === null) return
     const { services } = this.#node.options
     if (this.#node.state.consensus.role === 'leader') {
+      this.#askAgainMs = now + joinRetryMs
       this.#take(asked)
       return
     }
@@ -77,6 +85,7 @@ export class Joining {
         ? aggregator
         : others[Math.floor(this.#random.float() * others.length)]
     if (peer === undefined) return
+    this.#askAgainMs = now + joinRetryMs
     const answer = await this.#node.ask(peer, { kind: 'join', federation: this.#node.id, ...asked })
     if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== peer)
       this.#node.heard = { aggregator: answer.aggregator, term: this.#node.heard.term }
