@@ -105,10 +105,19 @@ export function checkInputs(
   return untrue === null ? null : { code: 'WRONG_RESIDUALS', member: untrue }
 }
 
-export function countInputs(counted: ReadonlyMap<MemberId, number>, { inputs }: RoundEntry): ReadonlyMap<MemberId, number> {
-  const next = new Map(counted)
-  for (const { member, round } of inputs) next.set(member, Math.max(round, next.get(member) ?? 0))
-  return next
+/** Before the first round. One for all, so that replicas in one process share what follows from it. */
+export const nothingCounted: ReadonlyMap<MemberId, number> = new Map()
+
+/** What a round made of the counts that it was applied to last (as `applyMembers` keeps it of rosters). */
+const counts = new WeakMap<RoundEntry, { before: ReadonlyMap<MemberId, number>; after: ReadonlyMap<MemberId, number> }>()
+
+export function countInputs(counted: ReadonlyMap<MemberId, number>, entry: RoundEntry): ReadonlyMap<MemberId, number> {
+  const known = counts.get(entry)
+  if (known?.before === counted) return known.after
+  const after = new Map(counted)
+  for (const { member, round } of entry.inputs) after.set(member, Math.max(round, after.get(member) ?? 0))
+  counts.set(entry, { before: counted, after })
+  return after
 }
 
 export function assertRound(entry: RoundEntry): void {

@@ -9,7 +9,7 @@
 import { assert } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
-import { assertRound, checkRound, checkUpdate, countInputs, staleness } from './checks.ts'
+import { assertRound, checkRound, checkUpdate, countInputs, nothingCounted, staleness } from './checks.ts'
 import { stepConsensus } from './consensus.ts'
 import { type Accepted, type ConsensusEffect, type ConsensusEvent, initialConsensus } from './consensus-state.ts'
 import type { Certificate, Enrolled, Entry, Evicted, Left, Member, MembersEntry, RoundEntry, Update } from './entry.ts'
@@ -96,7 +96,7 @@ export function initialFederation({ id, charter, self, entries, persisted, rank,
   let roster = genesisRoster(charter)
   let head: RoundHead = { round: 0, link: id, entry: null }
   let bases = [{ link: id, round: 0 }]
-  let counted: ReadonlyMap<MemberId, number> = new Map()
+  let counted = nothingCounted
   let tip = { index: 0, link: id }
   for (const { link, entry } of entries) {
     tip = { index: entry.index, link }

@@ -8,6 +8,7 @@ export const asked = <Name, Value>(waiting: ReadonlyMap<Name, Value>, name: Name
   waiting.size >= askedMax && !waiting.has(name) ? waiting : new Map(waiting).set(name, value)
 
 export function without<Name, Value>(waiting: ReadonlyMap<Name, Value>, settled: readonly Name[]): ReadonlyMap<Name, Value> {
+  if (!settled.some(name => waiting.has(name))) return waiting
   const next = new Map(waiting)
   for (const name of settled) next.delete(name)
   return next

@@ -182,8 +182,8 @@ export interface PeerCore extends Endpoint {
   put(model: Float32Array, round: number): Link
   /** Asks `holders`, and whoever else has it. */
   pull(link: Link, holders: readonly PeerName[], topic: Topic, round: number, done: (got: boolean) => void): void
-  /** After a log of one of its federations has grown. */
-  grown(): void
+  /** After a log of one of its federations has grown. @param members - by an entry on which places in rosters depend. */
+  grown(members: boolean): void
   fail(topic: Topic, error: unknown): void
 }
 

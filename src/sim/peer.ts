@@ -151,7 +151,7 @@ export class Peer implements PeerCore {
     if (own === undefined || own.leaving) return
     this.#wantsToLeave = true
     own.leaving = true
-    this.grown()
+    this.grown(true)
     const { clock } = this.#services
     const until = clock.nowMs + leaveMs
     let outSinceMs: number | null = null
@@ -210,8 +210,8 @@ export class Peer implements PeerCore {
     }
   }
 
-  grown(): void {
-    for (const replica of this.replicas.values()) (replica as Replica).grown()
+  grown(members: boolean): void {
+    if (members) for (const replica of this.replicas.values()) (replica as Replica).grown()
     const round = this.replicas.get(this.#topics[0]!.id)?.state.head.round ?? 0
     if (round > this.#sweptRound) this.#sweep(round)
   }

@@ -17,7 +17,7 @@ type Host = ReplicaCore & { readonly sync: LogSync }
 class SpeakerTimes implements Times {
   readonly #topic: Topic
   /** NaN: never. */
-  #atMs = new Float64Array(0)
+  readonly #atMs: number[] = []
 
   constructor(topic: Topic) {
     this.#topic = topic
@@ -31,11 +31,7 @@ class SpeakerTimes implements Times {
 
   set(peer: PeerName, atMs: number): void {
     const { place } = saidOf(this.#topic.said, peer)
-    if (place >= this.#atMs.length) {
-      const longer = new Float64Array(Math.max(this.#topic.said.size, 8)).fill(Number.NaN)
-      longer.set(this.#atMs)
-      this.#atMs = longer
-    }
+    while (this.#atMs.length < place) this.#atMs.push(Number.NaN)
     this.#atMs[place] = atMs
   }
 }

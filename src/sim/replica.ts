@@ -77,7 +77,6 @@ export class Replica implements ReplicaCore {
   readonly #begunMs: number
   readonly #handInTicker: Ticker
   readonly #questions: Questions
-  readonly #bridge: Bridge
   readonly #mail = new Mail(this, (from, signed) => this.#onUpdate(from, signed))
   #heard: { aggregator: PeerName | null; term: number } = { aggregator: null, term: 0 }
   #asking = false
@@ -100,7 +99,6 @@ export class Replica implements ReplicaCore {
     this.presence = new Presence(this)
     this.joining = new Joining(this, this.#random)
     this.voice = new TopicVoice(this)
-    this.#bridge = new Bridge(this)
     this.#questions = new Questions(this, this.sync, this.joining)
     this.#handInTicker = new Ticker(this, handInMs, () => {
       this.handIn.again()
@@ -133,7 +131,8 @@ export class Replica implements ReplicaCore {
     return this.#heard
   }
   set heard(heard: { aggregator: PeerName | null; term: number }) {
-    if (heard.aggregator !== this.#heard.aggregator || heard.term !== this.#heard.term) this.topic.version++
+    const isNews = heard.aggregator !== this.#heard.aggregator || heard.term !== this.#heard.term
+    if (isNews && this.participates) this.topic.version++
     this.#heard = heard
   }
 
@@ -148,7 +147,8 @@ export class Replica implements ReplicaCore {
   start(): void {
     this.#timers.start('start', this.topic.charter.timings.startTimeoutMs)
     this.presence.start(this.#random.float())
-    this.#bridge.start()
+    // Most runs have none, and thousands of replicas.
+    if (this.topic.charter.algorithm.residuals.perNode > 0) new Bridge(this).start()
     this.dispatch({ type: 'consensus', event: { type: 'start' } })
     this.grown()
     this.#becomeReady()
@@ -192,7 +192,7 @@ export class Replica implements ReplicaCore {
     const before = this.state
     const [state, effects] = stepFederation(this.topic.env, before, event)
     this.state = state
-    if (tellsOtherwise(before, state)) this.topic.version++
+    if (this.participates && tellsOtherwise(before, state)) this.topic.version++
     this.#noteBusy()
     for (const effect of effects) {
       if (!this.peer.burn()) return
@@ -208,7 +208,7 @@ export class Replica implements ReplicaCore {
           break
         default:
           this.#perform(this, effect)
-          if (effect.do === 'store') this.peer.grown()
+          if (effect.do === 'store') this.peer.grown(effect.entry.kind === 'members')
       }
       if (!this.alive) return
     }

@@ -77,8 +77,7 @@ export class Bridge {
   }
 
   start(): void {
-    const { algorithm } = this.#replica.topic.charter
-    if (algorithm.residuals.perNode > 0) this.#replica.later(tickMs, () => this.#tick())
+    this.#replica.later(tickMs, () => this.#tick())
   }
 
   #tick(): void {

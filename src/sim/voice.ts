@@ -28,8 +28,8 @@ export const economy = { on: true }
 interface Seats {
   version: number
   /** Listeners to whom messages may get lost, and how easily. */
-  indices: Int32Array
-  losses: Float64Array
+  indices: readonly number[]
+  losses: readonly number[]
   classes: Map<LinkClass, number>
 }
 
@@ -40,7 +40,7 @@ const soonMs = 1_000
 export class TopicVoice implements Voice {
   readonly #replica: ReplicaCore
   readonly #said: Said
-  #seats: Seats = { version: never, indices: new Int32Array(), losses: new Float64Array(), classes: new Map() }
+  #seats: Seats | null = null
   /** Versions of the topic at which a presence, and the update `link`, told all listeners nothing. */
   #presenceIdleAt = never
   #updateIdleAt = never
@@ -180,8 +180,9 @@ export class TopicVoice implements Voice {
 
   #seatsNow(): Seats {
     const { topic, peer, services } = this.#replica
-    if (this.#seats.version === topic.seats) return this.#seats
-    const [indices, losses]: number[][] = [[], []]
+    if (this.#seats?.version === topic.seats) return this.#seats
+    const indices: number[] = []
+    const losses: number[] = []
     const classes = new Map<LinkClass, number>()
     for (const other of topic.participants) {
       if (other === this.#replica) continue
@@ -189,10 +190,10 @@ export class TopicVoice implements Voice {
       classes.set(name, (classes.get(name) ?? 0) + 1)
       const loss = services.network.lossBetween(peer, other.peer)
       if (loss === 0) continue
-      indices!.push(other.peer.index)
-      losses!.push(loss)
+      indices.push(other.peer.index)
+      losses.push(loss)
     }
-    this.#seats = { version: topic.seats, indices: Int32Array.from(indices!), losses: Float64Array.from(losses!), classes }
+    this.#seats = { version: topic.seats, indices, losses, classes }
     return this.#seats
   }
 }
