@@ -2,16 +2,11 @@
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { ConsensusState } from './consensus-state.ts'
-import type { Enrolled, Entry, Evicted, Left, Member, Update } from './entry.ts'
+import type { Enrolled, Entry, Evicted, Left, Member } from './entry.ts'
+import type { KnownUpdates } from './known-updates.ts'
 import type { Roster } from './membership.ts'
 import type { Participation, RoundHead } from './participation.ts'
 import type { ParentHead, RoundState } from './round.ts'
-
-/** A member's newest announced update. */
-export interface KnownUpdate {
-  link: Link
-  update: Update
-}
 
 export interface FederationState {
   readonly id: FederationId
@@ -24,7 +19,7 @@ export interface FederationState {
   readonly bases: readonly { link: Link; round: number }[]
   /** The highest round of each member that a certified entry counts: an update for it or an earlier one is settled. */
   readonly counted: ReadonlyMap<MemberId, number>
-  readonly known: ReadonlyMap<MemberId, KnownUpdate>
+  readonly known: KnownUpdates
   /** What was asked for here, until a certified entry settles it. */
   readonly pending: ReadonlyMap<MemberId, Member>
   readonly leaving: ReadonlyMap<MemberId, Left>

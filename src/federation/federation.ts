@@ -14,7 +14,8 @@ import { stepConsensus } from './consensus.ts'
 import { type Accepted, type ConsensusEffect, type ConsensusEvent, initialConsensus } from './consensus-state.ts'
 import type { Certificate, Enrolled, Entry, Evicted, Left, Member, MembersEntry, RoundEntry, Update } from './entry.ts'
 import type { EntryFault, UpdateFault } from './fault.ts'
-import type { Environment, FederationState, KnownUpdate } from './federation-state.ts'
+import type { Environment, FederationState } from './federation-state.ts'
+import { type KnownUpdate, KnownUpdates } from './known-updates.ts'
 import { applyMembers, checkMembers, contributors, genesisRoster, planMembers } from './membership.ts'
 import {
   type ParticipationEffect,
@@ -120,7 +121,7 @@ export function initialFederation({ id, charter, self, entries, persisted, rank,
     nonce: nonce === undefined || roster.enrolled.get(self) === nonce ? null : nonce
   })
   const asked = { pending: new Map(), leaving: new Map(), accused: new Map(), enrolling: new Map() }
-  const empty = { known: new Map(), ...asked, present: new Set<PeerName>(), away: new Set<PeerName>() }
+  const empty = { known: KnownUpdates.none, ...asked, present: new Set<PeerName>(), away: new Set<PeerName>() }
   const idle = { round: { phase: 'idle' }, participation: { phase: 'away' }, parentHead: null, startTimedOut: false } as const
   return { id, charter, self, consensus, roster, head, bases, counted, ...empty, ...idle }
 }
@@ -207,7 +208,7 @@ class Turn {
     // Delegates hand one contribution in, each under its own name: the first is kept, and the round hears of the others.
     const equal =
       known !== undefined && known.update.base === update.base && known.update.term >= update.term && update.term > 0
-    if (!again && !equal) this.state = { ...this.state, known: new Map(this.state.known).set(update.member, { link, update }) }
+    if (!again && !equal) this.state = { ...this.state, known: this.state.known.with({ link, update }) }
     else if (this.state.round.phase !== 'collecting') return
     this.round({ type: 'update', link, update, staleness: staleness(this.state, update.base) ?? 0 })
   }
@@ -274,7 +275,7 @@ class Turn {
     this.state = {
       ...this.state,
       roster,
-      known: new Map([...this.state.known].filter(([, known]) => stays(known))),
+      known: this.state.known.filter(stays),
       pending: without(this.state.pending, [...entry.joined.map(({ member }) => member)]),
       leaving: without(this.state.leaving, [...entry.left.map(({ member }) => member)]),
       accused: without(this.state.accused, [...entry.evicted.map(({ peer }) => peer)]),
@@ -292,7 +293,7 @@ class Turn {
     assert(entry.round === head.round + 1, 'rounds are certified in order', { got: entry.round, head: head.round })
     assertRound(entry)
     const counted = countInputs(this.state.counted, entry)
-    const known = new Map([...this.state.known].filter(([member, { update }]) => update.round > (counted.get(member) ?? 0)))
+    const known = this.state.known.filter(({ update }) => update.round > (counted.get(update.member) ?? 0))
     const bases = [...this.state.bases, { link, round: entry.round }].slice(-(staleRoundsMax + 1))
     this.state = { ...this.state, head: { round: entry.round, link, entry }, bases, counted, known }
     this.round({ type: 'close' })

@@ -41,7 +41,8 @@ import { tellsOtherwise, TopicVoice } from './voice.ts'
 
 /** A node that comes back looks for what it missed before it trains. */
 const catchUpGraceMs = 2_500
-const updatesKeptMax = 2_000
+/** More than the entries hold that are under way; a daemon keeps more. */
+const updatesKeptMax = 256
 
 export interface ReplicaOptions {
   peer: PeerCore
