@@ -23,6 +23,8 @@ export interface SideOptions {
   threads: number
   /** null: ours; `torch`; `tfjs`, the engine of that name; or a folder with a step of its own (engine-prototype.ts). */
   vs: string | null
+  /** Of PyTorch's products; default: f32. */
+  dtype?: 'bf16'
   /** Of ours. */
   device?: EngineOptions['device']
   recompute?: EngineOptions['recompute']
@@ -112,9 +114,9 @@ function openNode(options: SideOptions): Side {
 }
 
 /** A Python that has torch: `WORLDLM_PYTHON`, or python3. */
-const python = (): string => process.env.WORLDLM_PYTHON ?? 'python3'
+export const python = (): string => process.env.WORLDLM_PYTHON ?? 'python3'
 
-function openTorch({ size, threads }: SideOptions): Side {
+function openTorch({ size, threads, dtype }: SideOptions): Side {
   const { layout, parameters, batch, data } = benchModel(size)
   const folder = mkdtempSync(join(tmpdir(), 'worldlm-bench-'))
   const [floats, tokens] = [join(folder, 'floats'), join(folder, 'tokens')]
@@ -123,7 +125,7 @@ function openTorch({ size, threads }: SideOptions): Side {
   const script = fileURLToPath(
     new URL(import.meta.url.endsWith('.ts') ? './torch/step.py' : '../../bench/torch/step.py', import.meta.url)
   )
-  const job = JSON.stringify({ config: layout.config, batch, threads, floats, tokens })
+  const job = JSON.stringify({ config: layout.config, batch, threads, floats, tokens, dtype })
   const child = spawn(python(), [script, job], { stdio: ['pipe', 'pipe', 'pipe'] })
   const side = Side.of('PyTorch', child, steps => void child.stdin.write(`${steps}\n`), folder)
   child.stdin.on('error', () => undefined)

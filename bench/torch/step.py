@@ -1,7 +1,7 @@
 """One side of `worldlm bench engine --vs torch`: the same model and step in PyTorch, as fast as its users know how to make it on a CPU.
 
-Reads a job as JSON on its command line ({config, batch, threads, floats, tokens}: floats and tokens are files of float32 and int32), then a
-number of steps a line; answers a JSON line each. fp32, torch.compile, scaled_dot_product_attention, fused AdamW.
+Reads a job as JSON on its command line ({config, batch, threads, floats, tokens, dtype}: floats and tokens are files of float32 and int32), then a
+number of steps a line; answers a JSON line each. fp32 (or bf16 products), torch.compile, scaled_dot_product_attention, fused AdamW.
 """
 import json
 import resource
@@ -82,7 +82,8 @@ compiled = torch.compile(model) if job.get("compile", True) else model
 
 
 def step():
-    loss = compiled(tokens[0], tokens[1])
+    with torch.autocast("cpu", torch.bfloat16, enabled=job.get("dtype") == "bf16"):
+        loss = compiled(tokens[0], tokens[1])
     loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

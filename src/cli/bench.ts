@@ -5,6 +5,7 @@ import { table } from './table.ts'
 
 type BenchName =
   | 'engine'
+  | 'trainer'
   | 'generate'
   | 'aggregate'
   | 'blob'
@@ -26,6 +27,7 @@ type Options = {
   peers?: number
   times?: number
   rounds?: number
+  steps?: number
   messages?: number
   seed?: number
 }
@@ -49,6 +51,8 @@ async function runBench(name: BenchName, options: Options & { onProgress: (line:
   switch (name) {
     case 'engine':
       return (await import('../../bench/engine.ts')).benchEngine(options)
+    case 'trainer':
+      return (await import('../../bench/trainer.ts')).benchTrainer(options)
     case 'generate':
       return (await import('../../bench/generate.ts')).benchGenerate(options)
     case 'aggregate':

@@ -360,6 +360,15 @@ function bench(program: Command): void {
       ])
     )
     .action(async options => (await import('./bench.ts')).benchCommand('engine', options, outputOf(options)))
+  add(group, 'trainer', 'What the trainer protocol costs: the PyTorch trainer in bf16 beside a bare script.', [
+    'WORLDLM_PYTHON=venv/bin/python worldlm bench trainer',
+    'WORLDLM_PYTHON=venv/bin/python worldlm bench trainer --sizes M --steps 20'
+  ])
+    .option('--sizes <list>', 'S, M, L (default: S)', sizeList)
+    .option('--steps <n>', 'of a round (default: 50)', whole(1))
+    .option('--rounds <n>', 'of each side (default: 5)', whole(1))
+    .option('--threads <n>', 'of each side', whole(1))
+    .action(async options => (await import('./bench.ts')).benchCommand('trainer', options, outputOf(options)))
   add(group, 'generate', 'Milliseconds to the first token behind 200 bytes, then tokens/s, at size S.', [
     'worldlm bench generate'
   ])
