@@ -171,6 +171,7 @@ export interface PeerCore extends Endpoint {
   /** On disk, synced. */
   readonly blobs: Map<Link, Blob>
   readonly replicas: Map<FederationId, ReplicaCore>
+  readonly lying: boolean
   /** Milliseconds of its clock in one of the world's. */
   readonly rate: number
   /** Its own clock, in milliseconds. */

@@ -43,7 +43,9 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
     case 'stepped-down':
     case 'aggregator-changed':
     case 'finish':
+      return
     case 'refused':
+      services.measures.told(topic, `UPDATE_REFUSED ${effect.fault.code}`)
       return
     case 'refused-entry':
       services.measures.told(topic, `ENTRY_REFUSED ${effect.fault.code}`)

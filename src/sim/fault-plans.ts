@@ -88,6 +88,12 @@ const disk: Draw = (facts, random) => [
   ...crashes({ ...facts, peers: Math.ceil(facts.peers / 3) }, random)
 ]
 
+const liars: Draw = (facts, random) =>
+  many(facts, 0.1, 2, () => {
+    const forMs = 5_000 + random.float() * 20_000
+    return { kind: 'lie', atMs: at(facts, random), forMs, who: anyone(facts, random) }
+  })
+
 const plans: Record<string, { drift: number; draw: Draw }> = {
   none: { drift: 0, draw: () => [] },
   crashes: { drift: 0.001, draw: crashes },
@@ -96,6 +102,7 @@ const plans: Record<string, { drift: number; draw: Draw }> = {
   lossy: { drift: 0.001, draw: lossy },
   slow: { drift: 0.05, draw: slow },
   disk: { drift: 0.001, draw: disk },
+  liars: { drift: 0.001, draw: liars },
   chaos: {
     drift: 0.02,
     draw: (facts, random) => [crashes, churn, partitions, lossy, slow, disk].flatMap(draw => draw(facts, random))
@@ -155,7 +162,8 @@ const planFile = z.strictObject({
       }),
       z.strictObject({ kind: z.literal('slow'), atMs: ms, forMs: ms, who, factor: z.number().min(1) }),
       z.strictObject({ kind: z.literal('silent'), atMs: ms, forMs: ms, who }),
-      z.strictObject({ kind: z.literal('disk-full'), atMs: ms, forMs: ms, who })
+      z.strictObject({ kind: z.literal('disk-full'), atMs: ms, forMs: ms, who }),
+      z.strictObject({ kind: z.literal('lie'), atMs: ms, forMs: ms, who })
     ])
   )
 })

@@ -33,6 +33,8 @@ export type Fault =
   /** Hears, and is not heard. */
   | { kind: 'silent'; atMs: number; forMs: number; who: Who }
   | { kind: 'disk-full'; atMs: number; forMs: number; who: Who }
+  /** Says what is not true (lies.ts). */
+  | { kind: 'lie'; atMs: number; forMs: number; who: Who }
 
 export interface FaultPlan {
   name: string
@@ -46,6 +48,7 @@ export interface Mortal extends Endpoint {
   readonly disk: Disk
   /** Left for good: it does not come back. */
   readonly gone: boolean
+  lying: boolean
   /** Effects until it dies in the middle of an event; negative: it does not. */
   fuse: number
   /** Called when it dies of its fuse, or fails. */
@@ -121,6 +124,14 @@ export class Faults {
           peer.silent = true
           return () => {
             peer.silent = false
+          }
+        })
+        return
+      case 'lie':
+        this.#onPeer(fault, peer => {
+          peer.lying = true
+          return () => {
+            peer.lying = false
           }
         })
         return

@@ -44,6 +44,8 @@ export class AveragingPeer implements Endpoint {
   upFreeMs = 0
   downFreeMs = 0
   gone = false
+  /** Nobody checks anything here, so nothing is made of it. */
+  lying = false
   fuse = -1
   onDeath: (why: string) => void = () => undefined
   neighbours: AveragingPeer[] = []

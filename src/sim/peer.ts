@@ -57,6 +57,7 @@ export class Peer implements PeerCore {
   downFreeMs = 0
   /** Left for good: it does not come back. */
   gone = false
+  lying = false
   #wantsToLeave = false
   /** Effects until it dies in the middle of an event; negative: it does not. */
   fuse = -1

@@ -29,11 +29,12 @@ import type {
 import { handInHost } from './handing-in.ts'
 import { Joining } from './joining.ts'
 import { LogSync } from './log-sync.ts'
+import { lieAboutRound, lieInConsensus } from './lies.ts'
 import { Mail } from './mail.ts'
 import { Presence } from './presence.ts'
 import { peersIn } from './peers-in.ts'
 import { Questions } from './questions.ts'
-import type { Certified } from './stand-ins.ts'
+import { type Certified, isTrulySigned } from './stand-ins.ts'
 import { Bridge } from './residual-bridge.ts'
 import { Ticker, Timers } from './timers.ts'
 import { messageBytes } from './sizes.ts'
@@ -190,7 +191,8 @@ export class Replica implements ReplicaCore {
 
   #take(event: FederationEvent): void {
     this.services.trace.event(this.services.clock.nowMs, this.peer.index, this.topic, event)
-    const before = this.state
+    const lies = this.peer.lying && event.type === 'aggregated'
+    const before = lies ? lieAboutRound(this.state) : this.state
     const [state, effects] = stepFederation(this.topic.env, before, event)
     this.state = state
     if (this.participates && tellsOtherwise(before, state)) this.topic.version++
@@ -237,6 +239,8 @@ export class Replica implements ReplicaCore {
     switch (message.kind) {
       case 'consensus':
         this.seen(from.name)
+        // [REJECT] A wrong signature in a certificate would make a log that nobody else believes.
+        if (!isTrulySigned(from.name, this.topic.id, message.message)) return
         this.dispatch({ type: 'consensus', event: { type: 'message', from: from.name, message: message.message } })
         return
       case 'question':
@@ -333,7 +337,9 @@ export class Replica implements ReplicaCore {
   send(to: PeerName, message: ConsensusMessage<Entry>): void {
     const peer = this.services.peers.get(to)
     if (peer === undefined) return
-    const envelope: Message = { kind: 'consensus', topic: this.topic, message }
+    const place = this.state.consensus.voters.indexOf(to)
+    const said = this.peer.lying ? lieInConsensus(this, message, place) : message
+    const envelope: Message = { kind: 'consensus', topic: this.topic, message: said }
     this.services.network.send(this.peer, peer, envelope, messageBytes(message), this.topic.level)
   }
 

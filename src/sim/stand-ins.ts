@@ -3,6 +3,7 @@
  * is a keyed hash that anybody could make and nobody here forges. What is checked of them is checked as in wire/certified-log.ts.
  */
 import { createHash } from 'node:crypto'
+import type { ConsensusMessage } from '../federation/consensus-state.ts'
 import type { Certificate, Entry, MembersEntry, Update } from '../federation/entry.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { checkMembers, type Roster } from '../federation/membership.ts'
@@ -36,6 +37,14 @@ export function sign(voter: PeerName, federation: FederationId, index: number, t
   view.setInt32(0, low)
   view.setInt32(4, high)
   return bytes
+}
+
+/** Whether what a voter accepts or proposes bears its own signature. */
+export function isTrulySigned(from: PeerName, federation: FederationId, message: ConsensusMessage<Entry>): boolean {
+  if (message.type !== 'accept' && message.type !== 'propose') return true
+  const { term, link, signature } = message
+  const index = message.type === 'accept' ? message.index : message.entry.index
+  return Buffer.compare(sign(from, federation, index, term, link), signature) === 0
 }
 
 /** Certificates travel as one object; who signed it truly is found out once. */

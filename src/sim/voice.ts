@@ -16,6 +16,7 @@ import type { Update } from '../federation/entry.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import type { Link, PeerName } from '../ids.ts'
 import type { Message, ReplicaCore, SignedRecord, Voice } from './core.ts'
+import { lieAboutUpdate } from './lies.ts'
 import { type LinkClass, linkBetween } from './place.ts'
 import { type Said, saidOf } from './said.ts'
 import { entryBytes, presenceBytes, updateBytes } from './sizes.ts'
@@ -79,11 +80,12 @@ export class TopicVoice implements Voice {
     this.#presenceIdleAt = idle ? topic.version : never
   }
 
-  update(kind: 'update' | 'contribution', signed: SignedRecord): void {
-    const { topic } = this.#replica
+  update(kind: 'update' | 'contribution', record: SignedRecord): void {
+    const { topic, peer } = this.#replica
+    const nth = this.#nth()
+    const signed = peer.lying ? lieAboutUpdate(this.#replica, record, nth >>> 0) : record
     const { link, update } = signed
     const bytes = updateBytes(update)
-    const nth = this.#nth()
     if (kind === 'update' && link === this.#link && this.#isIdle(this.#updateIdleAt)) {
       this.#toAll(nth, bytes)
       for (const other of topic.busy) {

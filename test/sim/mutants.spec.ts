@@ -176,6 +176,13 @@ const mutants: Mutant[] = [
     }
   },
   {
+    what: 'voters that believe a lying aggregator',
+    finds: 'I7',
+    faults: 'liars',
+    seedsMax: 20,
+    event: (_, event) => (event.type === 'verified' ? { ...event, fault: null } : event)
+  },
+  {
     what: 'elections that nobody stands for',
     finds: 'I8',
     faults: 'crashes',

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import type { Fault } from '../../src/sim/faults.ts'
 import { simulate } from '../../src/sim/simulate.ts'
 import { topologyOfFile } from '../../src/sim/topology.ts'
+import type { SimulationReport } from '../../src/report/simulation.ts'
 import { faultPlanNames } from '../../src/sim/fault-plans.ts'
 import { economy } from '../../src/sim/voice.ts'
 import { short, story } from './runs.ts'
@@ -58,6 +59,12 @@ describe('what tells nothing', () => {
       afterEffects: 0
     }))
 
+  /** An update that is refused, and said again, is refused again: that alone is told more often. */
+  const outcome = ({ virtualSeconds, convergence, bytes, faults }: SimulationReport) => {
+    const warnings = Object.entries(faults.warnings).filter(([code]) => !code.startsWith('UPDATE_REFUSED'))
+    return { virtualSeconds, convergence, bytes, faults: { ...faults, warnings } }
+  }
+
   for (const seed of [1, 2, 3]) {
     it(`changes nothing where messages get lost and peers die, seed ${seed}`, async () => {
       const topology = topologyOfFile('lossy', document, seed)
@@ -66,11 +73,9 @@ describe('what tells nothing', () => {
       const noted = await run()
       economy.on = false
       try {
-        const { virtualSeconds, convergence, bytes, faults, events } = await run()
-        assert.deepEqual(
-          [noted.virtualSeconds, noted.convergence, noted.bytes, noted.faults],
-          [virtualSeconds, convergence, bytes, faults]
-        )
+        const delivered = await run()
+        assert.deepEqual(outcome(noted), outcome(delivered))
+        const { events } = delivered
         assert.ok(noted.events < events * 0.85, `${noted.events} of ${events}`)
       } finally {
         economy.on = true
@@ -120,4 +125,25 @@ describe('residuals in simulated federations', () => {
       assert.equal(report.digest, (await run(seed, 'chaos', { egress })).digest)
     })
   }
+})
+
+describe('liars', () => {
+  it('are refused by those whom they tell their lies, and their federation goes on', async () => {
+    const lie = { kind: 'lie' as const, atMs: 1_000, forMs: 25_000 }
+    const faults = {
+      name: 'lies',
+      clockDrift: 0,
+      faults: [
+        { ...lie, who: { aggregatorOf: 1 } },
+        { ...lie, who: { peer: 5 } }
+      ]
+    }
+    for (const seed of [1, 2, 3]) {
+      const report = await short({ seed, faults, tree: 'tree:2x5', rounds: 4 })
+      assert.deepEqual([report.invariants.violations, report.complete], [[], true], story(report, 'lies'))
+      const told = Object.keys(report.faults.warnings)
+      for (const code of ['TOO_HEAVY', 'NO_WEIGHT', 'SKETCHES_NOT_FINITE', 'NOT_ITS_PEER'])
+        assert.ok(told.includes(`UPDATE_REFUSED ${code}`), `${code}: ${told}`)
+    }
+  })
 })
