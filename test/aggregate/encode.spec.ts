@@ -12,7 +12,10 @@ import {
 import { Random } from '../../src/math/random.ts'
 
 const encodings: BlockEncoding[] = ['int8', 'topk']
-const finite = fc.float({ noNaN: true, noDefaultInfinity: true, min: Math.fround(-1e30), max: Math.fround(1e30) })
+/** No denormals: where onnxruntime has computed in this thread before, they count as 0. */
+const finite = fc
+  .float({ noNaN: true, noDefaultInfinity: true, min: Math.fround(-1e30), max: Math.fround(1e30) })
+  .map(value => (Math.abs(value) < 1e-30 ? 0 : value))
 const stretches = fc.array(finite, { minLength: 1, maxLength: 700 }).map(floats => Float32Array.from(floats))
 
 function decoded(encoding: BlockEncoding, bytes: Uint8Array, floats: number): Float32Array {
