@@ -53,7 +53,9 @@ export class ConsensusMoves<Entry extends LogEntry> {
   handOver(): void {
     const { state } = this
     if (state.role !== 'leader') return
-    const others = state.voters.filter(voter => voter !== state.self)
+    // From oneself on, round: what two voters cannot get certified must not go to and fro between them.
+    const place = state.voters.indexOf(state.self)
+    const others = [...state.voters.slice(place + 1), ...state.voters.slice(0, Math.max(0, place))]
     const best = others
       .filter(voter => state.heard.has(voter) || state.positions.has(voter))
       .sort((left, right) => (state.positions.get(right) ?? 0) - (state.positions.get(left) ?? 0))[0]

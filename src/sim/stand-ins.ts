@@ -20,8 +20,18 @@ const linkOfJson = (json: string): Link => `bafy${createHash('sha256').update(js
 
 export const linkOfEntry = (entry: Entry): Link => linkOfJson(JSON.stringify(entry))
 export const linkOfCharter = (charter: Charter): FederationId => linkOfJson(JSON.stringify(charter))
-/** Sketches are named by their blob: they follow from it. */
-export const linkOfUpdate = ({ sketches: _, ...update }: Update): Link => linkOfJson(JSON.stringify(update))
+/** Records that say other sketches are others, whatever else they say alike: a liar may. */
+export const linkOfUpdate = ({ sketches, ...update }: Update): Link => linkOfJson(JSON.stringify(update) + digestOf(sketches))
+
+/** Replicas share their sketches: one is hashed once. */
+const digests = new WeakMap<Uint8Array, string>()
+function digestOf(sketches: Uint8Array): string {
+  const known = digests.get(sketches)
+  if (known !== undefined) return known
+  const digest = createHash('sha256').update(sketches).digest('base64url')
+  digests.set(sketches, digest)
+  return digest
+}
 
 /** 64 bits (two FNV-1a with different beginnings), enough that no two of a run meet. */
 export function sign(voter: PeerName, federation: FederationId, index: number, term: number, link: Link): Uint8Array {

@@ -282,6 +282,16 @@ describe('consensus: election', () => {
     assert.equal(peer.sent('timeout-now').length, 1)
   })
 
+  it('hands over in a circle, so that the office cannot go to and fro between two that get nothing certified', () => {
+    const next = (self: string) => {
+      const leader = new Peer({ self }).elected()
+      for (const voter of leader.state.voters.filter(one => one !== self))
+        leader.hears(voter, { type: 'heartbeat-reply', term: leader.state.term, commitIndex: 0 })
+      return leader.forget().on({ type: 'hand-over' }).sent('timeout-now')[0]!.to
+    }
+    assert.deepEqual(['a', 'd', 'e'].map(next), ['b', 'e', 'a'])
+  })
+
   it('the only voter leads at once; who is no voter never stands', () => {
     assert.equal(new Peer({ voters: ['a'] }).on({ type: 'start' }).state.role, 'leader')
     const outsider = new Peer({ voters: ['b', 'c', 'd'] }).on({ type: 'start' }).timer('election')
