@@ -1,8 +1,11 @@
 /** All commands with their flags and examples. What they do stands in a file each. */
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import { WorldlmError } from '../errors.ts'
 import { experimentHelp } from '../experiment/help.ts'
-import { exitCodes, type Output, output } from './output.ts'
+import { bench } from './bench-commands.ts'
+import { add, between, outputOf, whole } from './command.ts'
+import { model } from './model-commands.ts'
+import { exitCodes, output } from './output.ts'
 
 const version = '0.1.0'
 
@@ -39,25 +42,6 @@ const usageCodes = new Set([
   'CHARTER_CONTRADICTION'
 ])
 
-const whole = (least: number) => (text: string) => {
-  const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < least) throw new InvalidArgumentError(`It must be a whole number ≥ ${least}.`)
-  return value
-}
-
-const between = (least: number, most: number) => (text: string) => {
-  const value = Number(text)
-  if (text.trim() === '' || !(value >= least && value <= most))
-    throw new InvalidArgumentError(`It must be a number from ${least} to ${most}.`)
-  return value
-}
-
-const sizeList = (text: string) => {
-  const sizes = text.split(',')
-  if (sizes.some(size => !['S', 'M', 'L'].includes(size))) throw new InvalidArgumentError('It must be a list of S, M, L.')
-  return sizes
-}
-
 function build(): Command {
   const program = new Command('worldlm')
     .description('Train one family of language models together, across organizations, without handing over text.')
@@ -77,19 +61,6 @@ function build(): Command {
   bench(program)
   return program
 }
-
-/** A command with --json, whose errors throw instead of exiting. */
-function add(parent: Command, usage: string, description: string, examples: string[]): Command {
-  return parent
-    .command(usage)
-    .description(description)
-    .option('--json', 'one JSON document on stdout, progress on stderr')
-    .exitOverride()
-    .showSuggestionAfterError()
-    .addHelpText('after', `\nExamples:\n${examples.map(example => `  $ ${example}`).join('\n')}`)
-}
-
-const outputOf = (options: { json?: boolean }): Output => output(options.json === true)
 
 function testnet(program: Command): void {
   add(program, 'testnet', 'Organizations as processes on this machine: trains, aggregates, and reports what it brought.', [
@@ -270,66 +241,6 @@ function federation(program: Command): void {
     .action(async (id, options) => (await import('./federation.ts')).showFederation(id, options, outputOf(options)))
 }
 
-function model(program: Command): void {
-  const group = program.command('model').description('Models and tokenizers as files, in and out.').exitOverride()
-  const dtype = (command: Command) =>
-    command.addOption(new Option('--dtype <type>', 'how numbers are stored').choices(['f32', 'bf16']).default('f32'))
-  dtype(
-    add(group, 'import <dir>', 'Reads a Llama-family folder: config.json, safetensors, tokenizer.json.', [
-      'worldlm model import ./SmolLM2-135M --out smol.safetensors --context 512'
-    ])
-  )
-    .requiredOption('--out <path>', 'FILE.safetensors, or a folder')
-    .option('--context <n>', 'tokens of a window, instead of all that the model allows', whole(1))
-    .action(async (source, options) => (await import('./model.ts')).importModel(source, options, outputOf(options)))
-  dtype(
-    add(group, 'export <model>', 'Writes a model as `transformers` loads it: config.json, safetensors, tokenizer.json.', [
-      'worldlm model export ./node --out ./exported',
-      'worldlm model export smol.safetensors --out ./exported --dtype bf16'
-    ])
-  )
-    .option('--shard-megabytes <n>', 'of a folder’s files, at most (default: 5000)', whole(1))
-    .requiredOption('--out <path>', 'a folder, FILE.safetensors, or FILE.onnx (for onnxruntime, f32)')
-    .addOption(
-      new Option('--which <name>', 'of a node’s models (default: the newest)').choices(['personal', 'start', 'initial'])
-    )
-    .action(async (source, options) => (await import('./model.ts')).exportModel(source, options, outputOf(options)))
-  const run = (command: Command) =>
-    command
-      .addOption(
-        new Option('--which <name>', 'of a node’s models (default: the newest)').choices(['personal', 'start', 'initial'])
-      )
-      .option('--context <n>', 'tokens of a window, instead of all that the model allows', whole(1))
-      .option('--threads <n>', 'of the engine (default: all cores; 1 gives equal bits for equal seeds)', whole(1))
-  run(
-    add(group, 'generate <model>', 'Goes on with a text, token by token.', [
-      'worldlm model generate ./node --prompt "The licence says" --tokens 200',
-      'worldlm model generate smol.safetensors --prompt "Once" --temperature 0'
-    ])
-  )
-    .option('--prompt <text>', 'what comes before', '')
-    .option('--tokens <n>', 'to make', whole(1), 200)
-    .option('--temperature <t>', '0: always the likeliest token', between(0, 100), 0.8)
-    .option('--top-p <p>', 'of the likeliest tokens so many as together have this probability', between(0, 1), 0.95)
-    .option('--seed <n>', 'of what is drawn', whole(0), 0)
-    .action(async (source, options) => (await import('./model-run.ts')).generateText(source, options, outputOf(options)))
-  run(
-    add(group, 'evaluate <model>', 'Perplexity and bits per byte on validation text.', [
-      'worldlm model evaluate ./exported --data ./texts'
-    ])
-  )
-    .requiredOption('--data <dir>', 'tree of text, or a folder of text files')
-    .option('--tokens <n>', 'of each text, spread over it', whole(1), 6144)
-    .action(async (source, options) => (await import('./model-run.ts')).evaluateModel(source, options, outputOf(options)))
-  add(group, 'tokenizer', 'Makes a byte-level BPE tokenizer from text.', [
-    'worldlm model tokenizer --train ./texts --vocabulary 4096 --out tokenizer.json'
-  ])
-    .requiredOption('--train <dir>', 'tree of text, or a folder of text files')
-    .requiredOption('--vocabulary <n>', 'tokens in all, the 256 bytes among them', whole(256))
-    .requiredOption('--out <file>', 'tokenizer.json')
-    .action(async options => (await import('./model.ts')).trainTokenizer(options, outputOf(options)))
-}
-
 function audit(program: Command): void {
   const group = program.command('audit').description('Proofs of what happened.').exitOverride()
   add(
@@ -338,85 +249,4 @@ function audit(program: Command): void {
     'Checks certified logs from the genesis charter on; a path is a node’s folder or the --out of a testnet.',
     ['worldlm audit verify ./node', 'worldlm audit verify runs/testnet-20260101-120000']
   ).action(async (paths, options) => (await import('./audit.ts')).verifyCommand(paths, outputOf(options)))
-}
-
-function bench(program: Command): void {
-  const group = program.command('bench').description('Speed and memory, as ratios measured side by side.').exitOverride()
-  add(group, 'engine', 'Tokens/s and memory of the training step at sizes S, M and L.', [
-    'worldlm bench engine',
-    'WORLDLM_PYTHON=venv/bin/python worldlm bench engine --vs torch',
-    'worldlm bench engine --vs ../prototype --sizes S',
-    'worldlm bench engine --device webgpu --sizes S --vs tfjs'
-  ])
-    .option('--vs <torch|tfjs|dir>', 'in turns with PyTorch, engine tfjs, or a folder’s model.mjs, onnx.mjs and adam.as.ts')
-    .option('--sizes <list>', 'S, M, L (default: S,M; with torch all)', sizeList)
-    .option('--threads <n>', 'of each engine', whole(1))
-    .addOption(new Option('--device <name>', 'where ours computes').choices(['cpu', 'webgpu', 'cuda']))
-    .addOption(
-      new Option('--recompute <what>', 'what ours computes again (see engine.recompute)').choices([
-        'none',
-        'attention',
-        'blocks'
-      ])
-    )
-    .action(async options => (await import('./bench.ts')).benchCommand('engine', options, outputOf(options)))
-  add(group, 'trainer', 'What the trainer protocol costs: the PyTorch trainer in bf16 beside a bare script.', [
-    'WORLDLM_PYTHON=venv/bin/python worldlm bench trainer',
-    'WORLDLM_PYTHON=venv/bin/python worldlm bench trainer --sizes M --steps 20'
-  ])
-    .option('--sizes <list>', 'S, M, L (default: S)', sizeList)
-    .option('--steps <n>', 'of a round (default: 50)', whole(1))
-    .option('--rounds <n>', 'of each side (default: 5)', whole(1))
-    .option('--threads <n>', 'of each side', whole(1))
-    .action(async options => (await import('./bench.ts')).benchCommand('trainer', options, outputOf(options)))
-  add(group, 'generate', 'Milliseconds to the first token behind 200 bytes, then tokens/s, at size S.', [
-    'worldlm bench generate'
-  ])
-    .option('--threads <n>', 'of the engine', whole(1))
-    .action(async options => (await import('./bench.ts')).benchCommand('generate', options, outputOf(options)))
-  add(group, 'aggregate', 'Bytes/s of attention over 64 updates of 25 M parameters, beside a plain copy.', [
-    'worldlm bench aggregate'
-  ])
-    .option('--members <n>', 'updates', whole(1))
-    .option('--floats <n>', 'parameters', whole(4))
-    .action(async options => (await import('./bench.ts')).benchCommand('aggregate', options, outputOf(options)))
-  add(group, 'simulate', 'The simulator: 10,000 peers, and events a second under faults.', [
-    'worldlm bench simulate',
-    'worldlm bench simulate --peers 1000 --rounds 5'
-  ])
-    .option('--peers <n>', 'of the large run (default 10000)', whole(400))
-    .option('--rounds <n>', 'of the large run (default 20)', whole(1))
-    .action(async options => (await import('./bench.ts')).benchCommand('simulate', options, outputOf(options)))
-  add(group, 'blob', 'The blob exchange: beside a raw socket, from one to eight, and over a long link.', ['worldlm bench blob'])
-    .option('--megabytes <n>', 'size of the blob', whole(1))
-    .action(async options => (await import('./bench.ts')).benchCommand('blob', options, outputOf(options)))
-  const run =
-    (name: Parameters<typeof import('./bench.ts').benchCommand>[0]) =>
-    async (options: Parameters<typeof import('./bench.ts').benchCommand>[1] & { json?: boolean }) =>
-      (await import('./bench.ts')).benchCommand(name, options, outputOf(options))
-  const seed = (command: Command) => command.option('--seed <n>', 'draws what is random', whole(0), 0)
-  add(group, 'gossip', 'How long a message takes to all who follow a topic, beside a direct one.', [
-    'worldlm bench gossip --peers 16'
-  ])
-    .option('--peers <n>', 'processes', whole(2))
-    .option('--messages <n>', 'in all', whole(1))
-    .action(run('gossip'))
-  seed(
-    add(group, 'discovery', 'How long until processes that know one address are all in their federations.', [
-      'worldlm bench discovery --peers 12'
-    ])
-  )
-    .option('--peers <n>', 'processes, six a federation', whole(2))
-    .action(run('discovery'))
-  seed(
-    add(group, 'failover', 'How long a federation stands still when its aggregator is killed.', [
-      'worldlm bench failover --times 5 --seed 3'
-    ])
-  )
-    .option('--times <n>', 'kills', whole(1))
-    .action(run('failover'))
-  seed(add(group, 'round', 'What a round costs besides training.', ['worldlm bench round --rounds 10']))
-    .option('--rounds <n>', 'measured rounds', whole(1))
-    .action(run('round'))
-  add(group, 'api', 'Requests/s of a node’s status, beside a bare HTTP server.', ['worldlm bench api']).action(run('api'))
 }

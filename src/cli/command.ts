@@ -1,0 +1,35 @@
+/** What commands are made of: their flags' values, --json, examples. */
+import { type Command, InvalidArgumentError } from 'commander'
+import { type Output, output } from './output.ts'
+
+export const whole = (least: number) => (text: string) => {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < least) throw new InvalidArgumentError(`It must be a whole number ≥ ${least}.`)
+  return value
+}
+
+export const between = (least: number, most: number) => (text: string) => {
+  const value = Number(text)
+  if (text.trim() === '' || !(value >= least && value <= most))
+    throw new InvalidArgumentError(`It must be a number from ${least} to ${most}.`)
+  return value
+}
+
+export const sizeList = (text: string) => {
+  const sizes = text.split(',')
+  if (sizes.some(size => !['S', 'M', 'L'].includes(size))) throw new InvalidArgumentError('It must be a list of S, M, L.')
+  return sizes
+}
+
+/** A command with --json, whose errors throw instead of exiting. */
+export function add(parent: Command, usage: string, description: string, examples: string[]): Command {
+  return parent
+    .command(usage)
+    .description(description)
+    .option('--json', 'one JSON document on stdout, progress on stderr')
+    .exitOverride()
+    .showSuggestionAfterError()
+    .addHelpText('after', `\nExamples:\n${examples.map(example => `  $ ${example}`).join('\n')}`)
+}
+
+export const outputOf = (options: { json?: boolean }): Output => output(options.json === true)
