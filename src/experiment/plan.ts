@@ -192,6 +192,7 @@ const exchangeCode = [
   '../governance/clip-and-noise',
   '../federation/residuals',
   '../federation/residual-target',
+  '../federation/round-sums',
   './exchange',
   './federate',
   './residuals',

@@ -10,7 +10,7 @@ import type { RoundEntry, Update } from './entry.ts'
 import { describeUpdateFault, type EntryFault, type UpdateFault } from './fault.ts'
 import type { Environment, FederationState } from './federation-state.ts'
 import { staleRoundsMax } from './participation.ts'
-import { discounted, totals } from './round.ts'
+import { discounted, totals } from './round-sums.ts'
 
 /** How many rounds ago `base` was the newest; null if that is longer ago than late updates are counted. */
 export function staleness(state: FederationState, base: Link): number | null {

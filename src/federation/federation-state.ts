@@ -6,7 +6,7 @@ import type { Enrolled, Entry, Evicted, Left, Member } from './entry.ts'
 import type { KnownUpdates } from './known-updates.ts'
 import type { Roster } from './membership.ts'
 import type { Participation, RoundHead } from './participation.ts'
-import type { ParentHead, RoundState } from './round.ts'
+import type { ParentHead, RoundState } from './round-state.ts'
 
 export interface FederationState {
   readonly id: FederationId

@@ -6,6 +6,7 @@
  * Is: the only place where the four machines meet. What one asks of another is a call here, never a message.
  * Is not: the judge of bytes. Signatures, proofs and blobs are checked by who performs the effects, before they come in as events.
  */
+import { isAnswer, withLatecomers } from './round-answers.ts'
 import { assert } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
@@ -24,15 +25,8 @@ import {
   staleRoundsMax,
   stepParticipation
 } from './participation.ts'
-import {
-  type Aggregated,
-  type ParentHead,
-  type RoundBody,
-  type RoundEffect,
-  type RoundEvent,
-  type RoundState,
-  stepRound
-} from './round.ts'
+import { type RoundEffect, type RoundEvent, stepRound } from './round.ts'
+import type { Aggregated, ParentHead, RoundBody, RoundState } from './round-state.ts'
 import { asked, withPeer, without } from './requests.ts'
 
 export type FederationEvent =
@@ -400,23 +394,4 @@ export function stepFederation(env: Environment, state: FederationState, event: 
       break
   }
   return [turn.state, turn.effects]
-}
-
-/** Members that joined after the round was closed are named too: each contributor is either counted or excluded. */
-function withLatecomers(body: RoundBody, state: FederationState): RoundBody {
-  const named = new Set([...body.inputs, ...body.excluded].map(({ member }) => member))
-  const late = contributors(state.roster).filter(({ member }) => !named.has(member))
-  return { ...body, excluded: [...body.excluded, ...late.map(({ member }) => ({ member, reason: 'late' }))] }
-}
-
-/** Whether it answers what the round asked last. The same round may have been opened twice, with other inputs. */
-function isAnswer(round: RoundState, event: Extract<FederationEvent, { type: 'aggregated' | 'combined' }>): boolean {
-  if (event.type === 'combined')
-    return round.phase === 'combining' && round.round === event.round && round.result.model === event.own
-  return (
-    round.phase === 'aggregating' &&
-    round.round === event.round &&
-    round.inputs.length === event.inputs.length &&
-    round.inputs.every(({ link }, place) => link === event.inputs[place])
-  )
 }

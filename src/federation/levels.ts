@@ -2,7 +2,7 @@
 import type { Link, PeerName } from '../ids.ts'
 import type { RoundEntry, Update } from './entry.ts'
 import type { FederationState } from './federation-state.ts'
-import type { ParentHead } from './round.ts'
+import type { ParentHead } from './round-state.ts'
 
 /** A certified round of `state`'s federation, as a parent tells its children. */
 export function parentHeadOf({ id, charter, roster }: FederationState, entry: RoundEntry, link: Link): ParentHead {

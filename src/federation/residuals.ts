@@ -38,6 +38,19 @@ export interface Likeness {
  */
 export type Outcome = 'brought' | 'have' | 'full' | 'dropped' | 'forbidden' | 'away' | 'gone'
 
+/** A target's answer to an offer, as what became of it; `wanted` is none yet. */
+export function outcomeOf(
+  answer: Exclude<Outcome, 'brought' | 'away' | 'gone'> | 'wanted' | 'take' | 'refused'
+): Outcome | 'wanted' {
+  if (answer === 'take') return 'brought'
+  return answer === 'refused' ? 'gone' : answer
+}
+
+/** Milliseconds until fingerprints and updates of a certified round have gone round; members evaluate meanwhile, and transfers wait for them. */
+export const settleMs = 1_000
+/** Residuals under way at a time: a bridge of a large federation must not fetch a hundred models at once. */
+export const bridgedMax = 3
+
 export interface ResidualsState {
   readonly self: PeerName
   readonly nodes: ReadonlyMap<MemberId, Fingerprinted>

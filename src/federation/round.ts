@@ -9,89 +9,14 @@
  * the time: timers come in as events. Losing the aggregator's office leads back to idle from everywhere; nothing is lost by that,
  * because members keep their updates until a certified entry settles them.
  */
+import type { Aggregated, Closed, Open, ParentHead, Received, RoundBody, RoundState } from './round-state.ts'
 import { assert, assertNever } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import { residualsOf } from './declared-residuals.ts'
-import type { Ancestor, Member, RoundEntry, RoundInput, Update } from './entry.ts'
+import type { Ancestor, Member, RoundInput, Update } from './entry.ts'
+import { discounted, totals } from './round-sums.ts'
 import { exclusionReason, type UpdateFault } from './fault.ts'
-
-/** An update whose blob was asked for or is here. */
-export interface Received {
-  link: Link
-  update: Update
-  /** Tokens, after the discount for staleness. */
-  weight: number
-  state: 'pulling' | 'accepted'
-  /** ‖K_m − K_F‖ over all key layers; 0 until pulled. */
-  keysDistance: number
-}
-
-/** What the aggregation made. */
-export interface Aggregated {
-  /** Blob with the federation's B and K. */
-  model: Link
-  modelBytes: number
-  outer: Link | null
-  /** Blob with ΔB against the parent's base and K; null where there is no parent, or where its newest model could not be had. */
-  contribution: Link | null
-  contributionBytes: number
-  /** The parent's entry that ΔB in `contribution` is against, the parent's id before its first; null where no base is in it. */
-  contributionBase: Link | null
-  /** Of the change of the federation's K. */
-  sketches: Uint8Array
-  /** Per input (in the order asked) the attention of each group. */
-  attention: number[][]
-  measured: { bytesIn: number; bytesOut: number; transferSeconds: number; aggregateSeconds: number }
-}
-
-/** The newest certified round of the parent, as a delegate told it. */
-export interface ParentHead {
-  federation: FederationId
-  path: string
-  round: number
-  entry: Link
-  model: Link
-  textBytes: number
-  /** Above the parent. */
-  ancestors: Ancestor[]
-  /** Who can be asked for `model`. */
-  holders: PeerName[]
-}
-
-/** An update that was not accepted; `final`: it never will be, however often it is announced. */
-interface Refused {
-  link: Link
-  reason: string
-  final: boolean
-}
-
-interface Open {
-  round: number
-  base: Link
-}
-export type RoundState =
-  | { phase: 'idle' }
-  | (Open & {
-      phase: 'collecting'
-      received: ReadonlyMap<MemberId, Received>
-      refused: ReadonlyMap<MemberId, Refused>
-      extensions: number
-    })
-  | (Open & Closed & { phase: 'aggregating' })
-  | (Open & Closed & { phase: 'waiting-for-parent'; result: Aggregated; parentRound: number })
-  | (Open & Closed & { phase: 'combining'; result: Aggregated; parent: ParentHead })
-  | (Open & Closed & { phase: 'proposing'; body: RoundBody })
-
-/** What stays fixed once collecting ended. */
-interface Closed {
-  /** Sorted by member: every replica adds floats in this order (I7). */
-  inputs: Received[]
-  excluded: { member: MemberId; reason: string }[]
-}
-
-/** A round entry without what only the log knows. */
-export type RoundBody = Omit<RoundEntry, 'federation' | 'index' | 'prev' | 'term' | 'proposer'>
 
 export type RoundEvent =
   | { type: 'open'; round: number; base: Link }
@@ -419,23 +344,5 @@ const ancestor = ({ federation, path, entry, model, textBytes }: ParentHead): An
   model,
   textBytes
 })
-
-/** An update counts half for each round that it is late. */
-export const discounted = (weight: number, staleness: number): number => weight * 0.5 ** staleness
-
-/** Sums over what was put in, in its order; `textBytes` is the mean over the organizations below. */
-export function totals(inputs: readonly Pick<Received, 'weight' | 'update'>[]): {
-  weight: number
-  organizations: number
-  textBytes: number
-} {
-  const organizations = inputs.reduce((sum, input) => sum + input.update.organizations, 0)
-  const text = inputs.reduce((sum, input) => sum + input.update.textBytes * input.update.organizations, 0)
-  return {
-    weight: inputs.reduce((sum, input) => sum + input.weight, 0),
-    organizations,
-    textBytes: organizations === 0 ? 0 : Math.round(text / organizations)
-  }
-}
 
 const stop = (name: 'deadline' | 'parent'): RoundEffect => ({ do: 'stop-timer', name })

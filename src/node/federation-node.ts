@@ -12,7 +12,7 @@ import type { Environment, FederationState } from '../federation/federation-stat
 import { HandIn, type HandInHost, handInMs } from '../federation/hand-in.ts'
 import { holdersOf, parentHeadOf } from '../federation/levels.ts'
 import { rosterPeers } from '../federation/membership.ts'
-import type { ParentHead } from '../federation/round.ts'
+import type { ParentHead } from '../federation/round-state.ts'
 import { timerEvent, type TimerName } from '../federation/timers.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { sketchGroupBytes } from '../aggregate/sketch.ts'

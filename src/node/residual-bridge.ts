@@ -11,7 +11,10 @@ import {
   type Bring,
   type Fingerprinted,
   initialResiduals,
+  bridgedMax,
   type Outcome,
+  outcomeOf,
+  settleMs,
   type ResidualsEvent,
   type ResidualsFacts,
   type ResidualsState,
@@ -19,7 +22,7 @@ import {
 } from '../federation/residuals.ts'
 import { mayEnter, mayLeave, type Place, type RuledBy } from '../governance/egress.ts'
 import type { Link, MemberId, PeerName } from '../ids.ts'
-import type { Answer, OfferAnswer, Question, Shown, Signed } from '../wire/messages.ts'
+import type { Answer, Question, Shown, Signed } from '../wire/messages.ts'
 import { readGrant } from '../wire/residual-records.ts'
 import { type FederationCore, isByLikelihood } from './federation-core.ts'
 
@@ -41,20 +44,6 @@ export interface BridgeHost {
   living(): ReadonlySet<PeerName>
   /** Newest certified rounds that residuals are brought in: of the common ancestor, or (by branch) of two siblings. */
   rounds(): { branch: MemberId | null; round: number }[]
-}
-
-/** Until fingerprints and updates of a certified round have gone round; members evaluate meanwhile, and transfers wait for them. */
-const settleMs = 1_000
-/** Residuals under way at a time: a bridge of a large federation must not fetch a hundred models at once. */
-const openMax = 3
-
-const outcomes: Record<Exclude<OfferAnswer, 'wanted'>, Outcome> = {
-  take: 'brought',
-  have: 'have',
-  full: 'full',
-  dropped: 'dropped',
-  forbidden: 'forbidden',
-  refused: 'gone'
 }
 
 export class Bridge {
@@ -139,7 +128,7 @@ export class Bridge {
     const [state, effects] = stepResiduals(this.#state, event, this.#facts())
     this.#state = state
     this.#waiting.push(...effects)
-    while (this.#open < openMax && this.#waiting.length > 0) void this.#run(this.#waiting.shift()!)
+    while (this.#open < bridgedMax && this.#waiting.length > 0) void this.#run(this.#waiting.shift()!)
   }
 
   async #run(bring: Bring): Promise<void> {
@@ -183,7 +172,7 @@ export class Bridge {
     const { federation } = target.node
     const answer = await this.#ask(to, { kind: 'offer', federation, to, source: source.shown, grant, held })
     if (answer?.kind !== 'offer') return 'gone'
-    return answer.verdict === 'wanted' ? 'wanted' : outcomes[answer.verdict]
+    return outcomeOf(answer.verdict)
   }
 
   /** A bridge may be source or target itself. */

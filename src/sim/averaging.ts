@@ -1,4 +1,5 @@
 /** A run of gossip averaging on a graph, put together like a run of a tree (simulation.ts). */
+import { Pending } from './pending.ts'
 import { Random } from '../math/random.ts'
 import { Clock } from './clock.ts'
 import { type FaultPlan, Faults } from './faults.ts'
@@ -31,7 +32,7 @@ export class Averaging {
   readonly measures: LearningMeasures
   readonly peers: AveragingPeer[]
   readonly faults: Faults
-  readonly #pending: Promise<void>[] = []
+  readonly #pending = new Pending(() => this.options.signal?.aborted === true)
 
   constructor(options: AveragingOptions) {
     this.options = options
@@ -54,15 +55,7 @@ export class Averaging {
       trainMs,
       rounds,
       deadlineMs,
-      wait: (result, then) => {
-        if (result instanceof Promise)
-          this.#pending.push(
-            result.then(then, error => {
-              if (options.signal?.aborted !== true) throw error
-            })
-          )
-        else then(result)
-      },
+      wait: (result, then) => this.#pending.wait(result, then),
       finished: () => undefined,
       event: (peer, what) => trace.note(clock.nowMs, peer, what)
     }
@@ -93,7 +86,7 @@ export class Averaging {
     while (this.clock.nowMs < horizonMs && signal?.aborted !== true && this.roundsMissing > 0) {
       for (let count = 0; count < 256; count++) {
         if (!this.clock.next()) return
-        while (this.#pending.length > 0) await this.#pending.shift()
+        if (this.#pending.isOpen) await this.#pending.settled()
       }
     }
   }

@@ -9,7 +9,10 @@ import { cosine } from '../aggregate/sketch.ts'
 import {
   type Bring,
   initialResiduals,
+  bridgedMax,
   type Outcome,
+  outcomeOf,
+  settleMs,
   type ResidualsEvent,
   type ResidualsFacts,
   type ResidualsState,
@@ -18,23 +21,9 @@ import {
 import type { Place, RuledBy } from '../governance/egress.ts'
 import type { MemberId, PeerName } from '../ids.ts'
 import type { Fingerprint } from './fingerprint.ts'
-import type { Answer, Grant, OfferVerdict, ReplicaCore, Services, Topic } from './core.ts'
+import type { Answer, Grant, ReplicaCore, Services, Topic } from './core.ts'
 
 const tickMs = 500
-/** Until the updates of a certified round have gone round. */
-const settleMs = 1_000
-/** Residuals under way at a time. */
-const openMax = 3
-
-const outcomes: Record<Exclude<OfferVerdict, 'wanted'>, Outcome> = {
-  take: 'brought',
-  have: 'have',
-  full: 'full',
-  dropped: 'dropped',
-  forbidden: 'forbidden',
-  refused: 'gone'
-}
-
 /** Charters from a federation up to the root. */
 export function lineOf({ topics }: Pick<Services, 'topics'>, topic: Topic): RuledBy[] {
   const { parent } = topic.charter
@@ -119,7 +108,7 @@ export class Bridge {
     const [state, effects] = stepResiduals(this.#state, event, this.#facts())
     this.#state = state
     this.#waiting.push(...effects)
-    while (this.#open < openMax && this.#waiting.length > 0) this.#bring(this.#waiting.shift()!)
+    while (this.#open < bridgedMax && this.#waiting.length > 0) this.#bring(this.#waiting.shift()!)
   }
 
   #bring({ target, source }: Bring): void {
@@ -151,7 +140,7 @@ export class Bridge {
   #offer(target: MemberId, grant: Grant, held: boolean, done: (outcome: Outcome | 'wanted') => void): void {
     this.#replica.ask(target, { kind: 'offer', grant, held }, (answer: Answer | null) => {
       if (answer?.kind !== 'offer') done('gone')
-      else done(answer.verdict === 'wanted' ? 'wanted' : outcomes[answer.verdict])
+      else done(outcomeOf(answer.verdict))
     })
   }
 

@@ -1,7 +1,7 @@
 /** A round on its aggregator, simulated: pull, judge, aggregate, combine (node/round-effects.ts). */
 import type { Update } from '../federation/entry.ts'
 import { holdersOf, holdersOfUpdate } from '../federation/levels.ts'
-import type { ParentHead, Received } from '../federation/round.ts'
+import type { ParentHead, Received } from '../federation/round-state.ts'
 import type { Link } from '../ids.ts'
 import type { EffectToPerform as Effect, ReplicaCore } from './core.ts'
 

@@ -6,6 +6,7 @@
  * Drives federation, governance and aggregate as they are. Is not: the daemon's bytes; see stand-ins.ts, and peer.ts for blobs.
  */
 import type { RoundEntry, Update } from '../federation/entry.ts'
+import { Pending } from './pending.ts'
 import { mayEnter, mayLeave } from '../governance/egress.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { Random } from '../math/random.ts'
@@ -64,7 +65,7 @@ export class Simulation {
   readonly measures: LearningMeasures
   readonly faults: Faults
   readonly services: Services
-  readonly #pending: Promise<void>[] = []
+  readonly #pending = new Pending(() => this.#done)
   readonly #leaves: Topic[]
   readonly #childrenOf: Map<FederationId, Topic[]>
   readonly #homes: ReadonlyMap<PeerName, Topic>
@@ -107,7 +108,7 @@ export class Simulation {
       blobBytes: options.modelBytes ?? learner.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes,
       trainMs: options.trainMs ?? topology.file?.trainMs ?? defaultTrainMs,
       aggregateMs,
-      wait: (result, then) => this.#wait(result, then)
+      wait: (result, then) => this.#pending.wait(result, then)
     }
     this.peers = this.#makePeers(random.fork('peers'))
     this.#leaves = [...new Set(topology.organizations.map(({ federation }) => federation))].map(place => this.topics[place]!)
@@ -138,7 +139,7 @@ export class Simulation {
     let toldAt = Date.now()
     for (let count = 0; !this.#done && clock.nowMs < horizonMs && invariants.violations.length === 0; count++) {
       if (!clock.next()) break
-      while (this.#pending.length > 0) await this.#pending.shift()
+      if (this.#pending.isOpen) await this.#pending.settled()
       if ((count & 0xffff) === 0 && onProgress !== undefined && Date.now() - toldAt > 1_000) {
         toldAt = Date.now()
         onProgress({
@@ -176,17 +177,6 @@ export class Simulation {
           return false
       return true
     })
-  }
-
-  #wait<Result>(result: Result | Promise<Result>, then: (result: Result) => void): void {
-    if (result instanceof Promise)
-      this.#pending.push(
-        result.then(then, error => {
-          // Who was told to stop is not waited for.
-          if (!this.#done) throw error
-        })
-      )
-    else then(result)
   }
 
   #onRound(topic: Topic): void {

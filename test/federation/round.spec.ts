@@ -1,15 +1,8 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import type { Member, Update } from '../../src/federation/entry.ts'
-import {
-  type Aggregated,
-  type ParentHead,
-  type RoundEffect,
-  type RoundEvent,
-  type RoundFacts,
-  type RoundState,
-  stepRound
-} from '../../src/federation/round.ts'
+import { type RoundEffect, type RoundEvent, type RoundFacts, stepRound } from '../../src/federation/round.ts'
+import type { Aggregated, ParentHead, RoundState } from '../../src/federation/round-state.ts'
 import { shortText } from '../../src/wire/codec.ts'
 import { testCharter } from './charters.ts'
 

@@ -3,7 +3,7 @@
  * What is broken lies around the machines (events, disks, arithmetic), so that no line of src is changed.
  */
 import assert from 'node:assert/strict'
-import type { RoundState } from '../../src/federation/round.ts'
+import type { RoundState } from '../../src/federation/round-state.ts'
 import type { FederationEvent } from '../../src/federation/federation.ts'
 import type { TargetState } from '../../src/federation/residual-target.ts'
 import { mayEnter, mayLeave } from '../../src/governance/egress.ts'
