@@ -5,17 +5,15 @@ import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
 import { mergeAdapters } from '../../src/model/adapters.ts'
 import { initialParameters } from '../../src/model/initial.ts'
 import { adaptable, type Adapters, createLayout, type ModelConfig } from '../../src/model/layout.ts'
-import { adapterOptions, engineOptions, families, randomBatch, testParameters } from './models.ts'
-
-/** ‖a − b‖ / ‖b‖ */
-function distance(a: Float32Array, b: Float32Array): number {
-  let [difference, length] = [0, 0]
-  for (const [place, value] of b.entries()) {
-    difference += (a[place]! - value) ** 2
-    length += value ** 2
-  }
-  return Math.sqrt(difference / length)
-}
+import {
+  adapterOptions,
+  assertFiniteDifferences,
+  distance,
+  engineOptions,
+  families,
+  randomBatch,
+  testParameters
+} from './models.ts'
 
 const baseOf = (options: EngineOptions, seed: number): Float32Array =>
   testParameters({ ...options, layout: options.layout.base! }, seed)
@@ -39,22 +37,7 @@ describe('adapters', () => {
   it('have the gradient that finite differences have, in every tensor', async () => {
     const options = adapterOptions({}, { matrices: all })
     const engine = await open('reference', options, 1)
-    const parameters = testParameters(options, 2)
-    const batch = randomBatch(options, 1)
-    const { gradient } = await engine.gradient(batch)
-    const lossAt = async (place: number, step: number) => {
-      const moved = parameters.slice()
-      moved[place]! += step
-      await engine.load(moved)
-      return { loss: (await engine.gradient(batch)).loss, at: moved[place]! }
-    }
-    for (const { name, offset, floats } of options.layout.tensors) {
-      let place = offset
-      for (let at = offset; at < offset + floats; at++) if (Math.abs(gradient[at]!) > Math.abs(gradient[place]!)) place = at
-      const [after, before] = [await lossAt(place, 3e-4), await lossAt(place, -3e-4)]
-      const slope = (after.loss - before.loss) / (after.at - before.at)
-      assert.ok(Math.abs(slope - gradient[place]!) < 1e-4 * Math.abs(slope) + 1e-7, `${name}: ${gradient[place]}, ${slope}`)
-    }
+    await assertFiniteDifferences(engine, testParameters(options, 2), randomBatch(options, 1))
   })
 
   for (const name of ['onnx', 'tfjs'] as const) {

@@ -7,17 +7,7 @@ import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
 import { type Device, DeviceEngine } from '../../src/engine/onnx/device-engine.ts'
 import { ReferenceEngine } from '../../src/engine/reference.ts'
 import { adaptable } from '../../src/model/layout.ts'
-import { adapterOptions, engineOptions, families, randomBatch, testParameters } from './models.ts'
-
-/** ‖a − b‖ / ‖b‖ */
-function distance(a: Float32Array, b: Float32Array): number {
-  let [difference, length] = [0, 0]
-  for (const [place, value] of b.entries()) {
-    difference += (a[place]! - value) ** 2
-    length += value ** 2
-  }
-  return Math.sqrt(difference / length)
-}
+import { adapterOptions, distance, engineOptions, families, randomBatch, testParameters } from './models.ts'
 
 async function load(engine: Engine, options: EngineOptions): Promise<void> {
   if (options.layout.base !== undefined) await engine.loadBase(testParameters({ ...options, layout: options.layout.base }, 1))

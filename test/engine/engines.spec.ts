@@ -2,18 +2,7 @@ import assert from 'node:assert/strict'
 import { createEngine } from '../../src/engine/create.ts'
 import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
 import type { ModelConfig } from '../../src/model/layout.ts'
-import { engineOptions, families, randomBatch, testParameters } from './models.ts'
-
-/** ‖a − b‖ / ‖b‖ */
-function distance(a: Float32Array, b: Float32Array): number {
-  let difference = 0
-  let length = 0
-  for (let place = 0; place < b.length; place++) {
-    difference += (a[place]! - b[place]!) ** 2
-    length += b[place]! ** 2
-  }
-  return Math.sqrt(difference / length)
-}
+import { assertFiniteDifferences, distance, engineOptions, families, randomBatch, testParameters } from './models.ts'
 
 async function withEngine<Result>(
   name: Engine['name'],
@@ -44,25 +33,7 @@ describe('the reference engine', () => {
     const parameters = testParameters(options, 1)
     const batch = randomBatch(options, 1)
     const engine = await createEngine('reference', options)
-    await engine.load(parameters)
-    const { gradient } = await engine.gradient(batch)
-    const lossAt = async (place: number, step: number) => {
-      const moved = parameters.slice()
-      moved[place]! += step
-      await engine.load(moved)
-      return { loss: (await engine.gradient(batch)).loss, at: moved[place]! }
-    }
-    for (const { name, offset, floats } of options.layout.tensors) {
-      // The largest component of each tensor: there the difference stands out of the rounding of 32-bit parameters.
-      let place = offset
-      for (let at = offset; at < offset + floats; at++) if (Math.abs(gradient[at]!) > Math.abs(gradient[place]!)) place = at
-      const [after, before] = [await lossAt(place, 3e-4), await lossAt(place, -3e-4)]
-      const slope = (after.loss - before.loss) / (after.at - before.at)
-      assert.ok(
-        Math.abs(slope - gradient[place]!) < 1e-4 * Math.abs(slope) + 1e-7,
-        `${name}: ${gradient[place]} where differences give ${slope}`
-      )
-    }
+    await assertFiniteDifferences(engine, parameters, batch)
   }
 })
 

@@ -1,5 +1,6 @@
 /** Small models and batches for the engines' tests, by seed. */
-import type { EngineOptions } from '../../src/engine/engine.ts'
+import assert from 'node:assert/strict'
+import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
 import type { Batch } from '../../src/model/batch.ts'
 import { Random } from '../../src/math/random.ts'
 import { initialParameters } from '../../src/model/initial.ts'
@@ -63,4 +64,34 @@ export function adapterOptions(
   const asked = { rank: 2, alpha: 3, matrices: ['query', 'value'], ...adapters } satisfies Adapters
   const layout = createLayout({ ...micro, ...config }, { keyFraction: 0.5, embeddingIsKey: false, adapters: asked })
   return { ...engineOptions(config, overrides), layout }
+}
+
+/** At the largest component of each tensor, where the difference stands out of the rounding of 32-bit parameters. */
+export async function assertFiniteDifferences(engine: Engine, parameters: Float32Array, batch: Batch): Promise<void> {
+  await engine.load(parameters)
+  const { gradient } = await engine.gradient(batch)
+  const lossAt = async (place: number, step: number) => {
+    const moved = parameters.slice()
+    moved[place]! += step
+    await engine.load(moved)
+    return { loss: (await engine.gradient(batch)).loss, at: moved[place]! }
+  }
+  for (const { name, offset, floats } of engine.options.layout.tensors) {
+    let place = offset
+    for (let at = offset; at < offset + floats; at++) if (Math.abs(gradient[at]!) > Math.abs(gradient[place]!)) place = at
+    const [after, before] = [await lossAt(place, 3e-4), await lossAt(place, -3e-4)]
+    const slope = (after.loss - before.loss) / (after.at - before.at)
+    const error = Math.abs(slope - gradient[place]!)
+    assert.ok(error < 1e-4 * Math.abs(slope) + 1e-7, `${name}: ${gradient[place]} where differences give ${slope}`)
+  }
+}
+
+/** ‖a − b‖ / ‖b‖ */
+export function distance(a: Float32Array, b: Float32Array): number {
+  let [difference, length] = [0, 0]
+  for (const [place, value] of b.entries()) {
+    difference += (a[place]! - value) ** 2
+    length += value ** 2
+  }
+  return Math.sqrt(difference / length)
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { ReferenceEngine } from '../../src/engine/reference.ts'
 import { TfjsEngine } from '../../src/engine/tfjs/tfjs-engine.ts'
-import { engineOptions, families, randomBatch, testParameters } from './models.ts'
+import { distance, engineOptions, families, randomBatch, testParameters } from './models.ts'
 
 const installed = (name: string): boolean => {
   try {
@@ -12,15 +12,6 @@ const installed = (name: string): boolean => {
   } catch {
     return false
   }
-}
-
-function distance(a: Float32Array, b: Float32Array): number {
-  let [difference, length] = [0, 0]
-  for (const [place, value] of b.entries()) {
-    difference += (a[place]! - value) ** 2
-    length += value ** 2
-  }
-  return Math.sqrt(difference / length)
 }
 
 for (const runtime of ['@tensorflow/tfjs-backend-wasm', '@tensorflow/tfjs-node'] as const) {
