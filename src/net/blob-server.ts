@@ -87,19 +87,26 @@ export class BlobServer {
   #answer(stream: Stream, peer: PeerName, question: BlobQuestion, slices: Slices): Promise<void> {
     const { allow, store, onAsker } = this.#options
     const { blob } = question
-    const index = store.indexBytes(blob)
-    if (index !== null && !allow(peer, blob)) return this.#refuse(stream, blobAnswers.forbidden)
+    const chunkCount = store.chunkCount(blob)
+    if (chunkCount !== null && !allow(peer, blob)) return this.#refuse(stream, blobAnswers.forbidden)
     onAsker(peer, blob)
-    if (index === null) return this.#refuse(stream, blobAnswers.notHeld)
-    const asked = this.#note(peer, blob)
+    if (chunkCount === null) return this.#refuse(stream, blobAnswers.notHeld)
+    const asked = this.#note(peer, blob, chunkCount)
     switch (question.ask) {
       case 'index':
-        return this.#sendSmall(stream, peer, store.has(blob) ? blobAnswers.ok : blobAnswers.partly, index)
+        return this.#sendIndex(stream, peer, blob)
       case 'have':
         return this.#sendHolding(stream, peer, question, asked)
       case 'chunk':
         return this.#sendChunk(stream, peer, question, asked, slices)
     }
+  }
+
+  #sendIndex(stream: Stream, peer: PeerName, blob: Link): Promise<void> {
+    const { store } = this.#options
+    const index = store.indexBytes(blob)
+    if (index === null) return this.#refuse(stream, blobAnswers.notHeld)
+    return this.#sendSmall(stream, peer, store.has(blob) ? blobAnswers.ok : blobAnswers.partly, index)
   }
 
   async #sendHolding(
@@ -163,10 +170,10 @@ export class BlobServer {
     while (stream.writeBufferLength > 0) await drained(stream)
   }
 
-  #note(peer: PeerName, blob: Link): Asked {
+  #note(peer: PeerName, blob: Link, chunkCount: number): Asked {
     let asked = this.#asked.get(blob)
     if (asked === undefined) {
-      asked = { offers: new BlobOffers(this.#options.store.chunkCount(blob) ?? 0), askers: new Map() }
+      asked = { offers: new BlobOffers(chunkCount), askers: new Map() }
       this.#asked.set(blob, asked)
       const oldest = this.#asked.keys().next()
       if (this.#asked.size > blobsRememberedMax && oldest.done !== true) this.#asked.delete(oldest.value)
