@@ -288,7 +288,9 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
   protected onHeartbeatReply(from: PeerName, { term, commitIndex }: { term: number; commitIndex: number }): void {
     const { state } = this
     if (state.role !== 'leader' || term !== state.term) return
-    this.state = { ...state, heard: new Set(state.heard).add(from), positions: new Map(state.positions).set(from, commitIndex) }
+    // Heard since the last look already, from where it was: nothing is new.
+    if (!state.heard.has(from) || state.positions.get(from) !== commitIndex)
+      this.state = { ...state, heard: new Set(state.heard).add(from), positions: new Map(state.positions).set(from, commitIndex) }
     this.catchUp(from, commitIndex)
   }
 }

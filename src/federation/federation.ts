@@ -136,7 +136,8 @@ class Turn {
   consensus(event: ConsensusEvent<Entry>): void {
     const before = this.state.consensus
     const [consensus, effects] = stepConsensus(before, event)
-    this.state = { ...this.state, consensus }
+    // Most messages are heartbeats, which change nothing.
+    if (consensus !== before) this.state = { ...this.state, consensus }
     for (const effect of effects) {
       switch (effect.do) {
         case 'commit':
@@ -164,7 +165,7 @@ class Turn {
     // Nothing else moves an idle round; most peers hear of most updates while theirs is idle.
     if (this.state.round.phase === 'idle' && event.type !== 'open' && event.type !== 'close') return
     const [round, effects] = stepRound(this.state.round, event, this.#roundFacts())
-    this.state = { ...this.state, round }
+    if (round !== this.state.round) this.state = { ...this.state, round }
     for (const effect of effects) {
       if (effect.do === 'propose') this.tryPropose()
       else this.effects.push(effect)
@@ -182,7 +183,7 @@ class Turn {
       counted: this.state.counted.get(self) ?? 0
     }
     const [participation, effects] = stepParticipation(this.state.participation, event, facts)
-    this.state = { ...this.state, participation }
+    if (participation !== this.state.participation) this.state = { ...this.state, participation }
     this.effects.push(...effects)
   }
 

@@ -30,6 +30,7 @@ interface Watch {
 export class Liveness {
   readonly #facts: LivenessFacts
   readonly #watches = new Map<FederationId, Watch>()
+  readonly #bounds = new Map<FederationId, number>()
   /** Longest time from quiet, or from the round before, to a certified round. */
   worstMs = 0
 
@@ -46,7 +47,16 @@ export class Liveness {
   }
 
   /** Bound for one round of `topic`, in milliseconds. */
-  boundMs({ charter, id }: Topic): number {
+  boundMs(topic: Topic): number {
+    let bound = this.#bounds.get(topic.id)
+    if (bound === undefined) {
+      bound = this.#boundOf(topic)
+      this.#bounds.set(topic.id, bound)
+    }
+    return bound
+  }
+
+  #boundOf({ charter, id }: Topic): number {
     const { deadlineMs, electionTimeoutMs, parentTimeoutMs, startTimeoutMs } = charter.timings
     const parent = charter.parent === null ? 0 : parentTimeoutMs
     let children = 0

@@ -69,6 +69,8 @@ export class Simulation {
   readonly #leaves: Topic[]
   readonly #childrenOf: Map<FederationId, Topic[]>
   readonly #homes: ReadonlyMap<PeerName, Topic>
+  /** What `#quiet` found since the last look began: a federation asks its children. */
+  readonly #quietNow = new Map<Topic, boolean>()
   #done = false
 
   constructor(options: SimulationOptions) {
@@ -116,7 +118,7 @@ export class Simulation {
     this.faults = new Faults({ ...this, random: random.fork('faults') }, faults)
     this.liveness = new Liveness(this.topics, {
       nowMs: () => this.clock.nowMs,
-      quiet: topic => this.#quiet(topic),
+      quiet: topic => this.#isQuiet(topic),
       finished: topic => this.#finished(topic),
       slowestMs: this.services.trainMs * slowestPace + 20_000,
       report: (invariant, detail) => this.invariants.report(invariant, detail)
@@ -129,6 +131,7 @@ export class Simulation {
     const late = new Set(this.options.faults.faults.flatMap(fault => (fault.kind === 'late' ? [fault.who.peer] : [])))
     for (const peer of this.peers) if (!late.has(peer.index)) this.clock.call(startDelayMs(peer), () => peer.start())
     const look = () => {
+      this.#quietNow.clear()
       this.liveness.look()
       if (this.complete && this.#allApplied()) this.#done = true
       this.clock.call(lookMs, look)
@@ -212,6 +215,15 @@ export class Simulation {
 
   // ── I8's conditions ──
 
+  #isQuiet(topic: Topic): boolean {
+    let quiet = this.#quietNow.get(topic)
+    if (quiet === undefined) {
+      quiet = this.#quiet(topic)
+      this.#quietNow.set(topic, quiet)
+    }
+    return quiet
+  }
+
   #quiet(topic: Topic): boolean {
     if (this.faults.active > 0 || !this.network.whole) return false
     const byName = this.services.peers
@@ -224,7 +236,7 @@ export class Simulation {
     for (const { member, kind, peers } of roster.members.values()) {
       if (kind === 'witness' || !peers.some(name => byName.get(name)?.up ?? false)) continue
       const child = kind === 'federation' ? children.find(({ id }) => id === member) : undefined
-      if (child === undefined || (!this.#finished(child) && this.#quiet(child))) members++
+      if (child === undefined || (!this.#finished(child) && this.#isQuiet(child))) members++
     }
     return members >= Math.max(1, topic.charter.minMembers)
   }
