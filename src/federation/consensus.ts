@@ -290,7 +290,11 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
     if (state.role !== 'leader' || term !== state.term) return
     // Heard since the last look already, from where it was: nothing is new.
     if (!state.heard.has(from) || state.positions.get(from) !== commitIndex)
-      this.state = { ...state, heard: new Set(state.heard).add(from), positions: new Map(state.positions).set(from, commitIndex) }
+      this.state = {
+        ...state,
+        heard: new Set(state.heard).add(from),
+        positions: new Map(state.positions).set(from, commitIndex)
+      }
     this.catchUp(from, commitIndex)
   }
 }

@@ -16,6 +16,7 @@ import type { Mixing } from './mixing.ts'
 import type { Endpoint, Network } from './network.ts'
 import type { Said } from './said.ts'
 import type { Fingerprint } from './fingerprint.ts'
+import type { FoldedLog } from './folded-log.ts'
 import type { Certified } from './stand-ins.ts'
 import type { Trace } from './trace.ts'
 
@@ -27,10 +28,14 @@ export interface Topic {
   /** 0: the root. */
   readonly level: number
   readonly env: Environment
+  /** Names of the files that a peer has of it. */
+  readonly files: { readonly consensus: string; readonly log: string }
+  /** What its followers know before the first entry. */
+  readonly folded: FoldedLog
   /** Replicas of peers that have a part in it: its members, founders, delegates of its children, and who asks to become one. */
   readonly participants: ReplicaCore[]
-  /** Replicas of peers that only follow it, as part of their own federation's way up. */
-  readonly observers: ReplicaCore[]
+  /** Of peers that only follow it, as part of their own federation's way up. */
+  readonly observers: FollowedCore[]
   /** Those of the participants that lead, or hold a round open. */
   readonly busy: ReplicaCore[]
   /** Of organizations in and below it. */
@@ -41,6 +46,8 @@ export interface Topic {
   version: number
   /** Rises when participants come or go. */
   seats: number
+  /** Index of the newest certified entry that anybody has. */
+  newestIndex: number
   /** No participant's last presence was said before this; −∞: not known. */
   presentSinceMs: number
 }
@@ -111,7 +118,7 @@ export interface Observer {
   signed(peer: PeerCore, topic: Topic, index: number, term: number, link: Link): void
   voted(voter: PeerCore, topic: Topic, term: number, candidate: PeerName): void
   aggregator(peer: PeerCore, topic: Topic, term: number): void
-  committed(replica: ReplicaCore, certified: Certified): void
+  committed(replica: FollowedCore, certified: Certified): void
   announced(topic: Topic, record: SignedRecord): void
   receipt(peer: PeerCore, topic: Topic, record: SignedRecord): void
   applied(peer: PeerCore, topic: Topic, entry: RoundEntry, link: Link, digest: string): void
@@ -170,7 +177,7 @@ export interface PeerCore extends Endpoint {
   readonly strength: number
   /** On disk, synced. */
   readonly blobs: Map<Link, Blob>
-  readonly replicas: Map<FederationId, ReplicaCore>
+  readonly replicas: Map<FederationId, FollowedCore>
   readonly lying: boolean
   /** Milliseconds of its clock in one of the world's. */
   readonly rate: number
@@ -178,6 +185,8 @@ export interface PeerCore extends Endpoint {
   localMs(): number
   /** Milliseconds of the world's clock in so many of its own. */
   worldMs(localMs: number): number
+  /** Those of its federations that are children of `topic`. */
+  below(topic: Topic): FollowedCore[]
   /** Counts an effect. @returns false when the peer dies before it. */
   burn(): boolean
   put(model: Float32Array, round: number): Link
@@ -204,22 +213,39 @@ export interface OrganizationCore {
   apply(): void
 }
 
-export interface ReplicaCore {
+/** One federation on one peer: it has a part there (replica.ts), or only follows it (follower.ts). */
+export interface FollowedCore {
   readonly peer: PeerCore
   readonly topic: Topic
   readonly services: Services
-  readonly as: 'organization' | 'witness' | null
-  state: FederationState
+  readonly state: FederationState
   readonly organization: OrganizationCore | null
   /** Certified entries from index 1, on disk. */
   readonly log: readonly Certified[]
+  /** False once its peer has stopped or crashed. */
+  readonly alive: boolean
+  readonly participates: boolean
+  readonly handIn: HandIn<SignedRecord> | null
+  start(): void
+  stop(): void
+  /** A log on this peer has grown: is there a place to ask for, a part to play? */
+  grown(): void
+  /** A certified entry did not reach it. */
+  missed(): void
+  dispatch(event: FederationEvent): void
+  ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void
+  /** Takes what was posted and has come by now. */
+  read(): void
+  onMessage(from: PeerCore, message: Message): void
+}
+
+export interface ReplicaCore extends FollowedCore {
+  readonly as: 'organization' | 'witness' | null
+  state: FederationState
+  participates: boolean
   readonly updates: Map<Link, Update>
   heard: { aggregator: PeerName | null; term: number }
   readonly handIn: HandIn<SignedRecord>
-  /** False once its peer has stopped or crashed. */
-  readonly alive: boolean
-  readonly children: () => ReplicaCore[]
-  participates: boolean
   /** Since when, by the world's clock. */
   readonly sinceMs: number
   /** Whether an update, or a presence, may have consequences here at once: it leads, or holds a round open. */
@@ -229,14 +255,10 @@ export interface ReplicaCore {
   /** Whether its organization wants to go. */
   leaving: boolean
   lost(peer: PeerName): void
-  dispatch(event: FederationEvent): void
   send(to: PeerName, message: ConsensusMessage<Entry>): void
-  ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void
   readonly voice: Voice
   /** An update that comes at `atMs` and has no consequences until then: it is taken before anything else happens here. */
   post(atMs: number, from: PeerCore, signed: SignedRecord): void
-  /** Takes what was posted and has come by now. */
-  read(): void
   keepUpdate(record: SignedRecord): void
   takeUpdate(record: SignedRecord): void
   seen(peer: PeerName, fresh?: boolean): void
@@ -248,6 +270,5 @@ export interface ReplicaCore {
   recordReceipt(update: Link, verdict: string): void
   /** Calls `work` after so many of the peer's own milliseconds, if it still lives. */
   later(localMs: number, work: () => void): void
-  onMessage(from: PeerCore, message: Message): void
   memberOf(member: MemberId): Member | undefined
 }

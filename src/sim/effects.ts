@@ -13,7 +13,7 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
   const { peer, topic, services } = replica
   switch (effect.do) {
     case 'persist':
-      peer.disk.write(`consensus/${topic.id}`, {
+      peer.disk.write(topic.files.consensus, {
         term: effect.term,
         votedFor: effect.votedFor,
         accepted: effect.accepted,
@@ -93,11 +93,12 @@ function sign(replica: ReplicaCore, { to, index, term, link }: Extract<Effect, {
 function store(replica: ReplicaCore, { link, entry, certificate }: Extract<Effect, { do: 'store' }>): void {
   const { peer, topic, services } = replica
   const certified = { link, entry, certificate }
-  peer.disk.append(`log/${topic.id}`, certified)
+  peer.disk.append(topic.files.log, certified)
+  topic.newestIndex = Math.max(topic.newestIndex, entry.index)
   services.observer.committed(replica, certified)
   if (entry.kind === 'members') return
   const head = parentHeadOf(replica.state, entry, link)
-  for (const child of replica.children()) child.dispatch({ type: 'parent-head', head })
+  for (const child of peer.below(topic)) child.dispatch({ type: 'parent-head', head })
 }
 
 function announce(replica: ReplicaCore, link: string): void {

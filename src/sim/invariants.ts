@@ -16,7 +16,7 @@ import type { Certificate, RoundEntry, Update } from '../federation/entry.ts'
 import { applyMembers, genesisRoster, type Roster } from '../federation/membership.ts'
 import { mayEnter, mayLeave, type RuledBy } from '../governance/egress.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
-import type { Observer, PeerCore, ReplicaCore, SignedRecord, Topic } from './core.ts'
+import type { FollowedCore, Observer, PeerCore, SignedRecord, Topic } from './core.ts'
 import { placeOf } from './residual-bridge.ts'
 import { type Certified, checkCertificate } from './stand-ins.ts'
 
@@ -142,7 +142,7 @@ export class Invariants implements Observer {
     if (update.term === 0) this.#makers.set(update.blob, { maker: update.member, topic })
   }
 
-  committed({ topic }: ReplicaCore, { link, entry, certificate }: Certified): void {
+  committed({ topic }: FollowedCore, { link, entry, certificate }: Certified): void {
     const ledger = this.#ledger(topic)
     const known = ledger.links[entry.index]
     if (known !== undefined) {

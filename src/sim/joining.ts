@@ -99,7 +99,7 @@ export class Joining {
 
   #wantedMember(): Member | null {
     const replica = this.#replica
-    const children = replica.children().map(({ state }) => state)
+    const children = replica.peer.below(replica.topic).map(({ state }) => state)
     const place = placeToAsk(replica.state, replica.as, children)
     if (place === null) return null
     if ('own' in place) {

@@ -1,15 +1,15 @@
 /** The certified log between peers: node/log-sync.ts, with the checks of stand-ins.ts. */
 import type { PeerName } from '../ids.ts'
-import type { Answer, ReplicaCore } from './core.ts'
+import type { Answer, FollowedCore } from './core.ts'
 import { type Certified, checkNext } from './stand-ins.ts'
 
 const fetchEntriesMax = 256
 
 export class LogSync {
-  readonly #replica: ReplicaCore
+  readonly #replica: FollowedCore
   #catchingUp = false
 
-  constructor(replica: ReplicaCore) {
+  constructor(replica: FollowedCore) {
     this.#replica = replica
   }
 

@@ -5,7 +5,7 @@ import type { MemberResidual, RoundEntry, Update } from '../federation/entry.ts'
 import { holdersOf } from '../federation/levels.ts'
 import type { RoundHead } from '../federation/participation.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
-import type { OrganizationCore, PeerCore, ReplicaCore, Services, SignedRecord } from './core.ts'
+import type { FollowedCore, OrganizationCore, PeerCore, ReplicaCore, Services, SignedRecord } from './core.ts'
 import { torn } from './disk.ts'
 import { begun, type Learned } from './learner.ts'
 import { blobLink } from './mixing.ts'
@@ -58,7 +58,7 @@ export class SimOrganization implements OrganizationCore {
     return this.#saved.pending
   }
   get #replica(): ReplicaCore {
-    return this.#peer.replicas.get(this.#federation)!
+    return this.#peer.replicas.get(this.#federation) as ReplicaCore
   }
 
   train(round: number, base: Link): void {
@@ -209,7 +209,7 @@ export class SimOrganization implements OrganizationCore {
     return found === torn ? undefined : found
   }
 
-  #pull(link: Link, holders: readonly PeerName[], replica: ReplicaCore, round: number, done: (got: boolean) => void): void {
+  #pull(link: Link, holders: readonly PeerName[], replica: FollowedCore, round: number, done: (got: boolean) => void): void {
     this.#peer.pull(link, holders, replica.topic, round, done)
   }
 

@@ -3,9 +3,10 @@ import { AssertionError } from '../errors.ts'
 import { parentHeadOf } from '../federation/levels.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
-import type { Blob, Message, PeerCore, ReplicaCore, Services, Topic } from './core.ts'
+import type { Blob, FollowedCore, Message, OrganizationCore, PeerCore, Services, Topic } from './core.ts'
 import { Disk } from './disk.ts'
 import { performEffect } from './effects.ts'
+import { Follower } from './follower.ts'
 import { blobLink } from './mixing.ts'
 import type { Endpoint } from './network.ts'
 import { SimOrganization } from './organization.ts'
@@ -48,7 +49,7 @@ export class Peer implements PeerCore {
   readonly disk = new Disk()
   readonly strength: number
   readonly blobs = new Map<Link, Blob>()
-  readonly replicas = new Map<FederationId, ReplicaCore>()
+  readonly replicas = new Map<FederationId, FollowedCore>()
   up = false
   incarnation = 0
   silent = false
@@ -111,19 +112,45 @@ export class Peer implements PeerCore {
     if (own === undefined) return
     const organization = new SimOrganization(this, services, own.id, this.#pace)
     for (const topic of this.#topics) {
-      const mine = topic === own
-      const options = { as: mine ? ('organization' as const) : null, organization: mine ? organization : null }
-      this.replicas.set(topic.id, new Replica({ peer: this, topic, services, perform: performEffect, ...options }))
+      if (topic === own) this.replicas.set(topic.id, this.#replica(topic, organization))
+      else
+        this.replicas.set(
+          topic.id,
+          new Follower({ peer: this, topic, services, takePart: follower => this.#takePart(follower) })
+        )
     }
-    for (const replica of this.replicas.values()) {
-      const parent = replica.topic.charter.parent
-      const above = parent === null ? undefined : this.replicas.get(parent)
-      const head = above?.state.head
-      if (above === undefined || head?.entry == null) continue
-      replica.dispatch({ type: 'parent-head', head: parentHeadOf(above.state, head.entry, head.link) })
-    }
-    for (const replica of this.replicas.values()) (replica as Replica).start()
+    for (const replica of this.replicas.values()) this.#tellParentHead(replica)
+    for (const replica of this.replicas.values()) replica.start()
     if (this.#wantsToLeave) this.leave()
+  }
+
+  #replica(topic: Topic, organization: OrganizationCore | null, begunMs = this.localMs()): Replica {
+    const as = organization === null ? null : 'organization'
+    return new Replica({ peer: this, topic, services: this.#services, as, organization, begunMs, perform: performEffect })
+  }
+
+  /** A follower has a part to play now: a replica takes over from its log. */
+  #takePart(follower: Follower): void {
+    const { topic, begunMs } = follower
+    follower.stop()
+    const replica = this.#replica(topic, null, begunMs)
+    this.replicas.set(topic.id, replica)
+    this.#tellParentHead(replica)
+    replica.start()
+  }
+
+  #tellParentHead(replica: FollowedCore): void {
+    const { parent } = replica.topic.charter
+    const above = parent === null ? undefined : this.replicas.get(parent)
+    const head = above?.state.head
+    if (above === undefined || head?.entry == null) return
+    replica.dispatch({ type: 'parent-head', head: parentHeadOf(above.state, head.entry, head.link) })
+  }
+
+  below(topic: Topic): FollowedCore[] {
+    const children: FollowedCore[] = []
+    for (const replica of this.replicas.values()) if (replica.topic.charter.parent === topic.id) children.push(replica)
+    return children
   }
 
   /** The process or the machine dies: what was not synced is lost. Connections of a dead process break, those of a machine fall silent. */
@@ -148,7 +175,7 @@ export class Peer implements PeerCore {
 
   /** Asks to be let go, and goes when it is out of its roster or has asked for long enough. */
   leave(): void {
-    const own = this.replicas.get(this.#topics[0]!.id)
+    const own = this.replicas.get(this.#topics[0]!.id) as Replica | undefined
     if (own === undefined || own.leaving) return
     this.#wantsToLeave = true
     own.leaving = true
@@ -182,7 +209,7 @@ export class Peer implements PeerCore {
     this.up = false
     this.incarnation++
     this.#pulling.clear()
-    for (const replica of this.replicas.values()) (replica as Replica).stop()
+    for (const replica of this.replicas.values()) replica.stop()
     this.replicas.clear()
   }
 
@@ -212,7 +239,7 @@ export class Peer implements PeerCore {
   }
 
   grown(members: boolean): void {
-    if (members) for (const replica of this.replicas.values()) (replica as Replica).grown()
+    if (members) for (const replica of this.replicas.values()) replica.grown()
     const round = this.replicas.get(this.#topics[0]!.id)?.state.head.round ?? 0
     if (round > this.#sweptRound) this.#sweep(round)
   }

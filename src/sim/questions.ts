@@ -1,6 +1,6 @@
 /** Questions between peers, and what a replica answers: the fetch protocol of the daemon (docs/protocol.md, "Messages"). */
 import type { PeerName } from '../ids.ts'
-import type { Answer, OrganizationCore, PeerCore, Question, ReplicaCore } from './core.ts'
+import type { Answer, FollowedCore, PeerCore, Question, ReplicaCore } from './core.ts'
 import type { Joining } from './joining.ts'
 import type { LogSync } from './log-sync.ts'
 import { answerBytes, questionBytes } from './sizes.ts'
@@ -8,6 +8,54 @@ import { answerBytes, questionBytes } from './sizes.ts'
 const askTimeoutMs = 5_000
 /** Updates in one answer. */
 const updatesMax = 50
+
+/** @param done - called once, with null where nobody answers; not at all once this replica is gone. */
+export function ask(replica: FollowedCore, to: PeerName, question: Question, done: (answer: Answer | null) => void): void {
+  const { network, peers, clock } = replica.services
+  const peer = peers.get(to)
+  const { incarnation } = replica.peer
+  let open = true
+  const once = (answer: Answer | null) => {
+    if (!open || replica.peer.incarnation !== incarnation || !replica.alive) return
+    open = false
+    replica.read()
+    done(answer)
+  }
+  if (peer === undefined || (!peer.up && network.reaches(replica.peer, peer))) {
+    // Nobody listens there: the dial is refused.
+    clock.call(peer === undefined ? 1 : network.roundTripMs(replica.peer, peer), () => once(null))
+    return
+  }
+  const { topic } = replica
+  network.send(replica.peer, peer, { kind: 'question', topic, question, done: once }, questionBytes(question), topic.level)
+  clock.call(replica.peer.worldMs(askTimeoutMs), () => once(null))
+}
+
+/** Answers a question of `from`. */
+export function say(
+  { services, peer, topic }: FollowedCore,
+  from: PeerCore,
+  answer: Answer,
+  done: (answer: Answer | null) => void
+): void {
+  services.network.send(peer, from, { kind: 'answer', topic, answer, done }, answerBytes(answer), topic.level)
+}
+
+/** Of the peer's organization, which is in another federation where this one is above it. */
+export function residualAnswer(
+  { peer, topic }: FollowedCore,
+  from: PeerName,
+  question: Extract<Question, { kind: 'residual' | 'offer' }>
+): Answer {
+  for (const { organization } of peer.replicas.values()) {
+    if (organization === null) continue
+    const { residuals } = organization
+    return question.kind === 'residual' ? residuals.grant(question, topic) : residuals.offered(from, question, topic)
+  }
+  return question.kind === 'residual'
+    ? { kind: 'residual', grant: null, forbidden: false }
+    : { kind: 'offer', verdict: 'refused' }
+}
 
 export class Questions {
   readonly #replica: ReplicaCore
@@ -20,39 +68,8 @@ export class Questions {
     this.#joining = joining
   }
 
-  /** @param done - called once, with null where nobody answers; not at all once this replica is gone. */
-  ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void {
-    const replica = this.#replica
-    const { network, peers, clock } = replica.services
-    const peer = peers.get(to)
-    const { incarnation } = replica.peer
-    let open = true
-    const once = (answer: Answer | null) => {
-      if (!open || replica.peer.incarnation !== incarnation || !replica.alive) return
-      open = false
-      replica.read()
-      done(answer)
-    }
-    if (peer === undefined || (!peer.up && network.reaches(replica.peer, peer))) {
-      // Nobody listens there: the dial is refused.
-      clock.call(peer === undefined ? 1 : network.roundTripMs(replica.peer, peer), () => once(null))
-      return
-    }
-    const { topic } = replica
-    network.send(replica.peer, peer, { kind: 'question', topic, question, done: once }, questionBytes(question), topic.level)
-    clock.call(replica.peer.worldMs(askTimeoutMs), () => once(null))
-  }
-
   answer(from: PeerCore, question: Question, done: (answer: Answer | null) => void): void {
-    const { services, peer, topic } = this.#replica
-    const answer = this.#answerTo(from, question)
-    services.network.send(peer, from, { kind: 'answer', topic, answer, done }, answerBytes(answer), topic.level)
-  }
-
-  /** Its peer's, which is in another federation where this one is above it. */
-  #organization(): OrganizationCore | null {
-    for (const { organization } of this.#replica.peer.replicas.values()) if (organization !== null) return organization
-    return null
+    say(this.#replica, from, this.#answerTo(from, question), done)
   }
 
   #answerTo(from: PeerCore, question: Question): Answer {
@@ -70,13 +87,8 @@ export class Questions {
       case 'join':
         return this.#joining.onJoin(from.name, question)
       case 'residual':
-        return (
-          this.#organization()?.residuals.grant(question, replica.topic) ?? { kind: 'residual', grant: null, forbidden: false }
-        )
       case 'offer':
-        return (
-          this.#organization()?.residuals.offered(from.name, question, replica.topic) ?? { kind: 'offer', verdict: 'refused' }
-        )
+        return residualAnswer(replica, from.name, question)
       case 'receipt':
         replica.dispatch({
           type: 'participation',

@@ -16,6 +16,7 @@ import { Random } from '../math/random.ts'
 import type {
   Answer,
   EffectToPerform,
+  FollowedCore,
   Message,
   OrganizationCore,
   PersistedConsensus,
@@ -33,7 +34,7 @@ import { lieAboutRound, lieInConsensus } from './lies.ts'
 import { Mail } from './mail.ts'
 import { Presence } from './presence.ts'
 import { peersIn } from './peers-in.ts'
-import { Questions } from './questions.ts'
+import { ask, Questions } from './questions.ts'
 import { type Certified, isTrulySigned } from './stand-ins.ts'
 import { Bridge } from './residual-bridge.ts'
 import { Ticker, Timers } from './timers.ts'
@@ -51,6 +52,8 @@ export interface ReplicaOptions {
   services: Services
   as: 'organization' | 'witness' | null
   organization: OrganizationCore | null
+  /** Since when it follows the federation, by the peer's own clock; left out: from now on. */
+  begunMs?: number
   perform: (replica: ReplicaCore, effect: EffectToPerform) => void
 }
 
@@ -86,7 +89,7 @@ export class Replica implements ReplicaCore {
   #ready = false
   #listed = false
 
-  constructor({ peer, topic, services, as, organization, perform }: ReplicaOptions) {
+  constructor({ peer, topic, services, as, organization, begunMs = peer.localMs(), perform }: ReplicaOptions) {
     this.peer = peer
     this.topic = topic
     this.services = services
@@ -94,7 +97,7 @@ export class Replica implements ReplicaCore {
     this.organization = organization
     this.#perform = perform
     this.#random = new Random(`${peer.name}/${topic.id}/${peer.incarnation}`)
-    this.#begunMs = peer.localMs()
+    this.#begunMs = begunMs
     this.#timers = new Timers(this, services.clock, name => this.dispatch(timerEvent(name)))
     this.handIn = new HandIn(handInHost(this, () => this.#handInTicker.wake()))
     this.sync = new LogSync(this)
@@ -118,13 +121,18 @@ export class Replica implements ReplicaCore {
     })
   }
 
-  /** As it is on disk; a peer without memory draws the number that it will ask to be enrolled by (node/store.ts). */
+  /**
+   * As it is on disk; a peer without memory draws the number that it will ask to be enrolled by (node/store.ts). A follower does not write
+   * down its term: it is that of the newest certificate.
+   */
   #consensus(): PersistedConsensus {
     const { disk } = this.peer
-    const path = `consensus/${this.topic.id}`
+    const path = this.topic.files.consensus
     const known = disk.read<PersistedConsensus>(path)
-    if (known !== undefined) return known
-    const fresh = { term: 0, votedFor: null, accepted: null, nonce: this.#random.below(2 ** 48 - 1) }
+    const term = this.log.at(-1)?.certificate.term ?? 0
+    if (known !== undefined && known.term >= term) return known
+    const nonce = known === undefined ? this.#random.below(2 ** 48 - 1) : known.nonce
+    const fresh = { term, votedFor: null, accepted: known?.accepted ?? null, nonce }
     disk.write(path, fresh)
     return fresh
   }
@@ -143,11 +151,12 @@ export class Replica implements ReplicaCore {
   }
 
   get log(): readonly Certified[] {
-    return this.peer.disk.log<Certified>(`log/${this.topic.id}`)
+    return this.peer.disk.log<Certified>(this.topic.files.log)
   }
 
   start(): void {
-    this.#timers.start('start', this.topic.charter.timings.startTimeoutMs)
+    const waitedMs = this.peer.localMs() - this.#begunMs
+    this.#timers.start('start', Math.max(0, this.topic.charter.timings.startTimeoutMs - waitedMs))
     this.presence.start(this.#random.float())
     // Most runs have none, and thousands of replicas.
     if (this.topic.charter.algorithm.residuals.perNode > 0) new Bridge(this).start()
@@ -161,9 +170,11 @@ export class Replica implements ReplicaCore {
     this.alive = false
     this.#events.length = 0
     drop(this.topic.participants, this)
-    drop(this.topic.observers, this)
+    drop<FollowedCore>(this.topic.observers, this)
     drop(this.topic.busy, this)
     this.#seatsChanged()
+    // An entry that was certified here may never be said.
+    for (const other of this.topic.observers) other.missed()
   }
 
   #seatsChanged(): void {
@@ -329,8 +340,8 @@ export class Replica implements ReplicaCore {
     return this.state.roster.members.get(member)
   }
 
-  readonly children = (): ReplicaCore[] =>
-    [...this.peer.replicas.values()].filter(({ topic }) => topic.charter.parent === this.topic.id)
+  /** The next presence of a participant tells it. */
+  missed(): void {}
 
   // ── what goes out ──
 
@@ -344,7 +355,7 @@ export class Replica implements ReplicaCore {
   }
 
   ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void {
-    this.#questions.ask(to, question, done)
+    ask(this, to, question, done)
   }
 
   later(localMs: number, work: () => void): void {
@@ -355,7 +366,6 @@ export class Replica implements ReplicaCore {
     })
   }
 
-  /** A log on this peer has grown: is there a place to ask for, a part to play? */
   grown(): void {
     const wants = this.joining.wanted()
     if (wants !== this.#asking) this.topic.version++
@@ -368,7 +378,7 @@ export class Replica implements ReplicaCore {
       this.#seatsChanged()
       const { participants, observers } = this.topic
       if (part) participants.push(this)
-      drop(part ? observers : participants, this)
+      drop<FollowedCore>(part ? observers : participants, this)
       if (!part) observers.push(this)
     } else if (!part && !this.#listed) this.topic.observers.push(this)
     this.#listed = true
@@ -392,7 +402,7 @@ export class Replica implements ReplicaCore {
   }
 }
 
-function drop(list: ReplicaCore[], replica: ReplicaCore): void {
+function drop<Followed extends FollowedCore>(list: Followed[], replica: Followed): void {
   const place = list.indexOf(replica)
   if (place >= 0) list.splice(place, 1)
 }

@@ -14,6 +14,7 @@ import { simulatedCharters } from './charters.ts'
 import { Clock } from './clock.ts'
 import type { PeerCore, Services, Topic } from './core.ts'
 import { type FaultPlan, Faults } from './faults.ts'
+import { FoldedLog } from './folded-log.ts'
 import { Invariants } from './invariants.ts'
 import type { Learner } from './learner.ts'
 import { Liveness } from './liveness.ts'
@@ -269,9 +270,9 @@ export class Simulation {
       })
       this.services.peers.set(peer.name, peer)
       // Who founds a federation knows that it has never voted there (node/genesis.ts).
-      for (const { id, charter } of topics)
+      for (const { files, charter } of topics)
         if (charter.founders.includes(peer.name))
-          peer.disk.write(`consensus/${id}`, { term: 0, votedFor: null, accepted: null, nonce: null })
+          peer.disk.write(files.consensus, { term: 0, votedFor: null, accepted: null, nonce: null })
       return peer
     })
   }
@@ -296,6 +297,9 @@ function topicsOf(
     charter,
     level: topology.federations[index]!.level,
     env: { linkOf: linkOfEntry, sketchBytes, roundTokens: learner.roundTokens },
+    files: { consensus: `consensus/${id}`, log: `log/${id}` },
+    folded: FoldedLog.of(id, charter),
+    newestIndex: 0,
     participants: [],
     observers: [],
     busy: [],

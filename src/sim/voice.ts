@@ -120,6 +120,7 @@ export class TopicVoice implements Voice {
         if (other === this.#replica || !other.alive) continue
         const delay = services.network.gossip(peer, other.peer, bytes, listeners, level, nth)
         if (delay >= 0) services.network.deliver(peer, other.peer, message, delay)
+        else other.missed()
       }
     }
   }
