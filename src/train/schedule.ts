@@ -21,9 +21,12 @@ function decayAt(step: number, decaySteps: number): number {
   return floor + ((1 - floor) * (1 + Math.cos(Math.PI * done))) / 2
 }
 
+/** What is left of the temperature when the learning rate is at its floor: a logit divides by it. */
+const temperatureLeast = 0.01
+
 /**
- * Temperature and tolerance of the way down after so many steps (docs/algorithm.md, "Scores"): with `downSchedule: learning-rate` they decay
- * as the learning rate does.
+ * Temperature and tolerance of the way down after so many steps (docs/algorithm.md, "Scores"): with `downSchedule: learning-rate` they
+ * decay as the learning rate does above its floor, so that they end at nothing.
  */
 export function downAt(
   step: number,
@@ -34,8 +37,11 @@ export function downAt(
   }
 ): { downTemperature: number; downTolerance: number } {
   const { downTemperature, downTolerance, downSchedule } = algorithm
-  const left = downSchedule === 'constant' ? 1 : decayAt(step, scheduleOf(algorithm).decaySteps)
-  return { downTemperature: downTemperature * left, downTolerance: downTolerance * left }
+  const left = downSchedule === 'constant' ? 1 : (decayAt(step, scheduleOf(algorithm).decaySteps) - floor) / (1 - floor)
+  return {
+    downTemperature: downTemperature * Math.max(temperatureLeast, left),
+    downTolerance: downTolerance * Math.max(0, left)
+  }
 }
 
 /** A charter's schedule: where it names no decay, the decay ends with its last round. */

@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { downAt, learningRateAt, scheduleOf } from '../../src/train/schedule.ts'
+
+const charter = fc.record({
+  ...{ learningRate: fc.double({ min: 1e-5, max: 1, noNaN: true }), warmupSteps: fc.nat(200) },
+  ...{ decaySteps: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 5000 })) },
+  ...{ rounds: fc.integer({ min: 1, max: 100 }), steps: fc.integer({ min: 1, max: 100 }) },
+  ...{
+    downTemperature: fc.double({ min: 0.01, max: 2, noNaN: true }),
+    downTolerance: fc.double({ min: 0, max: 1, noNaN: true })
+  }
+})
+const falling = (algorithm: typeof charter extends fc.Arbitrary<infer A> ? A : never) => ({
+  ...algorithm,
+  downSchedule: 'learning-rate' as const
+})
+
+describe('the schedules of a run', () => {
+  it('end the learning rate at a tenth, and what a mix may cost at nothing', () => {
+    fc.assert(
+      fc.property(charter, algorithm => {
+        const schedule = scheduleOf(algorithm)
+        const last = schedule.decaySteps
+        const rate = learningRateAt(last + schedule.warmupSteps, schedule)
+        assert.ok(Math.abs(rate / algorithm.learningRate - 0.1) < 1e-9)
+        const { downTemperature, downTolerance } = downAt(last, falling(algorithm))
+        assert.ok(Math.abs(downTolerance) < 1e-12)
+        assert.ok(downTemperature > 0 && downTemperature <= algorithm.downTemperature * 0.010001)
+      })
+    )
+  })
+
+  it('begin the way down with the charter’s own values, and never rise', () => {
+    fc.assert(
+      fc.property(charter, fc.nat(6000), fc.nat(6000), (algorithm, one, other) => {
+        const options = falling(algorithm)
+        const { downTemperature, downTolerance } = algorithm
+        assert.deepEqual(downAt(0, options), { downTemperature, downTolerance })
+        const [early, late] = [downAt(Math.min(one, other), options), downAt(Math.max(one, other), options)]
+        assert.ok(late.downTemperature <= early.downTemperature && late.downTolerance <= early.downTolerance)
+      })
+    )
+  })
+
+  it('leave the way down as it is where a run has no end, or the charter says so', () => {
+    fc.assert(
+      fc.property(charter, fc.nat(6000), (algorithm, step) => {
+        const { downTemperature, downTolerance } = algorithm
+        const given = { downTemperature, downTolerance }
+        assert.deepEqual(downAt(step, { ...algorithm, downSchedule: 'constant' }), given)
+        assert.deepEqual(downAt(step, { ...falling(algorithm), rounds: 0, decaySteps: 0 }), given)
+      })
+    )
+  })
+})
