@@ -46,6 +46,8 @@ export const isBusy = ({ straggles, joinsAfter }: Participant, round: number): b
 export interface CellState {
   /** The last round that is done. */
   round: number
+  /** Whether another cell's shared part is taken over (trunk.ts). */
+  follows: boolean
   genesis: Float32Array
   participants: Participants
   federations: Map<string, FederationState>
@@ -80,6 +82,7 @@ export async function beginCell(plan: CellPlan, pool: Pool): Promise<CellState> 
   }))
   return {
     round: 0,
+    follows: false,
     genesis,
     participants,
     residuals: beginResiduals(),

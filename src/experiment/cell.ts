@@ -13,6 +13,7 @@ import { exchange, type Exchanged } from './exchange.ts'
 import type { Pool } from './pool.ts'
 import type { CellResult, CurvePoint, Figure, Figures } from './result.ts'
 import type { CellPlan } from './plan.ts'
+import type { Trunk } from './trunk.ts'
 
 export interface CellHooks {
   /** State to go on from. */
@@ -20,15 +21,21 @@ export interface CellHooks {
   /** Called after each round; the state is whole until this returns. */
   save: (state: CellState) => void
   onRound: (round: number, point: CurvePoint | null) => void
+  /** Where the shared part of each round is kept for other cells; null: nowhere. */
+  keep: Trunk | null
+  /** A finished cell with the same shared part, which then is not trained again. */
+  from: { trunk: Trunk; source: CellResult } | null
 }
 
 export async function runCell(plan: CellPlan, pool: Pool, hooks: CellHooks): Promise<CellResult> {
   const began = performance.now()
-  const state = hooks.resume ?? (await beginCell(plan, pool))
+  const follows = hooks.from !== null
+  // What it had trained itself, or had not, it cannot go on from in the other way.
+  const state = hooks.resume?.follows === follows ? hooks.resume : { ...(await beginCell(plan, pool)), follows }
   const before = state.result.seconds
   for (let round = state.round + 1; round <= plan.options.algorithm.rounds; round++) {
     try {
-      const point = await runRound(plan, pool, state, round)
+      const point = await runRound(plan, pool, state, round, hooks)
       if (point !== null) state.result.curve.push(point)
       state.round = round
       state.result.seconds = before + (performance.now() - began) / 1000
@@ -43,12 +50,21 @@ export async function runCell(plan: CellPlan, pool: Pool, hooks: CellHooks): Pro
   return state.result
 }
 
-async function runRound(plan: CellPlan, pool: Pool, state: CellState, round: number): Promise<CurvePoint | null> {
+async function runRound(
+  plan: CellPlan,
+  pool: Pool,
+  state: CellState,
+  round: number,
+  { keep, from }: Pick<CellHooks, 'keep' | 'from'>
+): Promise<CurvePoint | null> {
   const evaluating = round === 1 || round % plan.evaluateEvery === 0 || round === plan.options.algorithm.rounds
   const present = state.participants.filter(({ joinsAfter }) => round > joinsAfter)
   const ready = plan.method.pooled === true ? present : present.filter(one => !isBusy(one, round))
   const personal = await train(plan, pool, state, ready, evaluating)
-  const exchanged = await exchange(plan, pool, state, ready, round)
+  const before = state.participants.map(({ start }) => start)
+  const exchanged =
+    from === null ? await exchange(plan, pool, state, ready, round) : from.trunk.replay(round, from.source, state)
+  keep?.write(round, state, before, exchanged)
   add(state, exchanged)
   if (!evaluating) return null
   // In the order of names, not of the workers that were ready first.
@@ -100,7 +116,7 @@ async function train(
       : []
     return new Map(all.map(([evaluated], place) => [present[place]!.name, evaluated!]))
   }
-  const found = await Promise.all(present.map(one => trainOne(plan, pool, one, evaluate)))
+  const found = await Promise.all(present.map(one => trainOne(plan, pool, one, evaluate, state.follows)))
   state.tokens += steps * stepTokens * present.length * (plan.method.personal === undefined ? 1 : 2)
   return new Map(found.flatMap((evaluated, place) => (evaluated === null ? [] : [[present[place]!.name, evaluated] as const])))
 }
@@ -108,15 +124,24 @@ async function train(
 /** λ of Ditto (Li et al. 2021). */
 const dittoPull = 0.1
 
-async function trainOne(plan: CellPlan, pool: Pool, one: Participant, evaluate: boolean): Promise<Evaluated | null> {
+/** @param follows - whether the shared model of the round is known already: only what is beside it is trained. */
+async function trainOne(
+  plan: CellPlan,
+  pool: Pool,
+  one: Participant,
+  evaluate: boolean,
+  follows: boolean
+): Promise<Evaluated | null> {
   const { steps, keepOptimizer } = plan.options.algorithm
   const { session, start, learner, beside } = one
   const job = { session, steps, keepOptimizer, startStep: one.trained * steps }
-  const windows = learner.windows
-  const shared = await pool.train({ ...job, start, learner, pull: null, base: null, evaluate: evaluate && beside === null })
   one.trained++
-  if (beside === null) return shared.evaluated
-  beside.windows = windows
+  if (!follows) {
+    const shared = await pool.train({ ...job, start, learner, pull: null, base: null, evaluate: evaluate && beside === null })
+    if (beside === null) return shared.evaluated
+  }
+  if (beside === null) return null
+  // As many windows as the shared model's, so the same ones.
   const own = { ...job, start: beside.parameters, learner: beside, evaluate }
   const { evaluated } = await pool.train(
     plan.adapters === null

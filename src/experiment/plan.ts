@@ -39,6 +39,8 @@ export interface CellPlan {
   steps: number
   /** Digest of all that the result depends on, code included. */
   key: string
+  /** Key of the cell whose shared part is the same, where this one trains a personal model beside it; else null. */
+  trunk: string | null
 }
 
 export interface PlanOptions {
@@ -55,6 +57,8 @@ export interface PlanOptions {
   engine: Engine['name']
 }
 
+type Planned = Omit<CellPlan, 'key' | 'trunk'>
+
 /** @throws {WorldlmError} of the options, the texts, METHOD_UNKNOWN, NEWCOMER_UNKNOWN */
 export async function planCells(options: PlanOptions): Promise<CellPlan[]> {
   const plans = options.seeds.flatMap(seed =>
@@ -63,10 +67,10 @@ export async function planCells(options: PlanOptions): Promise<CellPlan[]> {
   const digests = new Map<string, string>()
   for (const { session } of plans.flatMap(({ organizations }) => organizations))
     if (!digests.has(textKey(session))) digests.set(textKey(session), await digestOfText(session))
-  return plans.map(plan => ({ ...plan, key: keyOf(plan, digests, options) }))
+  return plans.map(plan => ({ ...plan, key: keyOf(plan, digests, options), trunk: trunkOf(plan, digests, options) }))
 }
 
-function planCell(options: PlanOptions, methodName: string, swept: Swept, seed: number): Omit<CellPlan, 'key'> {
+function planCell(options: PlanOptions, methodName: string, swept: Swept, seed: number): Planned {
   const method = methodOf(methodName)
   const made = cellOptions(options, method.algorithm, swept)
   const { algorithm, model, settings } = made
@@ -153,7 +157,14 @@ const exchangeOnly = new Set<string>(
   ].flatMap(line => line.split(' '))
 )
 
-function keyOf(plan: Omit<CellPlan, 'key'>, digests: Map<string, string>, { validationTokens, engine }: PlanOptions): string {
+/** Members that take their federation's model as it is leave nothing else to take over. */
+function trunkOf(plan: Planned, digests: Map<string, string>, options: PlanOptions): string | null {
+  const { personal, ...method } = plan.method
+  const isShared = personal !== undefined && plan.options.algorithm.down === 'replace'
+  return isShared ? keyOf({ ...plan, method }, digests, options) : null
+}
+
+function keyOf(plan: Planned, digests: Map<string, string>, { validationTokens, engine }: PlanOptions): string {
   const { method, seed, options, organizations, evaluateEvery } = plan
   const alone = method.shape === 'none'
   const relevant = (all: object) => Object.entries(all).filter(([name]) => !alone || !exchangeOnly.has(name))

@@ -7,6 +7,7 @@ import type { CellResult } from './result.ts'
 import { loadState, saveState } from './cell-state.ts'
 import { type CellPlan, planCells, type PlanOptions } from './plan.ts'
 import { Pool } from './pool.ts'
+import { Trunks } from './trunk.ts'
 
 export interface ExperimentOptions extends PlanOptions {
   /** Folder of finished and begun cells. */
@@ -69,20 +70,23 @@ export async function runExperiment(
     const stop = () => void pool.close()
     signal.addEventListener('abort', stop)
     try {
-      const queue = [...waiting]
+      const trunks = new Trunks(options.cache, waiting, results)
+      const queue = trunks.ordered
       const work = async () => {
         for (let cell = queue.shift(); cell !== undefined && !interrupted(); cell = queue.shift()) {
           const skipped = (round: number) => {
             stepsDone += (cell!.plan.steps * round) / cell!.plan.options.algorithm.rounds
           }
-          const result = await compute(options, events, pool, cell, skipped)
+          const result = await compute(options, events, pool, cell, trunks, skipped)
           results.set(cell.plan.key, result)
+          trunks.finished(cell.plan.key, result)
           for (const other of cells) if (other.plan.key === cell.plan.key) Object.assign(other, progressOf(other.plan, result))
           tell()
         }
       }
       // As many cells at a time as threads: while one aggregates, or has a single model, the others train.
       await Promise.all(Array.from({ length: options.workers }, work))
+      trunks.remove()
     } catch (error) {
       if (!interrupted()) throw error
     } finally {
@@ -102,10 +106,13 @@ async function compute(
   events: ExperimentEvents,
   pool: Pool,
   cell: CellProgress,
+  trunks: Trunks<CellProgress>,
   skipped: (rounds: number) => void
 ): Promise<CellResult> {
   const { plan } = cell
   const { rounds } = plan.options.algorithm
+  const from = await trunks.from(plan)
+  if (from !== null) events.line(`${label(plan)}: its shared model is trained already`)
   const statePath = join(cache, `${plan.key}.state`)
   const resume = existsSync(statePath) ? loadState(statePath) : null
   if (resume !== null) {
@@ -122,8 +129,12 @@ async function compute(
       saveState(statePath, state)
       savedAt = performance.now()
     },
+    keep: trunks.keep(plan),
+    from,
     onRound: (round, point) => {
       cell.round = round
+      // Half of its steps are another's.
+      if (from !== null) skipped(0.5)
       if (point === null) return
       cell.perplexity = meanOf(Object.values(point.organizations).map(({ personal }) => personal.perplexity))
       cell.aggregated = meanOf(Object.values(point.organizations).map(({ aggregated }) => aggregated.perplexity))

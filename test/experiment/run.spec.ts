@@ -18,7 +18,10 @@ async function run(
 ) {
   const lines: string[] = []
   const all = { cache: temporaryFolder(), workers: 2, saveSeconds: 1000, ...options }
-  const events = { line: (text: string) => void lines.push(text), progress: () => undefined }
+  const events = {
+    line: (text: string) => void lines.push(text),
+    progress: () => undefined
+  }
   const result = await runExperiment(all, events, signal)
   const facts = { seeds: all.seeds, texts: all.texts, version: 'test', warnings: [] }
   return { report: await makeExperimentReport(result, facts), lines }
@@ -60,6 +63,34 @@ describe('an experiment', function () {
     const torn = await run({ ...options, cache })
     assert.match(torn.lines[0]!, /6 cells, [56] of them known already/)
     assert.deepEqual(timeless(torn.report), timeless(first.report))
+  })
+
+  it('trains what ditto and lora share with fedavg once, and comes to the same', async () => {
+    const settings = { stragglers: 0.5, newcomer: 'a/2', newcomerRound: 1, newcomerText: '0' }
+    for (const changed of [
+      { ...options, methods: ['ditto', 'fedavg', 'lora'] },
+      { ...options, methods: ['lora', 'fedavg'], settings, seeds: [0] }
+    ]) {
+      const cache = temporaryFolder()
+      const together = await run({ ...changed, cache })
+      const followed = together.lines.filter(line => line.includes('is trained already'))
+      assert.equal(followed.length, (changed.methods.length - 1) * changed.seeds.length)
+      assert.deepEqual(
+        readdirSync(cache).filter(name => !name.endsWith('.json')),
+        []
+      )
+      const alone = []
+      for (const method of changed.methods) alone.push((await run({ ...changed, methods: [method] })).report.methods[0]!)
+      assert.deepEqual(timeless({ ...together.report, methods: alone }).methods, timeless(together.report).methods)
+    }
+  })
+
+  it('takes over that the shared part diverged', async () => {
+    const algorithm = { ...options.algorithm, learningRate: 1e30, gradientClip: 0 }
+    const { report } = await run({ ...options, seeds: [0], methods: ['fedavg', 'ditto'], algorithm })
+    const [fedavg, ditto] = report.methods
+    assert.equal(fedavg!.runs[0]!.diverged!.round, 1)
+    assert.deepEqual(ditto!.runs[0]!.diverged, fedavg!.runs[0]!.diverged)
   })
 
   it('says which method diverged, and goes on with the others', async () => {

@@ -43,6 +43,9 @@ export function smallOptions(root: string, options: Partial<PlanOptions> = {}): 
   }
 }
 
+/** By itself: no other cell's shared part is used. */
+const bare = { save: () => undefined, onRound: () => undefined, keep: null, from: null }
+
 /** Plans one cell for each method, with the row changed as the test wants it, and runs them on one pool. */
 export async function runSmall(
   options: PlanOptions,
@@ -53,7 +56,7 @@ export async function runSmall(
     const results: CellResult[] = []
     for (const plan of await planCells(options)) {
       const changed = { ...plan, method: { ...plan.method, ...change(plan) } }
-      results.push(await runCell(changed, pool, { resume: null, save: () => undefined, onRound: () => undefined }))
+      results.push(await runCell(changed, pool, { ...bare, resume: null }))
     }
     return results
   } finally {
