@@ -1,4 +1,5 @@
 /** The parts of a simulated world as they see each other. What they are stands in peer.ts, replica.ts, invariants.ts, simulation.ts. */
+import type { Announced } from './announced.ts'
 import type { Accepted, ConsensusMessage } from '../federation/consensus-state.ts'
 import type { Enrolled, Entry, Left, Member, RoundEntry, Update } from '../federation/entry.ts'
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
@@ -42,7 +43,9 @@ export interface Topic {
   readonly fingerprints: Map<MemberId, Fingerprint>
   /** What each peer said last, as voice.ts notes it. */
   readonly said: Map<PeerName, Said>
-  /** Rises when anything changes on which it depends what a presence, or an update said again, tells its listeners. */
+  /** Updates said to all participants at once. */
+  readonly announced: Announced
+  /** Rises when anything changes on which it depends whom a listener expects, and what a presence of another tells it. */
   version: number
   /** Rises when participants come or go. */
   seats: number
@@ -109,7 +112,8 @@ export type Message =
 /** How a replica speaks in its topic. */
 export interface Voice {
   presence(): void
-  update(kind: 'update' | 'contribution', signed: SignedRecord): void
+  /** @returns whether it was announced to all at once, the speaker among them. */
+  update(kind: 'update' | 'contribution', signed: SignedRecord): boolean
   head(certified: Certified): void
 }
 
@@ -234,8 +238,6 @@ export interface FollowedCore {
   missed(): void
   dispatch(event: FederationEvent): void
   ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void
-  /** Takes what was posted and has come by now. */
-  read(): void
   onMessage(from: PeerCore, message: Message): void
 }
 
@@ -257,8 +259,8 @@ export interface ReplicaCore extends FollowedCore {
   lost(peer: PeerName): void
   send(to: PeerName, message: ConsensusMessage<Entry>): void
   readonly voice: Voice
-  /** An update that comes at `atMs` and has no consequences until then: it is taken before anything else happens here. */
-  post(atMs: number, from: PeerCore, signed: SignedRecord): void
+  /** Takes the updates that were announced and have come by now: before anything that may depend on them. */
+  read(): void
   keepUpdate(record: SignedRecord): void
   takeUpdate(record: SignedRecord): void
   seen(peer: PeerName, fresh?: boolean): void

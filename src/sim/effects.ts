@@ -104,6 +104,6 @@ function store(replica: ReplicaCore, { link, entry, certificate }: Extract<Effec
 function announce(replica: ReplicaCore, link: string): void {
   const update = replica.updates.get(link)
   if (update === undefined) return
-  replica.voice.update('update', { link, update })
-  replica.takeUpdate({ link, update })
+  const announced = replica.voice.update('update', { link, update })
+  if (replica.busy || !announced) replica.takeUpdate({ link, update })
 }

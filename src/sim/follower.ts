@@ -149,9 +149,6 @@ export class Follower implements FollowedCore {
     ask(this, to, question, done)
   }
 
-  /** Nothing is posted to it. */
-  read(): void {}
-
   /** An entry did not reach it, or nobody may have said it: it listens at its next moments, until no participant is ahead of it. */
   missed(): void {
     if (this.#listening || this.#folded.state.consensus.commitIndex >= this.topic.newestIndex) return

@@ -1,7 +1,8 @@
 /**
- * Updates on their way to a replica that has nothing to do with them but to keep them (voice.ts). They are taken in the order in which they
- * come, each as of its moment, before anything else happens to the replica; once an update may have consequences there, the rest is delivered.
+ * Updates that were said to all at once (announced.ts), as one replica gets them: not when they come, but before something happens to it
+ * that may depend on them, in the order in which they came, each as of its moment. What a round has settled by then is not looked at.
  */
+import type { FederationEvent } from '../federation/federation.ts'
 import type { PeerCore, ReplicaCore, SignedRecord } from './core.ts'
 
 interface Letter {
@@ -13,9 +14,10 @@ interface Letter {
 export class Mail {
   readonly #replica: ReplicaCore
   readonly #take: (from: PeerCore, signed: SignedRecord) => void
+  /** Looked at, and not yet here. In the order in which they come. */
   #letters: Letter[] = []
-  /** Those before it are read. */
-  #first = 0
+  /** Place among the topic's announcements up to which it has looked. */
+  #place = 0
   #reading = false
 
   constructor(replica: ReplicaCore, take: (from: PeerCore, signed: SignedRecord) => void) {
@@ -23,26 +25,26 @@ export class Mail {
     this.#take = take
   }
 
-  /** Behind those that come at the same moment. */
-  post(letter: Letter): void {
-    const letters = this.#letters
-    let place = letters.length
-    for (; place > this.#first && letters[place - 1]!.atMs > letter.atMs; place--) letters[place] = letters[place - 1]!
-    letters[place] = letter
+  /** What was said until now is not for this replica. */
+  skip(): void {
+    this.#place = this.#replica.topic.announced.end
   }
 
   /** Takes what has come by now. */
   read(): void {
-    const { clock } = this.#replica.services
-    if (this.#nextMs > clock.nowMs || this.#reading || !this.#replica.alive) return
+    const { services, alive, participates, busy, topic, peer } = this.#replica
+    if (this.#reading || busy || !participates || !alive) return
+    this.#collect()
+    const { clock } = services
+    const [next] = this.#letters
+    if (next === undefined || next.atMs > clock.nowMs) return
     this.#reading = true
     try {
-      while (this.#nextMs <= clock.nowMs) {
-        const { atMs, from, signed } = this.#next()
+      const later = this.#letters.findIndex(({ atMs }) => atMs > clock.nowMs)
+      for (const { atMs, from, signed } of this.#letters.splice(0, later < 0 ? this.#letters.length : later))
         clock.asOf(atMs, () => this.#take(from, signed))
-      }
     } catch (error) {
-      this.#replica.peer.fail(this.#replica.topic, error)
+      peer.fail(topic, error)
     } finally {
       this.#reading = false
     }
@@ -51,22 +53,33 @@ export class Mail {
   /** What is still on its way comes as messages. */
   deliver(): void {
     const { topic, peer, services } = this.#replica
-    while (this.#nextMs < Number.POSITIVE_INFINITY) {
-      const { atMs, from, signed } = this.#next()
+    this.#collect()
+    for (const { atMs, from, signed } of this.#letters.splice(0))
       services.network.deliver(from, peer, { kind: 'update', topic, signed }, atMs - services.clock.nowMs, 0)
-    }
   }
 
-  get #nextMs(): number {
-    return this.#letters[this.#first]?.atMs ?? Number.POSITIVE_INFINITY
-  }
-
-  #next(): Letter {
-    const letter = this.#letters[this.#first++]!
-    if (this.#first === this.#letters.length) {
-      this.#letters = []
-      this.#first = 0
+  #collect(): void {
+    const { topic, peer, services } = this.#replica
+    const before = this.#letters.length
+    for (const { atMs, from, signed, nth, bytes, listeners } of topic.announced.since(this.#place)) {
+      const delayMs = from === peer ? 0 : services.network.gossipDelayMs(from, peer, bytes, listeners, nth)
+      if (delayMs >= 0) this.#letters.push({ atMs: atMs + delayMs, from, signed })
     }
-    return letter
+    this.#place = topic.announced.end
+    if (this.#letters.length > before) this.#letters.sort((one, other) => one.atMs - other.atMs)
   }
+}
+
+/**
+ * Whether an update that was announced makes no difference to what follows from the event. It does where a round may be opened, which
+ * begins with the known ones; where members change, for theirs go with them; and where another update comes, for only one of two counts.
+ */
+export function ignoresUpdates(event: FederationEvent): boolean {
+  if (event.type === 'participation' || event.type === 'parent-head') return true
+  if (event.type !== 'consensus') return false
+  const { event: inner } = event
+  if (inner.type === 'certified') return inner.entry.kind === 'round'
+  if (inner.type !== 'message') return inner.type === 'ranked'
+  const { type } = inner.message
+  return type !== 'vote-reply' && type !== 'pre-vote-reply' && type !== 'timeout-now'
 }

@@ -18,7 +18,6 @@ export function ask(replica: FollowedCore, to: PeerName, question: Question, don
   const once = (answer: Answer | null) => {
     if (!open || replica.peer.incarnation !== incarnation || !replica.alive) return
     open = false
-    replica.read()
     done(answer)
   }
   if (peer === undefined || (!peer.up && network.reaches(replica.peer, peer))) {
@@ -78,6 +77,7 @@ export class Questions {
       case 'entries':
         return this.#sync.entriesFrom(question.fromIndex)
       case 'updates': {
+        replica.read()
         const updates = question.links.flatMap(link => {
           const update = replica.updates.get(link)
           return update === undefined ? [] : [{ link, update }]

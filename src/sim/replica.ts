@@ -31,7 +31,7 @@ import { handInHost } from './handing-in.ts'
 import { Joining } from './joining.ts'
 import { LogSync } from './log-sync.ts'
 import { lieAboutRound, lieInConsensus } from './lies.ts'
-import { Mail } from './mail.ts'
+import { ignoresUpdates, Mail } from './mail.ts'
 import { Presence } from './presence.ts'
 import { peersIn } from './peers-in.ts'
 import { ask, Questions } from './questions.ts'
@@ -39,12 +39,14 @@ import { type Certified, isTrulySigned } from './stand-ins.ts'
 import { Bridge } from './residual-bridge.ts'
 import { Ticker, Timers } from './timers.ts'
 import { messageBytes } from './sizes.ts'
-import { tellsOtherwise, TopicVoice } from './voice.ts'
+import { keeps, tellsOtherwise, TopicVoice } from './voice.ts'
 
 /** A node that comes back looks for what it missed before it trains. */
 const catchUpGraceMs = 2_500
 /** More than the entries hold that are under way; a daemon keeps more. */
 const updatesKeptMax = 256
+/** Rounds of which it is noted when they were taken over. */
+const roundsNoted = 8
 
 export interface ReplicaOptions {
   peer: PeerCore
@@ -82,7 +84,9 @@ export class Replica implements ReplicaCore {
   readonly #begunMs: number
   readonly #handInTicker: Ticker
   readonly #questions: Questions
-  readonly #mail = new Mail(this, (from, signed) => this.#onUpdate(from, signed))
+  readonly #mail = new Mail(this, (from, signed) => this.#onAnnounced(from, signed))
+  /** When it took the newest rounds over, by the world's clock. */
+  #rounds: { round: number; atMs: number }[] = []
   #heard: { aggregator: PeerName | null; term: number } = { aggregator: null, term: 0 }
   #asking = false
   #running = false
@@ -166,7 +170,6 @@ export class Replica implements ReplicaCore {
   }
 
   stop(): void {
-    this.read()
     this.alive = false
     this.#events.length = 0
     drop(this.topic.participants, this)
@@ -187,7 +190,7 @@ export class Replica implements ReplicaCore {
   /** One event; its effects are performed before the next event is looked at. */
   dispatch(event: FederationEvent): void {
     if (!this.alive) return
-    this.read()
+    if (!ignoresUpdates(event)) this.read()
     this.#events.push(event)
     if (this.#running) return
     this.#running = true
@@ -206,6 +209,7 @@ export class Replica implements ReplicaCore {
     const before = lies ? lieAboutRound(this.state) : this.state
     const [state, effects] = stepFederation(this.topic.env, before, event)
     this.state = state
+    if (before.head !== state.head) this.#noteRound(state.head.round)
     if (this.participates && tellsOtherwise(before, state)) this.topic.version++
     this.#noteBusy()
     for (const effect of effects) {
@@ -233,9 +237,10 @@ export class Replica implements ReplicaCore {
     if (busy === this.busy) return
     this.busy = busy
     const { topic } = this
-    topic.version++
     if (!busy) {
       drop(topic.busy, this)
+      // What was said meanwhile came as messages.
+      this.#mail.skip()
       return
     }
     topic.busy.push(this)
@@ -246,7 +251,6 @@ export class Replica implements ReplicaCore {
   // ── what comes in ──
 
   onMessage(from: PeerCore, message: Message): void {
-    this.read()
     switch (message.kind) {
       case 'consensus':
         this.seen(from.name)
@@ -282,12 +286,31 @@ export class Replica implements ReplicaCore {
     }
   }
 
-  post(atMs: number, from: PeerCore, signed: SignedRecord): void {
-    this.#mail.post({ atMs, from, signed })
-  }
-
   read(): void {
     this.#mail.read()
+  }
+
+  /** An update that was said to all, as of the moment at which it came. */
+  #onAnnounced(from: PeerCore, signed: SignedRecord): void {
+    const { update } = signed
+    // [IGNORE] Its entry into the roster may not have reached us yet.
+    if (!this.rosterPeers().has(from.name)) return
+    if (update.round <= (this.state.counted.get(update.member) ?? 0) || keeps(this, signed)) return
+    this.keepUpdate(signed)
+    // One for a round that this replica had not yet opened the way to was refused when it came. It came before the event under way, if any.
+    if (update.round - 1 <= this.#roundAt(this.services.clock.nowMs)) this.#take({ type: 'update', ...signed })
+  }
+
+  #noteRound(round: number): void {
+    this.#rounds.push({ round, atMs: this.services.clock.nowMs })
+    if (this.#rounds.length > roundsNoted) this.#rounds.shift()
+  }
+
+  /** Its newest round at that moment; of long ago, about. */
+  #roundAt(atMs: number): number {
+    const [first] = this.#rounds
+    if (first === undefined) return this.state.head.round
+    return this.#rounds.findLast(noted => noted.atMs <= atMs)?.round ?? first.round - 1
   }
 
   #onUpdate(from: PeerCore, signed: SignedRecord): void {
@@ -323,12 +346,10 @@ export class Replica implements ReplicaCore {
   }
 
   expects(peer: PeerName, delayMs: number): boolean {
-    this.read()
     return this.presence.expects(peer, delayMs)
   }
 
   touch(peer: PeerName, delayMs: number): boolean {
-    this.read()
     return this.presence.touch(peer, delayMs)
   }
 
@@ -360,9 +381,7 @@ export class Replica implements ReplicaCore {
 
   later(localMs: number, work: () => void): void {
     this.services.clock.call(this.peer.worldMs(localMs), () => {
-      if (!this.alive) return
-      this.read()
-      work()
+      if (this.alive) work()
     })
   }
 
@@ -374,6 +393,7 @@ export class Replica implements ReplicaCore {
     const part = wants || this.as !== null || this.rosterPeers().has(this.peer.name)
     if (part !== this.participates) {
       this.participates = part
+      this.#mail.skip()
       this.sinceMs = this.services.clock.nowMs
       this.#seatsChanged()
       const { participants, observers } = this.topic

@@ -10,6 +10,7 @@ import { Pending } from './pending.ts'
 import { mayEnter, mayLeave } from '../governance/egress.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { Random } from '../math/random.ts'
+import { Announced } from './announced.ts'
 import { simulatedCharters } from './charters.ts'
 import { Clock } from './clock.ts'
 import type { PeerCore, Services, Topic } from './core.ts'
@@ -305,6 +306,7 @@ function topicsOf(
     busy: [],
     fingerprints: new Map(),
     said: new Map(),
+    announced: new Announced(),
     version: 0,
     seats: 0,
     presentSinceMs: Number.NEGATIVE_INFINITY

@@ -7,14 +7,13 @@
  * - One listener: `touch` notes when it will have heard of the speaker, where the message is said (presence.ts).
  * - All of them: as long as nothing has changed in the topic (`version`) since each of them was told nothing, they will be told nothing
  *   again. It is noted once, with the speaker (said.ts).
- * - An update that a listener has yet to get, and that has no consequences there before something else happens, is posted: the listener
- *   takes it, as of the moment at which it came, before it does anything else (mail.ts).
+ * - An update that is said while all expect its speaker has no consequences but where it is collected, or may soon be: it is noted once
+ *   (announced.ts), and a listener takes it, as of the moment at which it came, before anything that may depend on it (mail.ts).
  *
  * All three give the same run as messages that are delivered one by one: a test compares (test/sim/simulation.spec.ts).
  */
-import type { Update } from '../federation/entry.ts'
 import type { FederationState } from '../federation/federation-state.ts'
-import type { Link, PeerName } from '../ids.ts'
+import type { PeerName } from '../ids.ts'
 import type { Message, ReplicaCore, SignedRecord, Voice } from './core.ts'
 import { lieAboutUpdate } from './lies.ts'
 import { type LinkClass, linkBetween } from './place.ts'
@@ -35,17 +34,16 @@ interface Seats {
 }
 
 const never = -1
-/** An update is not said again before this. */
-const soonMs = 1_000
 
 export class TopicVoice implements Voice {
   readonly #replica: ReplicaCore
   readonly #said: Said
   #seats: Seats | null = null
-  /** Versions of the topic at which a presence, and the update `link`, told all listeners nothing. */
-  #presenceIdleAt = never
-  #updateIdleAt = never
-  #link: Link = ''
+  /** Version of the topic at which all listeners expected to hear of this speaker, … */
+  #expectedAt = never
+  /** … and at which its presence, which said `#idle`, told them nothing. */
+  #idleAt = never
+  #idle = { index: 0, term: 0, aggregator: null as PeerName | null }
 
   constructor(replica: ReplicaCore) {
     this.#replica = replica
@@ -57,55 +55,54 @@ export class TopicVoice implements Voice {
     const { network, clock } = services
     const nth = this.#nth()
     this.#said.presenceMs = clock.nowMs
-    if (this.#isIdle(this.#presenceIdleAt)) {
+    const { commitIndex: index, term, aggregator } = state.consensus
+    const same = index === this.#idle.index && term === this.#idle.term && aggregator === this.#idle.aggregator
+    if (same && this.#holds(this.#idleAt)) {
       this.#toAll(nth, presenceBytes)
       return
     }
-    const { commitIndex: index, term, aggregator } = state.consensus
     const message: Message = { kind: 'presence', topic, index, term, aggregator }
     const { participants, level } = topic
-    let idle = true
+    let [idle, expected] = [true, true]
     for (const other of participants) {
       if (other === this.#replica || !other.alive) continue
       const delay = network.gossip(peer, other.peer, presenceBytes, participants.length, level, nth)
       const nothing = tellsNothing(other, index, term, aggregator)
-      if (delay < 0) idle &&= nothing && other.expects(peer.name, 0)
-      else if (!nothing || !other.touch(peer.name, delay)) {
-        idle = false
-        // Without a drawn tie, so that the other draws are the same whether it is delivered or noted.
-        network.deliver(peer, other.peer, message, delay, 0)
-      }
+      const expects = nothing && delay >= 0 ? other.touch(peer.name, delay) : other.expects(peer.name, Math.max(0, delay))
+      expected &&= expects
+      idle &&= nothing && expects
+      // Without a drawn tie, so that the other draws are the same whether it is delivered or noted.
+      if (delay >= 0 && !(nothing && expects)) network.deliver(peer, other.peer, message, delay, 0)
     }
     this.#said.lost = []
-    this.#presenceIdleAt = idle ? topic.version : never
+    this.#expectedAt = expected ? topic.version : never
+    this.#idleAt = idle ? topic.version : never
+    this.#idle = { index, term, aggregator }
   }
 
-  update(kind: 'update' | 'contribution', record: SignedRecord): void {
-    const { topic, peer } = this.#replica
+  update(kind: 'update' | 'contribution', record: SignedRecord): boolean {
+    const { topic, peer, services } = this.#replica
     const nth = this.#nth()
     const signed = peer.lying ? lieAboutUpdate(this.#replica, record, nth >>> 0) : record
-    const { link, update } = signed
-    const bytes = updateBytes(update)
-    if (kind === 'update' && link === this.#link && this.#isIdle(this.#updateIdleAt)) {
+    const bytes = updateBytes(signed.update)
+    if (kind === 'update' && this.#holds(this.#expectedAt)) {
       this.#toAll(nth, bytes)
+      const listeners = topic.participants.length
+      topic.announced.add({ atMs: services.clock.nowMs, from: peer, signed, nth, bytes, listeners })
       for (const other of topic.busy) {
         if (other === this.#replica) continue
         const delay = this.#delayMs(other, bytes, nth)
         if (delay >= 0) this.#tellUpdate(other, kind, signed, delay)
       }
-      return
+      return true
     }
-    let idle = kind === 'update'
     for (const other of topic.participants) {
       if (other === this.#replica || !other.alive) continue
       const delay = this.#gossip(other, bytes, nth)
-      if (delay >= 0) idle = this.#tellUpdate(other, kind, signed, delay) && idle
-      else idle &&= knows(other, link, update) && other.expects(this.#replica.peer.name, 0)
+      if (delay >= 0) this.#tellUpdate(other, kind, signed, delay)
     }
     this.#said.lost = []
-    if (kind === 'contribution') return
-    this.#link = link
-    this.#updateIdleAt = idle ? topic.version : never
+    return false
   }
 
   head(certified: Certified): void {
@@ -125,30 +122,21 @@ export class TopicVoice implements Voice {
     }
   }
 
-  /** @returns whether it will tell the listener nothing when it is said again, as long as the topic stays as it is. Who is busy is told each time. */
-  #tellUpdate(other: ReplicaCore, kind: 'update' | 'contribution', signed: SignedRecord, delay: number): boolean {
+  #tellUpdate(other: ReplicaCore, kind: 'update' | 'contribution', signed: SignedRecord, delay: number): void {
     const { peer, topic, services } = this.#replica
-    const { network, clock } = services
-    const { link, update } = signed
-    const known = kind === 'update' && knows(other, link, update)
-    if (known && other.touch(peer.name, delay)) return true
+    if (kind === 'update' && knows(other, signed) && other.touch(peer.name, delay)) return
     // Nothing follows from a contribution where it cannot be handed in.
     const above = topic.charter.parent
-    if (kind === 'contribution' && !(other.peer.replicas.get(above!)?.participates ?? false)) return false
-    if (kind === 'update' && economy.on && !other.busy && network.calm) {
-      other.post(clock.nowMs + delay, peer, signed)
-      // What it makes of it changes the topic, or nothing.
-      return delay < soonMs
-    }
-    network.deliver(peer, other.peer, { kind, topic, signed }, delay, 0)
-    return other.busy
+    if (kind === 'contribution' && !(other.peer.replicas.get(above!)?.participates ?? false)) return
+    services.network.deliver(peer, other.peer, { kind, topic, signed }, delay, 0)
   }
 
   #nth(): number {
     return Math.imul(this.#said.next(), 4099) + this.#replica.topic.index
   }
 
-  #isIdle(version: number): boolean {
+  /** Whether what was found at that version of the topic is true still. */
+  #holds(version: number): boolean {
     const { topic, services } = this.#replica
     return version === topic.version && economy.on && services.network.calm
   }
@@ -202,18 +190,21 @@ export class TopicVoice implements Voice {
 }
 
 /** Whether the update changes nothing any more (Turn.takeUpdate in federation.ts, take in round.ts). */
-function knows(other: ReplicaCore, link: Link, update: Update): boolean {
-  if (!keeps(other, link, update)) {
+function knows(other: ReplicaCore, signed: SignedRecord): boolean {
+  if (!keeps(other, signed)) {
     other.read()
-    if (!keeps(other, link, update)) return false
+    if (!keeps(other, signed)) return false
   }
+  const { link, update } = signed
   const { round } = other.state
   if (round.phase !== 'collecting') return true
   const received = round.received.get(update.member)
   return received !== undefined && (received.link === link || received.update.term >= update.term)
 }
 
-function keeps({ state, updates }: ReplicaCore, link: Link, { member, base, term }: Update): boolean {
+/** Whether it knows that update of the member, or a contribution like it. */
+export function keeps({ state, updates }: ReplicaCore, { link, update }: SignedRecord): boolean {
+  const { member, base, term } = update
   const known = state.known.get(member)
   if (known === undefined || known.link === link) return known !== undefined
   return term > 0 && known.update.base === base && known.update.term >= term && updates.has(link)
@@ -229,10 +220,7 @@ function tellsNothing(
   return aggregator === null || term < heard.term || (heard.aggregator === aggregator && heard.term === term)
 }
 
-/** Whether a presence, or an update said again, may now tell what it told not before. */
+/** Whether it now expects others than before. */
 export function tellsOtherwise(before: FederationState, after: FederationState): boolean {
-  if (before.present !== after.present || before.away !== after.away || before.roster !== after.roster) return true
-  const [was, is] = [before.consensus, after.consensus]
-  if (was === is) return false
-  return was.commitIndex !== is.commitIndex || was.term !== is.term || was.aggregator !== is.aggregator
+  return before.present !== after.present || before.away !== after.away || before.roster !== after.roster
 }

@@ -1,0 +1,50 @@
+/**
+ * Updates said in a topic to all at once, kept once for all its listeners (voice.ts). A listener looks at them when something may depend
+ * on them (mail.ts); most never do, for a round that is certified meanwhile settles what was announced for it.
+ */
+import type { PeerCore, SignedRecord } from './core.ts'
+
+export interface Announcement {
+  atMs: number
+  from: PeerCore
+  signed: SignedRecord
+  /** What its way to a listener depends on (network.ts). */
+  nth: number
+  bytes: number
+  listeners: number
+}
+
+/** Said again every two seconds by each: looked through for old ones no more often than this many come. */
+const sweepEvery = 256
+/** Rounds after which an update counts no more, and a few to spare (staleRoundsMax in federation/participation.ts). */
+const roundsKept = 6
+
+export class Announced {
+  /** Place of the first that is kept, among all there ever were. */
+  #first = 0
+  #kept: Announcement[] = []
+  #newestRound = 0
+
+  /** Place of the next. */
+  get end(): number {
+    return this.#first + this.#kept.length
+  }
+
+  add(announcement: Announcement): void {
+    this.#kept.push(announcement)
+    this.#newestRound = Math.max(this.#newestRound, announcement.signed.update.round)
+    if (this.#kept.length % sweepEvery === 0) this.#sweep()
+  }
+
+  /** From the place `from` on, as far as they are kept. */
+  since(from: number): readonly Announcement[] {
+    return from >= this.end ? [] : this.#kept.slice(Math.max(0, from - this.#first))
+  }
+
+  #sweep(): void {
+    const oldest = this.#newestRound - roundsKept
+    const place = this.#kept.findIndex(({ signed }) => signed.update.round >= oldest)
+    this.#kept = this.#kept.slice(place)
+    this.#first += place
+  }
+}
