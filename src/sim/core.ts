@@ -44,7 +44,7 @@ export interface Topic {
   /** What each peer said last, as voice.ts notes it. */
   readonly said: Map<PeerName, Said>
   /** Updates said to all participants at once. */
-  readonly announced: Announced
+  readonly announced: Announced<PeerCore, SignedRecord>
   /** Rises when anything changes on which it depends whom a listener expects, and what a presence of another tells it. */
   version: number
   /** Rises when participants come or go. */
