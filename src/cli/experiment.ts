@@ -7,7 +7,7 @@ import { inspectTexts, overlapWarnings } from '../data/inspect.ts'
 import { type LoadedText, loadText, type OrganizationText, readTree } from '../data/text-tree.ts'
 import { WorldlmError } from '../errors.ts'
 import { methodNames } from '../experiment/methods.ts'
-import { combinations, parseSweep } from '../experiment/options.ts'
+import { combinations, parseSweep, validationTokens } from '../experiment/options.ts'
 import { makeExperimentReport, writeExperimentReport } from '../experiment/report.ts'
 import { type CellProgress, type ExperimentOptions, runExperiment } from '../experiment/run.ts'
 import { counterpart, type ExperimentReport } from '../report/experiment-schema.ts'
@@ -111,9 +111,9 @@ function optionsOf(flags: Flags, out: string): ExperimentOptions {
     model: chosen,
     algorithm: { ...algorithm, rounds, steps },
     settings: {},
-    // About ten points a curve; each costs as much as six steps.
-    evaluateEvery: flags.evaluateEvery ?? Math.max(1, Math.round(rounds / 10)),
-    validationTokens: 6144,
+    // About eight points a curve; each costs as much as twelve steps.
+    evaluateEvery: flags.evaluateEvery ?? Math.max(1, Math.round(rounds / 7)),
+    validationTokens,
     engine,
     cache: resolve(cache),
     workers: flags.threads ?? availableParallelism(),

@@ -106,7 +106,7 @@ function experiment(program: Command): void {
     .option('--out <dir>', 'folder of the report (default: runs/experiment-<time>)')
     .option('--cache <dir>', 'folder of finished and begun cells, which are not computed again', 'runs/cells')
     .option('--threads <n>', 'threads that train (default: all cores)', whole(1))
-    .option('--evaluate-every <n>', 'rounds between evaluations (default: about ten in all)', whole(1))
+    .option('--evaluate-every <n>', 'rounds between evaluations (default: about eight in all)', whole(1))
     .option('--save-seconds <n>', 'a begun cell is saved this often, to go on from after a kill', whole(0), 15)
     .addOption(new Option('--engine <name>', 'what trains').choices(['onnx', 'reference']).default('onnx'))
     .addHelpText('after', () => experimentHelp())

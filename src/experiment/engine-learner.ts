@@ -14,7 +14,7 @@ import { backboneRanges, createLayout, groupRanges, type Range } from '../model/
 import { scheduleOf } from '../train/schedule.ts'
 import type { SessionOptions } from '../train/session.ts'
 import { shared, sharedModel } from './jobs.ts'
-import { type AlgorithmInput, cellOptions } from './options.ts'
+import { type AlgorithmInput, cellOptions, validationTokens } from './options.ts'
 import { Pool } from './pool.ts'
 
 export interface EngineLearnerOptions {
@@ -37,9 +37,6 @@ interface Moments {
   step: number
   windows: number[]
 }
-
-/** Tokens of the fixed validation set, as in an experiment. */
-const validationTokens = 6144
 
 export class EngineLearner {
   readonly name = 'engine'

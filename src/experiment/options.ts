@@ -7,6 +7,9 @@ import type { Algorithm, Charter } from '../governance/charter.ts'
 import { algorithmDefaults, completeCharter } from '../governance/charter-schema.ts'
 import type { ModelConfig } from '../model/layout.ts'
 
+/** Of each organization's fixed validation set: the fewer, the more of what methods seem to differ by is chance. */
+export const validationTokens = 12_288
+
 /** As a charter takes it: what is left out has its default. */
 export type AlgorithmInput = Partial<Algorithm> & { preset?: string }
 
