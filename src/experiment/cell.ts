@@ -135,9 +135,11 @@ async function trainOne(
   const { steps, keepOptimizer } = plan.options.algorithm
   const { session, start, learner, beside } = one
   const job = { session, steps, keepOptimizer, startStep: one.trained * steps }
+  const isFirst = one.trained === 0 && one.joinsAfter === 0
   one.trained++
   if (!follows) {
-    const shared = await pool.train({ ...job, start, learner, pull: null, base: null, evaluate: evaluate && beside === null })
+    const whole = { ...job, start, learner, pull: null, base: null, evaluate: evaluate && beside === null }
+    const shared = await (isFirst ? pool.trainFirst(whole) : pool.train(whole))
     if (beside === null) return shared.evaluated
   }
   if (beside === null) return null

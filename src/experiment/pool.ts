@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads'
 import { WorldlmError } from '../errors.ts'
 import type { Evaluated, SessionOptions } from '../train/session.ts'
-import type { Job, Opened, PooledJob, Reply, Stop, TrainDone, TrainJob } from './jobs.ts'
+import { type Job, type Opened, type PooledJob, type Reply, shared, type Stop, type TrainDone, type TrainJob } from './jobs.ts'
 
 interface Waiting {
   job: Job
@@ -10,12 +10,19 @@ interface Waiting {
   reject: (error: Error) => void
 }
 
+type First = TrainDone & { windows: number[]; models: Float32Array[] }
+
+/** Of first rounds that are kept; the oldest go. */
+const firstBytesMax = 2 ** 30
+
 export class Pool {
   readonly #idle: Worker[] = []
   readonly #workers: Worker[] = []
   readonly #queue: Waiting[] = []
   readonly #running = new Map<Worker, Waiting>()
   readonly #onSteps: (steps: number) => void
+  /** What organizations' first rounds came to. */
+  readonly #first = new Map<string, Promise<First>>()
   #closed: Error | null = null
 
   /** @param onSteps - told of training steps now and then, as they are done. */
@@ -43,6 +50,35 @@ export class Pool {
   async train(job: TrainJob): Promise<TrainDone> {
     const { windows, ...done } = await this.#run<TrainDone & { windows: number[] }>({ do: 'train', ...job })
     Object.assign(job.learner, { step: done.step, windows })
+    return done
+  }
+
+  /**
+   * The same for a first round from the common start: it comes to the same by whatever method it goes on, and is trained once for all.
+   * @param job - without anything beside the model. A `seed` gives one common start.
+   */
+  async trainFirst(job: TrainJob): Promise<TrainDone> {
+    const { session, steps, keepOptimizer, evaluate, learner } = job
+    const { config, adapters } = session.layout
+    const key = JSON.stringify([{ ...session, layout: [config, adapters] }, steps, keepOptimizer, evaluate])
+    const known = this.#first.get(key)
+    if (known === undefined) {
+      const training = this.train(job).then(done => {
+        const { parameters, first, second, windows } = learner
+        return { ...done, windows, models: [parameters, first, second].map(shared) }
+      })
+      // Who waits for it gets its error; who comes later trains by itself.
+      training.catch(() => this.#first.delete(key))
+      this.#first.set(key, training)
+      for (const [oldest] of this.#first)
+        if (this.#first.size * learner.parameters.byteLength * 3 > firstBytesMax) this.#first.delete(oldest)
+      const { models: _models, windows: _windows, ...done } = await training
+      return done
+    }
+    const { models, windows, ...done } = await known
+    for (const [place, into] of [learner.parameters, learner.first, learner.second].entries()) into.set(models[place]!)
+    Object.assign(learner, { step: done.step, windows })
+    this.#onSteps(steps)
     return done
   }
 

@@ -85,6 +85,14 @@ describe('an experiment', function () {
     }
   })
 
+  it('trains the first round once for all methods, and each comes to what it comes to by itself', async () => {
+    const changed = { ...options, methods: ['local', 'worldlm', 'fedper', 'dpsgd'], workers: 1 }
+    const together = await run(changed)
+    const alone = []
+    for (const method of changed.methods) alone.push((await run({ ...changed, methods: [method] })).report.methods[0]!)
+    assert.deepEqual(timeless({ ...together.report, methods: alone }).methods, timeless(together.report).methods)
+  })
+
   it('takes over that the shared part diverged', async () => {
     const algorithm = { ...options.algorithm, learningRate: 1e30, gradientClip: 0 }
     const { report } = await run({ ...options, seeds: [0], methods: ['fedavg', 'ditto'], algorithm })
