@@ -13,6 +13,7 @@ import { answerHeadBytes, type BlobQuestion, decodeAnswerHead, frameQuestion } f
 import { limits } from '../wire/limits.ts'
 import { protocols } from '../wire/protocol-ids.ts'
 import type { Host } from './host.ts'
+import { widenWindow } from './stream-window.ts'
 
 export interface BlobAnswer {
   code: number
@@ -94,6 +95,7 @@ export class BlobLine {
       signal,
       maxOutboundStreams: limits.blobStreamsPerPeerMax
     })
+    widenWindow(stream)
     return new BlobLine(stream, buffers, onBytes)
   }
 

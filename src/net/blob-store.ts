@@ -7,14 +7,16 @@ export interface BlobStore {
   /** These three know blobs that are whole here, and those that are arriving. */
   indexBytes(link: Link): Uint8Array | null
   chunkCount(link: Link): number | null
-  chunk(
-    link: Link,
-    chunk: number
-  ): { bytes: number; read(offset: number, into: Uint8Array): Promise<Uint8Array> } | 'notHeld' | 'badRange'
+  chunk(link: Link, chunk: number): ChunkReader | 'notHeld' | 'badRange'
   /** Chunks that are here of a blob that is arriving (wire/bitmap.ts); null: all. */
   held(link: Link): Uint8Array | null
   /** @returns null if that is not the index that `link` names. @throws when the disk is full. */
   begin(link: Link, indexBytes: Uint8Array): Promise<PartialBlob | null>
+}
+export interface ChunkReader {
+  bytes: number
+  /** @returns `into`, full. */
+  read(offset: number, into: Uint8Array): Promise<Uint8Array>
 }
 export interface PartialBlob {
   readonly missing: ReadonlySet<number>

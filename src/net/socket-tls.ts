@@ -182,11 +182,14 @@ class SecureSocket extends AbstractMessageStream {
   sendData(data: Uint8ArrayList): SendResult {
     let sentBytes = 0
     let canSendMore = true
+    // A frame's head of 12 bytes travels with what follows, not as a record and a write of its own.
+    this.#socket.cork()
     for (const bytes of data) {
       sentBytes += bytes.byteLength
       canSendMore = this.#socket.write(bytes)
       if (!canSendMore) break
     }
+    this.#socket.uncork()
     return { sentBytes, canSendMore }
   }
 

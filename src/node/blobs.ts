@@ -21,6 +21,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { WorldlmError, isDiskFull } from '../errors.ts'
 import type { Link } from '../ids.ts'
+import type { ChunkReader } from '../net/blob-store.ts'
 import { type BlobIndex, blobIndexCodec } from '../wire/blob-index.ts'
 import { bitmapOf } from '../wire/bitmap.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
@@ -32,12 +33,6 @@ const freshMs = 60_000
 const openFilesMax = 32
 /** Written before the disk is told to begin. */
 const syncBytes = 32 * 1024 * 1024
-
-interface ChunkReader {
-  bytes: number
-  /** @returns `into`, full. */
-  read(offset: number, into: Uint8Array): Promise<Uint8Array>
-}
 
 export class Blobs {
   readonly #folder: string

@@ -49,6 +49,8 @@ export const limits = {
   streamsPerPeerMax: 8,
   /** On its way on one stream, at most: keeps small messages quick while blobs flow (2 ms against 37 ms by yamux's default). */
   streamWindowBytes: 1 * MiB,
+  /** The same for a stream of chunks: two, so that its sender need not stand still while the receiver hashes one. */
+  blobWindowBytes: 2 * MiB,
   /** A chunk has its own hash, and is asked for whole. */
   blobChunkBytes: 1 * MiB,
   /** A model of 4 billion floats. */

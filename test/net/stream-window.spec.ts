@@ -1,0 +1,68 @@
+/** Windows of streams that carry blobs: granted by halves, and as wide as they may be. */
+import assert from 'node:assert/strict'
+import type { Stream } from '@libp2p/interface'
+import { createIdentity, Host } from '../../src/net/host.ts'
+import { widenWindow } from '../../src/net/stream-window.ts'
+import { limits } from '../../src/wire/limits.ts'
+
+const flood = '/flood/1'
+const pieceBytes = 16 * 1024
+const pieces = 2_048
+/** What yamux begins with, on both sides of any stream. */
+const firstWindowBytes = 256 * 1024
+
+describe('the window of a stream', () => {
+  const started: Host[] = []
+  afterEach(async () => {
+    for (const host of started.splice(0)) await host.stop()
+  })
+
+  async function peer(): Promise<Host> {
+    const host = await Host.start({
+      identity: await createIdentity(),
+      listen: ['/ip4/127.0.0.1/tcp/0'],
+      bootstrap: [],
+      mdns: false,
+      onWarning: () => undefined
+    })
+    started.push(host)
+    return host
+  }
+
+  /** A stream on which everything comes. @returns how often the other side was granted more, and the window at the end. */
+  async function receive(prepare: (stream: Stream) => void): Promise<{ bytes: number; grants: number; windowBytes: number }> {
+    const [from, to] = [await peer(), await peer()]
+    await from.libp2p.handle(flood, async stream => {
+      for (let piece = 0; piece < pieces; piece++) {
+        stream.send(new Uint8Array(pieceBytes))
+        while (stream.writeBufferLength > 0) await new Promise(resolve => setTimeout(resolve, 1))
+      }
+      await stream.close()
+    })
+    const stream = await to.libp2p.dialProtocol(from.libp2p.getMultiaddrs(), flood)
+    prepare(stream)
+    const inner = stream as unknown as { sendFrame: (header: { length: number }) => boolean; recvWindow: number }
+    let grants = 0
+    const sendFrame = inner.sendFrame
+    inner.sendFrame = header => {
+      if (header.length > 0) grants++
+      return sendFrame(header)
+    }
+    let bytes = 0
+    stream.addEventListener('message', ({ data }) => {
+      bytes += data.byteLength
+    })
+    await new Promise(resolve => stream.addEventListener('remoteCloseWrite', resolve))
+    return { bytes, grants, windowBytes: inner.recvWindow }
+  }
+
+  it('is granted anew for each frame by yamux, and by halves once it was widened', async () => {
+    const [plain, widened] = [await receive(() => undefined), await receive(widenWindow)]
+    assert.equal(plain.bytes, pieces * pieceBytes)
+    assert.equal(widened.bytes, pieces * pieceBytes)
+    const most = (pieces * pieceBytes) / (firstWindowBytes / 2)
+    assert.ok(plain.grants > most, `${plain.grants} grants for ${pieces} frames: widening is of no use any more`)
+    assert.ok(widened.grants <= most, `${widened.grants} grants, more than one for each half of the first window`)
+    assert.ok(plain.windowBytes <= limits.streamWindowBytes && widened.windowBytes <= limits.blobWindowBytes)
+  })
+})
