@@ -14,6 +14,8 @@ const eagerMs = 300
 const eagerForMs = 30_000
 const calmMs = 1_000
 const queryTimeoutMs = 5_000
+/** After a query that took long, because this machine or the others have much to do, the next one waits the longer. */
+const pauseShare = 3
 /** Strangers dialed from one answer: gossip needs a few neighbours, and in a federation of a thousand not everyone can know everyone. */
 const dialsPerQueryMax = 8
 /** Provided again soon while the routing table fills: the first record may have gone to nobody. */
@@ -25,6 +27,8 @@ interface Search {
   goals: (() => boolean)[]
   /** When the newest was set. */
   sinceMs: number
+  /** Who was found. */
+  providers: Set<PeerName>
 }
 
 export class Directory {
@@ -40,12 +44,17 @@ export class Directory {
 
   /** Provides `federation` and keeps dialing who else does; eagerly until `enough()`. */
   follow(federation: FederationId, enough: () => boolean): void {
-    const search = this.#searches.get(federation) ?? { goals: [], sinceMs: 0 }
+    const search = this.#searches.get(federation) ?? { goals: [], sinceMs: 0, providers: new Set<PeerName>() }
     search.goals.push(enough)
     search.sinceMs = performance.now()
     if (this.#searches.has(federation)) return
     this.#searches.set(federation, search)
     this.#loops.push(this.#provide(federation), this.#find(federation, search))
+  }
+
+  /** Who was found to follow `federation`: not all of them, and perhaps gone. */
+  providers(federation: FederationId): ReadonlySet<PeerName> {
+    return this.#searches.get(federation)?.providers ?? new Set()
   }
 
   async stop(): Promise<void> {
@@ -69,13 +78,16 @@ export class Directory {
   async #find(federation: FederationId, search: Search): Promise<void> {
     const { signal } = this.#abort
     while (!signal.aborted) {
-      if (this.#host.connectedPeers().length > 0 && !search.goals.every(reached => reached())) await this.#query(federation)
-      const isNew = performance.now() - search.sinceMs < eagerForMs
-      if (!(await pause(isNew ? eagerMs : calmMs, signal))) return
+      const began = performance.now()
+      if (this.#host.connectedPeers().length > 0 && !search.goals.every(reached => reached()))
+        await this.#query(federation, search)
+      const ended = performance.now()
+      const least = ended - search.sinceMs < eagerForMs ? eagerMs : calmMs
+      if (!(await pause(Math.max(least, pauseShare * (ended - began)), signal))) return
     }
   }
 
-  async #query(federation: FederationId): Promise<void> {
+  async #query(federation: FederationId, { providers }: Search): Promise<void> {
     const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(queryTimeoutMs)])
     const seen = new Set<PeerName>([this.#host.peer])
     let dials = 0
@@ -84,6 +96,7 @@ export class Directory {
         const peer = provider.id.toString()
         if (seen.has(peer)) continue
         seen.add(peer)
+        providers.add(peer)
         await this.#host.learn(peer, provider.multiaddrs.map(String))
         if (this.#host.connected(peer) || ++dials > dialsPerQueryMax) continue
         this.#host.dial(peer).catch(() => undefined)

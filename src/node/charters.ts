@@ -1,7 +1,7 @@
 /** The charter and the log that a federation begins with on this node: from its own disk, checked, or from whoever follows it. */
 import { WorldlmError } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
-import type { FederationId } from '../ids.ts'
+import type { FederationId, PeerName } from '../ids.ts'
 import { beginLog, extendLog } from '../wire/certified-log.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { answerCodec, type CertifiedBytes, questionCodec } from '../wire/messages.ts'
@@ -39,9 +39,12 @@ export function verifyOwn(
 }
 
 const askTimeoutMs = 3_000
-const pauseMs = 200
-/** Tries between two warnings: ten seconds. */
-const triesToWarn = 50
+const pauseMs = 50
+const warnEveryMs = 10_000
+/** Peers asked at a time: one that does not answer holds up no other, and no stranger holds up who is likely to know. */
+const askingMax = { provider: 8, other: 4 }
+/** Who had no charter is asked again after that; peers that the directory names, which may be looking for it themselves, sooner. */
+const againMs = { provider: 500, other: 5_000 }
 
 /** @throws {WorldlmError} STOPPED */
 export async function fetchCharter(
@@ -51,29 +54,37 @@ export async function fetchCharter(
 ): Promise<Uint8Array> {
   let found: Uint8Array | null = null
   directory.follow(id, () => found !== null)
-  for (let tries = 0; !stopped(); tries++) {
-    for (const peer of host.connectedPeers()) {
-      try {
-        const bytes = await direct.ask(
-          peer,
-          questionCodec.encode({ kind: 'entries', federation: id, fromIndex: 0 }),
-          askTimeoutMs
-        )
-        const answer = answerCodec.decode(bytes)
-        if (!isMalformed(answer) && answer.kind === 'entries' && answer.charter !== null && linkOf(answer.charter) === id)
-          found = answer.charter
-      } catch {
-        // That peer does not know it; another may.
-      }
-      if (found !== null) return found
+  const question = questionCodec.encode({ kind: 'entries', federation: id, fromIndex: 0 })
+  const asking = new Set<PeerName>()
+  const notBeforeMs = new Map<PeerName, number>()
+  const ask = async (peer: PeerName) => {
+    asking.add(peer)
+    try {
+      const answer = answerCodec.decode(await direct.ask(peer, question, askTimeoutMs))
+      if (!isMalformed(answer) && answer.kind === 'entries' && answer.charter !== null && linkOf(answer.charter) === id)
+        found = answer.charter
+    } catch {
+      // That peer does not know it; another may.
     }
-    if (tries % triesToWarn === triesToWarn - 1)
-      events.emit({
-        type: 'warning',
-        code: 'CHARTER_UNKNOWN',
-        message: `nobody has given the charter of ${id} yet: is a bootstrap address right, and a member of it up?`
-      })
+    asking.delete(peer)
+    const again = directory.providers(id).has(peer) ? againMs.provider : againMs.other
+    notBeforeMs.set(peer, performance.now() + again)
+  }
+  for (let warnedAtMs = performance.now(); !stopped(); ) {
+    const providers = directory.providers(id)
+    const isDue = (peer: PeerName) => !asking.has(peer) && (notBeforeMs.get(peer) ?? 0) <= performance.now()
+    const due = host.connectedPeers().filter(isDue)
+    const ordered = [...due.filter(peer => providers.has(peer)), ...due.filter(peer => !providers.has(peer))]
+    for (const peer of ordered) if (asking.size < (providers.has(peer) ? askingMax.provider : askingMax.other)) void ask(peer)
     await new Promise(resolve => setTimeout(resolve, pauseMs))
+    if (found !== null) return found
+    if (performance.now() - warnedAtMs < warnEveryMs) continue
+    warnedAtMs = performance.now()
+    events.emit({
+      type: 'warning',
+      code: 'CHARTER_UNKNOWN',
+      message: `nobody has given the charter of ${id} yet: is a bootstrap address right, and a member of it up?`
+    })
   }
   throw new WorldlmError('STOPPED', 'the node was stopped while it looked for its federation', 'Start it again.')
 }
