@@ -2,7 +2,7 @@
  * The holder's side of the blob exchange: answers each stream's questions in turn, from blobs that are whole here and from those that
  * are still arriving.
  *
- * Memory: 3.5 MiB a stream that sends chunks, however slow the asker.
+ * Memory: 1 MiB a stream that sends a chunk, however slow the asker.
  */
 import type { Connection, Stream } from '@libp2p/interface'
 import { lpStream } from '@libp2p/utils'
@@ -17,6 +17,7 @@ import type { Bandwidth } from './bandwidth.ts'
 import type { BlobStore, ChunkReader } from './blob-store.ts'
 import { BlobOffers } from './blob-offers.ts'
 import type { Host } from './host.ts'
+import { sendBufferBytes, takeSendBuffer } from './send-buffers.ts'
 
 export interface BlobServerOptions {
   host: Host
@@ -38,14 +39,6 @@ interface Asked {
 
 /** Sent at once: small enough for turns between many askers, large enough for a gigabit. */
 const sliceBytes = 256 * 1024
-/** Read at once: each read wakes a thread, which costs as much as encrypting the half of it. */
-const readBytes = 2 * sliceBytes
-/**
- * Read into the same few buffers: new ones would cost as much as the encryption. One is taken again when more than a whole
- * window has been handed to the stream since: the receiver grants no more than that beyond what it has, so by then it has it.
- * One that granted more would garble what it asked for itself. One more is being read ahead, and one may be a chunk's short end.
- */
-const buffersPerStream = limits.blobWindowBytes / readBytes + 3
 /** A stream that takes nothing for so long is ended. */
 const stuckMs = 60_000
 /** Whoever asked so recently still pulls. */
@@ -73,20 +66,19 @@ export class BlobServer {
   async #serve(stream: Stream, { remotePeer }: Connection): Promise<void> {
     const peer = remotePeer.toString()
     const questions = lpStream(stream, { maxDataLength: limits.blobQuestionBytesMax })
-    const buffers = new ReadBuffers()
     try {
       for (;;) {
         const question = blobQuestionCodec.decode((await questions.read()).subarray())
         // What is no question ends the stream.
         if (isMalformed(question)) throw new Error(question.detail)
-        await this.#answer(stream, peer, question, buffers)
+        await this.#answer(stream, peer, question)
       }
     } catch (error) {
       stream.abort(error instanceof Error ? error : new Error('ended'))
     }
   }
 
-  #answer(stream: Stream, peer: PeerName, question: BlobQuestion, buffers: ReadBuffers): Promise<void> {
+  #answer(stream: Stream, peer: PeerName, question: BlobQuestion): Promise<void> {
     const { allow, store, onAsker } = this.#options
     const { blob } = question
     const chunkCount = store.chunkCount(blob)
@@ -100,7 +92,7 @@ export class BlobServer {
       case 'have':
         return this.#sendHolding(stream, peer, question, asked)
       case 'chunk':
-        return this.#sendChunk(stream, peer, question, asked, buffers)
+        return this.#sendChunk(stream, peer, question, asked)
     }
   }
 
@@ -143,14 +135,13 @@ export class BlobServer {
     stream: Stream,
     peer: PeerName,
     { blob, chunk }: Extract<BlobQuestion, { ask: 'chunk' }>,
-    { offers }: Asked,
-    buffers: ReadBuffers
+    { offers }: Asked
   ): Promise<void> {
     const found = this.#options.store.chunk(blob, chunk)
     if (typeof found === 'string') return this.#refuse(stream, blobAnswers[found])
     offers.gave(peer, chunk, performance.now())
     let head: Uint8Array | null = encodeAnswerHead(blobAnswers.ok, found.bytes)
-    for await (const bytes of readAhead(found, buffers))
+    for await (const bytes of readAhead(found))
       for (let offset = 0; offset < bytes.length; offset += sliceBytes) {
         const slice = bytes.subarray(offset, offset + sliceBytes)
         await this.#options.bandwidth.take(peer, slice.length)
@@ -203,28 +194,19 @@ export class BlobServer {
   }
 }
 
-class ReadBuffers {
-  readonly #buffers: Uint8Array[] = []
-  #place = 0
-
-  next(bytes: number): Uint8Array {
-    const place = this.#place
-    this.#place = (place + 1) % buffersPerStream
-    this.#buffers[place] ??= new Uint8Array(readBytes)
-    return this.#buffers[place].subarray(0, bytes)
-  }
-}
-
-/** A chunk in parts, the next of which is being read while one is sent. */
-async function* readAhead({ bytes, read }: ChunkReader, buffers: ReadBuffers): AsyncGenerator<Uint8Array> {
+/**
+ * A chunk in parts, the next of which is being read while one is sent. Large ones: each read wakes a thread, which costs as much as encrypting
+ * half of it.
+ */
+async function* readAhead({ bytes, read }: ChunkReader): AsyncGenerator<Uint8Array> {
   const begin = (offset: number): Promise<Uint8Array> => {
-    const reading = read(offset, buffers.next(Math.min(readBytes, bytes - offset)))
+    const reading = read(offset, takeSendBuffer(Math.min(sendBufferBytes, bytes - offset)))
     // Whoever waits for it is told; if nobody does any more, the stream has ended.
     reading.catch(() => undefined)
     return reading
   }
   let next = begin(0)
-  for (let offset = readBytes; offset < bytes; offset += readBytes) {
+  for (let offset = sendBufferBytes; offset < bytes; offset += sendBufferBytes) {
     const part = await next
     next = begin(offset)
     yield part

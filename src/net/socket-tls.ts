@@ -24,6 +24,7 @@ import { type TLSComponents, tls } from '@libp2p/tls'
 import { generateCertificate, verifyPeerCertificate } from '@libp2p/tls/utils'
 import { AbstractMessageStream, type SendResult } from '@libp2p/utils'
 import type { Uint8ArrayList } from 'uint8arraylist'
+import { giveSentBytes } from './send-buffers.ts'
 
 /** What both sides name when they want no multiplexer chosen in the handshake. */
 const noMuxer = 'libp2p'
@@ -186,7 +187,9 @@ class SecureSocket extends AbstractMessageStream {
     this.#socket.cork()
     for (const bytes of data) {
       sentBytes += bytes.byteLength
-      canSendMore = this.#socket.write(bytes)
+      canSendMore = this.#socket.write(bytes, error => {
+        if (!error) giveSentBytes(bytes)
+      })
       if (!canSendMore) break
     }
     this.#socket.uncork()
