@@ -5,6 +5,7 @@ import type { Enrolled, Entry, Left, Member, RoundEntry, Update } from '../feder
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import type { HandIn } from '../federation/hand-in.ts'
+import type { TimerName } from '../federation/timers.ts'
 import type { OfferVerdict as Verdict, UsedResidual } from '../federation/residual-target.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { mayEnter, mayLeave } from '../governance/egress.ts'
@@ -162,6 +163,8 @@ export interface Services {
   readonly blobBytes: number
   readonly trainMs: number
   readonly aggregateMs: number
+  /** Nothing will ever go wrong but that gossip gets lost. */
+  readonly peaceful: boolean
   /** Calls `then` with a result that may take real time, during which virtual time stands still. */
   wait<Result>(result: Result | Promise<Result>, then: (result: Result) => void): void
 }
@@ -270,6 +273,8 @@ export interface ReplicaCore extends FollowedCore {
   touch(peer: PeerName, delayMs: number): boolean
   rosterPeers(): ReadonlySet<PeerName>
   recordReceipt(update: Link, verdict: string): void
+  /** @param ms - of its own clock, from the moment that comes after `delayMs` of the world's. */
+  startTimer(name: TimerName, ms: number, delayMs: number): void
   /** Calls `work` after so many of the peer's own milliseconds, if it still lives. */
   later(localMs: number, work: () => void): void
   memberOf(member: MemberId): Member | undefined

@@ -66,11 +66,18 @@ function checkRound(replica: ReplicaCore, from: PeerName, entry: RoundEntry, ans
   })
 }
 
+/** Voters are told one entry, and links name the same updates for all of them: its attention is computed once. */
+const attentions = new WeakMap<RoundEntry, number[][]>()
+
 function checkAttention({ services, topic }: ReplicaCore, entry: RoundEntry, updates: Update[]): EntryFault | null {
   const groups = services.learner.shape.keys.length
   if (groups === 0) return null
-  const inputs = entry.inputs.map(({ weight }, place) => ({ weight, sketches: updates[place]!.sketches }))
-  const want = softmax(sketchLogits(inputs, groups, topic.charter.algorithm))
+  let want = attentions.get(entry)
+  if (want === undefined) {
+    const inputs = entry.inputs.map(({ weight }, place) => ({ weight, sketches: updates[place]!.sketches }))
+    want = softmax(sketchLogits(inputs, groups, topic.charter.algorithm))
+    attentions.set(entry, want)
+  }
   for (const [place, { attention, member }] of entry.inputs.entries()) {
     for (const [group, weight] of want[place]!.entries()) {
       const got = attention[group] ?? Number.NaN

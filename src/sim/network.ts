@@ -120,6 +120,19 @@ export class Network {
     this.deliver(from, to, message, this.#delayMs(name, from, to, bytes, this.#random.float()))
   }
 
+  /** A heartbeat or its answer: its delay is drawn as a gossiped message's is. */
+  sendBeat(from: Endpoint, to: Endpoint, message: unknown, bytes: number, level: number): void {
+    if (!to.up || !this.reaches(from, to)) return
+    this.countBetween(from, to, level, bytes)
+    if (this.weather.loss > 0 && this.#random.float() < this.weather.loss) return
+    this.deliver(from, to, message, this.beatDelayMs(from, to, bytes), 0)
+  }
+
+  beatDelayMs(from: Endpoint, to: Endpoint, bytes: number): number {
+    const drawn = chance(this.#seed + 2, from.index, to.index, Math.floor(this.#clock.nowMs * 64))
+    return this.#delayMs(linkBetween(from.place, to.place), from, to, bytes, drawn)
+  }
+
   /** Delay of one gossiped message from `from` to `to`; negative where it is lost. @param listeners - size of the topic. @param nth - see `chance`. */
   gossip(from: Endpoint, to: Endpoint, bytes: number, listeners: number, level: number, nth: number): number {
     if (!to.up || !this.reaches(from, to)) return -1
@@ -186,6 +199,10 @@ export class Network {
     if (weather.reordering > 0 && this.#random.float() < weather.reordering) delay += this.#random.float() * weather.reorderMs
     if (from.slowness > 1 || to.slowness > 1) delay *= from.slowness * to.slowness
     return delay
+  }
+
+  countBetween(from: Endpoint, to: Endpoint, level: number, bytes: number): void {
+    this.count(linkBetween(from.place, to.place), level, bytes)
   }
 
   count(name: LinkClass, level: number, bytes: number): void {

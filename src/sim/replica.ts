@@ -10,7 +10,7 @@ import type { Entry, Member, Update } from '../federation/entry.ts'
 import { type FederationEvent, initialFederation, stepFederation } from '../federation/federation.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { HandIn, handInMs } from '../federation/hand-in.ts'
-import { timerEvent } from '../federation/timers.ts'
+import { type TimerName, timerEvent } from '../federation/timers.ts'
 import type { Link, MemberId, PeerName } from '../ids.ts'
 import { Random } from '../math/random.ts'
 import type {
@@ -28,6 +28,7 @@ import type {
   Topic
 } from './core.ts'
 import { handInHost } from './handing-in.ts'
+import { isBeat, tellsNothing } from './heartbeats.ts'
 import { Joining } from './joining.ts'
 import { LogSync } from './log-sync.ts'
 import { lieAboutRound, lieInConsensus } from './lies.ts'
@@ -216,7 +217,7 @@ export class Replica implements ReplicaCore {
       if (!this.peer.burn()) return
       switch (effect.do) {
         case 'start-timer':
-          this.#timers.start(effect.name, effect.ms + ('jitterMs' in effect ? effect.jitterMs * this.#random.float() : 0))
+          this.#timers.start(effect.name, effect.ms + this.#jitterMs(effect))
           break
         case 'stop-timer':
           this.#timers.stop(effect.name)
@@ -230,6 +231,16 @@ export class Replica implements ReplicaCore {
       }
       if (!this.alive) return
     }
+  }
+
+  #jitterMs(effect: object): number {
+    return 'jitterMs' in effect && typeof effect.jitterMs === 'number' && effect.jitterMs > 0
+      ? effect.jitterMs * this.#random.float()
+      : 0
+  }
+
+  startTimer(name: TimerName, ms: number, delayMs: number): void {
+    this.#timers.start(name, ms, delayMs)
   }
 
   #noteBusy(): void {
@@ -368,11 +379,15 @@ export class Replica implements ReplicaCore {
 
   send(to: PeerName, message: ConsensusMessage<Entry>): void {
     const peer = this.services.peers.get(to)
-    if (peer === undefined) return
+    if (peer === undefined || tellsNothing(this, peer, message)) return
     const place = this.state.consensus.voters.indexOf(to)
     const said = this.peer.lying ? lieInConsensus(this, message, place) : message
     const envelope: Message = { kind: 'consensus', topic: this.topic, message: said }
-    this.services.network.send(this.peer, peer, envelope, messageBytes(message), this.topic.level)
+    const { network } = this.services
+    const bytes = messageBytes(message)
+    // Their delays are drawn so that it changes no others whether they are delivered.
+    if (isBeat(message)) network.sendBeat(this.peer, peer, envelope, bytes, this.topic.level)
+    else network.send(this.peer, peer, envelope, bytes, this.topic.level)
   }
 
   ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void {

@@ -73,6 +73,7 @@ export class Simulation {
   readonly #homes: ReadonlyMap<PeerName, Topic>
   /** What `#quiet` found since the last look began: a federation asks its children. */
   readonly #quietNow = new Map<Topic, boolean>()
+  #allUp = false
   #done = false
 
   constructor(options: SimulationOptions) {
@@ -112,6 +113,7 @@ export class Simulation {
       blobBytes: options.modelBytes ?? learner.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes,
       trainMs: options.trainMs ?? topology.file?.trainMs ?? defaultTrainMs,
       aggregateMs,
+      peaceful: options.faults.faults.length === 0,
       wait: (result, then) => this.#pending.wait(result, then)
     }
     this.peers = this.#makePeers(random.fork('peers'))
@@ -134,6 +136,7 @@ export class Simulation {
     for (const peer of this.peers) if (!late.has(peer.index)) this.clock.call(startDelayMs(peer), () => peer.start())
     const look = () => {
       this.#quietNow.clear()
+      this.#allUp = this.peers.every(({ up }) => up)
       this.liveness.look()
       if (this.complete && this.#allApplied()) this.#done = true
       this.clock.call(lookMs, look)
@@ -230,13 +233,13 @@ export class Simulation {
     if (this.faults.active > 0 || !this.network.whole) return false
     const byName = this.services.peers
     const voters = this.invariants.voters(topic)
-    const up = voters.filter(name => byName.get(name)?.up ?? false).length
-    if (up < Math.floor(voters.length / 2) + 1) return false
+    const isUp = (name: PeerName) => this.#allUp || (byName.get(name)?.up ?? false)
+    if (voters.filter(isUp).length < Math.floor(voters.length / 2) + 1) return false
     const children = this.#childrenOf.get(topic.id)!
     const roster = this.invariants.roster(topic)
     let members = 0
     for (const { member, kind, peers } of roster.members.values()) {
-      if (kind === 'witness' || !peers.some(name => byName.get(name)?.up ?? false)) continue
+      if (kind === 'witness' || !peers.some(isUp)) continue
       const child = kind === 'federation' ? children.find(({ id }) => id === member) : undefined
       if (child === undefined || (!this.#finished(child) && this.#isQuiet(child))) members++
     }

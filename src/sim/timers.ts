@@ -29,17 +29,18 @@ class Timer implements Happening {
     const { nowMs } = this.#clock
     if (this.#queuedMs <= nowMs) this.#queuedMs = never
     if (this.dueMs > nowMs) {
-      if (this.dueMs !== never) this.#queue()
+      // Without a drawn tie: how often that happens shall change nothing else.
+      if (this.dueMs !== never) this.#queue(0)
       return
     }
     this.dueMs = never
     this.#fire()
   }
 
-  #queue(): void {
+  #queue(tie?: number): void {
     if (this.#queuedMs <= this.dueMs) return
     this.#queuedMs = this.dueMs
-    this.#clock.at(this.dueMs, this)
+    this.#clock.at(this.dueMs, this, tie)
   }
 }
 
@@ -56,14 +57,14 @@ export class Timers {
     this.#fire = fire
   }
 
-  /** @param localMs - by the peer's own clock. */
-  start(name: TimerName, localMs: number): void {
+  /** @param localMs - by the peer's own clock, from the moment that comes after `delayMs` of the world's. */
+  start(name: TimerName, localMs: number, delayMs = 0): void {
     let timer = this.#timers.get(name)
     if (timer === undefined) {
       timer = new Timer(this.#owner, this.#clock, () => this.#fire(name))
       this.#timers.set(name, timer)
     }
-    timer.start(this.#clock.nowMs + this.#owner.peer.worldMs(localMs))
+    timer.start(this.#clock.nowMs + delayMs + this.#owner.peer.worldMs(localMs))
   }
 
   stop(name: TimerName): void {

@@ -57,11 +57,21 @@ export class TopicVoice implements Voice {
     this.#said.presenceMs = clock.nowMs
     const { commitIndex: index, term, aggregator } = state.consensus
     const same = index === this.#idle.index && term === this.#idle.term && aggregator === this.#idle.aggregator
-    if (same && this.#holds(this.#idleAt)) {
+    const message: Message = { kind: 'presence', topic, index, term, aggregator }
+    if (this.#holds(this.#expectedAt)) {
       this.#toAll(nth, presenceBytes)
+      if (same && this.#holds(this.#idleAt)) return
+      let idle = true
+      for (const other of topic.participants) {
+        if (other === this.#replica || tellsNothing(other, index, term, aggregator)) continue
+        idle = false
+        const delay = this.#delayMs(other, presenceBytes, nth)
+        if (delay >= 0) network.deliver(peer, other.peer, message, delay, 0)
+      }
+      this.#idleAt = idle ? topic.version : never
+      this.#idle = { index, term, aggregator }
       return
     }
-    const message: Message = { kind: 'presence', topic, index, term, aggregator }
     const { participants, level } = topic
     let [idle, expected] = [true, true]
     for (const other of participants) {
