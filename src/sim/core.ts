@@ -264,6 +264,8 @@ export interface ReplicaCore extends FollowedCore {
   readonly voice: Voice
   /** Takes the updates that were announced and have come by now: before anything that may depend on them. */
   read(): void
+  /** Keeps the updates that were announced and have come by now, and leaves what they mean for later. */
+  glance(): void
   keepUpdate(record: SignedRecord): void
   takeUpdate(record: SignedRecord): void
   seen(peer: PeerName, fresh?: boolean): void

@@ -28,7 +28,7 @@ export function verify(replica: ReplicaCore, question: Question): void {
 }
 
 function withUpdates(replica: ReplicaCore, from: PeerName, entry: RoundEntry, then: () => void): void {
-  replica.read()
+  replica.glance()
   const missing = entry.inputs.map(({ update }) => update).filter(link => !replica.updates.has(link))
   if (missing.length === 0) {
     then()

@@ -6,6 +6,7 @@ import { linkOfUpdate } from './stand-ins.ts'
 
 /** @param said - called after each saying: there may be something to say again. */
 export function handInHost(replica: ReplicaCore, said: () => void): HandInHost<SignedRecord> {
+  let announced = false
   return {
     get state() {
       return replica.state
@@ -18,9 +19,12 @@ export function handInHost(replica: ReplicaCore, said: () => void): HandInHost<S
       return { ...record, signed: record }
     },
     say: (kind, signed) => {
-      replica.voice.update(kind, signed)
+      announced = replica.voice.update(kind, signed)
       said()
     },
-    take: ({ link, update }) => replica.dispatch({ type: 'update', link, update })
+    // What was announced to all it comes to with the others' (mail.ts).
+    take: ({ link, update }) => {
+      if (replica.busy || !announced) replica.dispatch({ type: 'update', link, update })
+    }
   }
 }

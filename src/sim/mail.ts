@@ -9,6 +9,7 @@ interface Letter {
   atMs: number
   from: PeerCore
   signed: SignedRecord
+  kept: boolean
 }
 
 export class Mail {
@@ -50,6 +51,23 @@ export class Mail {
     }
   }
 
+  /** Keeps what has come by now, and leaves it to be read. What is settled needs no reading any more. */
+  glance(): void {
+    const replica = this.#replica
+    if (this.#reading || replica.busy || !replica.participates || !replica.alive) return
+    this.#collect()
+    const { nowMs } = replica.services.clock
+    const { counted } = replica.state
+    this.#letters = this.#letters.filter(({ signed }) => signed.update.round > (counted.get(signed.update.member) ?? 0))
+    const speakers = replica.rosterPeers()
+    for (const letter of this.#letters) {
+      if (letter.atMs > nowMs) break
+      if (letter.kept || !speakers.has(letter.from.name)) continue
+      letter.kept = true
+      replica.keepUpdate(letter.signed)
+    }
+  }
+
   /** What is still on its way comes as messages. */
   deliver(): void {
     const { topic, peer, services } = this.#replica
@@ -63,19 +81,21 @@ export class Mail {
     const before = this.#letters.length
     for (const { atMs, from, signed, nth, bytes, listeners } of topic.announced.since(this.#place)) {
       const delayMs = from === peer ? 0 : services.network.gossipDelayMs(from, peer, bytes, listeners, nth)
-      if (delayMs >= 0) this.#letters.push({ atMs: atMs + delayMs, from, signed })
+      if (delayMs >= 0) this.#letters.push({ atMs: atMs + delayMs, from, signed, kept: false })
     }
     this.#place = topic.announced.end
     if (this.#letters.length > before) this.#letters.sort((one, other) => one.atMs - other.atMs)
   }
 }
 
+const ignoring = new Set<FederationEvent['type']>(['participation', 'parent-head', 'timer', 'verified'])
+
 /**
  * Whether an update that was announced makes no difference to what follows from the event. It does where a round may be opened, which
  * begins with the known ones; where members change, for theirs go with them; and where another update comes, for only one of two counts.
  */
 export function ignoresUpdates(event: FederationEvent): boolean {
-  if (event.type === 'participation' || event.type === 'parent-head') return true
+  if (ignoring.has(event.type)) return true
   if (event.type !== 'consensus') return false
   const { event: inner } = event
   if (inner.type === 'certified') return inner.entry.kind === 'round'

@@ -269,25 +269,11 @@ export class Peer implements PeerCore {
     this.#pullFrom(link, new Set(holders), topic, round, new Set([this.name]))
   }
 
-  /** From the holder whose line is free the soonest; the others when that one fails. */
+  /** From one holder; from the others when that one fails. */
   #pullFrom(link: Link, named: ReadonlySet<PeerName>, topic: Topic, round: number, tried: Set<PeerName>): void {
-    const { peers, swarm, network, clock } = this.#services
+    const { network, clock } = this.#services
     const { incarnation } = this
-    const known = swarm.get(link) ?? []
-    let best: PeerCore | null = null
-    const weigh = (peer: PeerCore | undefined) => {
-      if (peer === undefined || tried.has(peer.name)) return
-      if (best === null || peer.upFreeMs < best.upFreeMs) best = peer
-    }
-    let left = namedMax
-    for (const name of named) {
-      if (left === 0) break
-      if (tried.has(name)) continue
-      weigh(peers.get(name))
-      left--
-    }
-    for (let count = 0; count < swarmSample && known.length > 0; count++) weigh(known[this.#random.below(known.length)])
-    const source = best as PeerCore | null
+    const source = this.#holderOf(link, named, tried)
     if (source === null) {
       this.#pulled(link, false)
       return
@@ -311,6 +297,28 @@ export class Peer implements PeerCore {
         this.#pulled(link, true)
       })
     }
+  }
+
+  /** The one whose line is free the soonest: the likeliest of those that are free now, where there is any. */
+  #holderOf(link: Link, named: ReadonlySet<PeerName>, tried: ReadonlySet<PeerName>): PeerCore | null {
+    const { peers, swarm, clock } = this.#services
+    const { nowMs } = clock
+    let best: PeerCore | null = null
+    let left = namedMax
+    for (const name of named) {
+      if (left === 0) break
+      const peer = tried.has(name) ? undefined : peers.get(name)
+      if (peer === undefined) continue
+      if (peer.upFreeMs <= nowMs) return peer
+      if (best === null || peer.upFreeMs < best.upFreeMs) best = peer
+      left--
+    }
+    const known = swarm.get(link) ?? []
+    for (let count = 0; count < swarmSample && known.length > 0; count++) {
+      const peer = known[this.#random.below(known.length)]!
+      if (!tried.has(peer.name) && (best === null || peer.upFreeMs < best.upFreeMs)) best = peer
+    }
+    return best
   }
 
   #pulled(link: Link, got: boolean): void {

@@ -77,7 +77,7 @@ export class Questions {
       case 'entries':
         return this.#sync.entriesFrom(question.fromIndex)
       case 'updates': {
-        replica.read()
+        replica.glance()
         const updates = question.links.flatMap(link => {
           const update = replica.updates.get(link)
           return update === undefined ? [] : [{ link, update }]

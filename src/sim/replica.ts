@@ -301,6 +301,10 @@ export class Replica implements ReplicaCore {
     this.#mail.read()
   }
 
+  glance(): void {
+    this.#mail.glance()
+  }
+
   /** An update that was said to all, as of the moment at which it came. */
   #onAnnounced(from: PeerCore, signed: SignedRecord): void {
     const { update } = signed

@@ -8,6 +8,12 @@ import { faultPlanNames } from '../../src/sim/fault-plans.ts'
 import { economy } from '../../src/sim/voice.ts'
 import { short, story } from './runs.ts'
 
+/** The answer to a heartbeat that told nothing is counted with it, a moment early; of 200 bytes, from four voters of each of three federations. */
+const answersUnderWay = 12
+
+/** Without the bytes at the end of each round. */
+const curveOf = ({ convergence }: SimulationReport) => convergence.curve.map(({ bytes: _, ...round }) => round)
+
 describe('a simulated tree', () => {
   it('certifies every round of every federation, and learns', async () => {
     const report = await short({ tree: 'tree:2x2x4', rounds: 3 })
@@ -36,8 +42,9 @@ describe('a simulated tree', () => {
     try {
       const delivered = await short({ seed: 3, tree: 'tree:2x6' })
       assert.equal(delivered.virtualSeconds, noted.virtualSeconds)
-      assert.deepEqual(delivered.convergence, noted.convergence)
-      assert.deepEqual(delivered.bytes, noted.bytes)
+      assert.deepEqual(curveOf(delivered), curveOf(noted))
+      const [one, other] = [delivered.bytes.total, noted.bytes.total]
+      assert.ok(Math.abs(one - other) <= answersUnderWay * 200, `${one} and ${other} bytes`)
     } finally {
       economy.on = true
     }
