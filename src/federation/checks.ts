@@ -120,10 +120,15 @@ export function countInputs(counted: ReadonlyMap<MemberId, number>, entry: Round
   return after
 }
 
+/** Replicas in one process share their entries: each is asserted once. */
+const asserted = new WeakSet<RoundEntry>()
+
 export function assertRound(entry: RoundEntry): void {
+  if (asserted.has(entry)) return
   const { inputs, excluded, round } = entry
   const members = new Set(inputs.map(({ member }) => member))
   assert(members.size === inputs.length, 'I3: a member is counted twice', { round })
   assert(!excluded.some(({ member }) => members.has(member)), 'I4: both counted and excluded', { round })
   assert(targetUsingTwice(entry) === null, 'I6: a residual is used twice by one target', { round })
+  asserted.add(entry)
 }

@@ -314,9 +314,16 @@ class Turn {
   #roundFacts() {
     const { id, charter, self, consensus, roster, present, parentHead, startTimedOut } = this.state
     const isPresent = (member: Member) => member.peers.some(peer => peer === self || present.has(peer))
-    const all = contributors(roster).map(member => ({ member, present: isPresent(member) }))
     const evicted = (member: MemberId) => roster.evicted.has(member)
-    return { id, charter, self, term: consensus.term, contributors: all, evicted, parentHead, startTimedOut }
+    let all: { member: Member; present: boolean }[] | null = null
+    return {
+      ...{ id, charter, self, term: consensus.term, evicted, parentHead, startTimedOut },
+      // An update that is taken asks for none of them.
+      get contributors() {
+        all ??= contributors(roster).map(member => ({ member, present: isPresent(member) }))
+        return all
+      }
+    }
   }
 }
 

@@ -2,7 +2,7 @@
  * The arithmetic of src/aggregate over whole models in memory: what the daemon's mixer does over files (node/mixer-worker.ts), with the
  * same kernels, the same order of inputs, and so the same bits (I7).
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { Attention } from '../aggregate/attend.ts'
 import { clipFactors } from '../aggregate/clip.ts'
 import { outerStep } from '../aggregate/outer-step.ts'
@@ -121,6 +121,4 @@ const view = (vector: Float32Array, { offset, floats }: Range): Float32Array => 
 
 /** The name of a model by its bits. */
 export const blobLink = (model: Float32Array): Link =>
-  `blob${createHash('sha256')
-    .update(new Uint8Array(model.buffer, model.byteOffset, model.byteLength))
-    .digest('base64url')}`
+  `blob${hash('sha256', new Uint8Array(model.buffer, model.byteOffset, model.byteLength), 'base64url')}`
