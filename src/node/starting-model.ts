@@ -4,6 +4,7 @@
  */
 import { copyFileSync, existsSync, renameSync, writeFileSync } from 'node:fs'
 import { WorldlmError } from '../errors.ts'
+import { firstNotFinite } from '../math/finite.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link } from '../ids.ts'
 import { initialParameters } from '../model/initial.ts'
@@ -97,7 +98,7 @@ export async function prepareStart(
 function takeOver(from: string, to: string, layout: Layout): void {
   const parameters = new Float32Array(layout.floats)
   readModelFile(from, layout, [parameters])
-  const wrong = parameters.findIndex(value => !Number.isFinite(value))
+  const wrong = firstNotFinite(parameters)
   if (wrong >= 0)
     throw new WorldlmError(
       'MODEL_NOT_FINITE',

@@ -5,6 +5,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { WorldlmError } from '../errors.ts'
+import { firstNotFinite } from '../math/finite.ts'
 import type { Encoding } from '../model/checkpoint.ts'
 import { configFromForeign, configToForeign, foreignTensor, isNeedless, transpose } from '../model/hugging-face.ts'
 import { createLayout, type Layout, type ModelConfig } from '../model/layout.ts'
@@ -120,7 +121,7 @@ function readTensors(layout: Layout, shards: Map<string, TensorFile>, folder: st
       )
     const raw = transposed ? scratch.subarray(0, tensor.floats) : target
     shard.read(name, shape, raw)
-    const wrong = raw.findIndex(value => !Number.isFinite(value))
+    const wrong = firstNotFinite(raw)
     if (wrong >= 0)
       throw new WorldlmError(
         'MODEL_NOT_FINITE',

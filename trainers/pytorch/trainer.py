@@ -146,7 +146,9 @@ class Trainer:
             {"params": [p for p in self.parameters.values() if p.ndim > 1], "weight_decay": o["weightDecay"]},
             {"params": [p for p in self.parameters.values() if p.ndim == 1], "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(o["beta1"], o["beta2"]), eps=o["epsilon"])
+        # Fused where PyTorch has it: a tensor at a time it takes twice as long on a CPU.
+        fused = self.device.type in ("cpu", "cuda", "mps", "xpu")
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(o["beta1"], o["beta2"]), eps=o["epsilon"], fused=fused)
         return {"protocol": PROTOCOL, "name": f"pytorch {torch.__version__}, {self.device}, {self.world} processes"}
 
     # ── tensors whole on the outside, perhaps sharded inside ──
@@ -169,7 +171,7 @@ class Trainer:
         self.fill({name: self.put(parameter, tensors[name]) for name, parameter in self.parameters.items()})
         for name, parameter in self.parameters.items():
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(step),
+                "step": torch.tensor(step, device=self.device),
                 "exp_avg": self.put(parameter, tensors[f"first.{name}"]),
                 "exp_avg_sq": self.put(parameter, tensors[f"second.{name}"]),
             }

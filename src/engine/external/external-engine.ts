@@ -8,6 +8,7 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { assert, WorldlmError } from '../../errors.ts'
+import { firstNotFinite } from '../../math/finite.ts'
 import type { Batch } from '../../model/batch.ts'
 import { ropeDivisors } from '../../model/rope.ts'
 import {
@@ -298,7 +299,7 @@ export class ExternalEngine implements Engine {
         for (const { name, shape, offset, floats } of this.options.layout.tensors) {
           const part = target.subarray(offset, offset + floats)
           file.read(prefix + name, shape, part)
-          const wrong = part.findIndex(value => !Number.isFinite(value))
+          const wrong = firstNotFinite(part)
           if (wrong >= 0) throw new Error(`tensor ${prefix + name} holds ${part[wrong]} at place ${wrong}`)
         }
       }
