@@ -45,8 +45,8 @@ export interface Learner {
   textBytes(organization: number): number
 }
 
-/** A training that nobody may come to ask for, because its organization dies meanwhile: then nobody hears of its failure either. */
-export function begun(training: Learned | Promise<Learned>): Learned | Promise<Learned> {
-  if (training instanceof Promise) training.catch(() => undefined)
-  return training
+/** What nobody may come to ask for, because its organization dies meanwhile, or another failed first: then nobody hears of its failure either. */
+export function begun<Result>(result: Result | Promise<Result>): Result | Promise<Result> {
+  if (result instanceof Promise) result.catch(() => undefined)
+  return result
 }

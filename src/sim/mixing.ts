@@ -5,7 +5,9 @@
 import { hash } from 'node:crypto'
 import { Attention } from '../aggregate/attend.ts'
 import { clipFactors } from '../aggregate/clip.ts'
+import type { ModelOperations } from '../aggregate/down.ts'
 import { outerStep } from '../aggregate/outer-step.ts'
+import { scoreOf } from '../aggregate/scores.ts'
 import { sketchGroupBytes, sketchLogits, sketchUpdate } from '../aggregate/sketch.ts'
 import type { Algorithm } from '../governance/charter.ts'
 import type { Link } from '../ids.ts'
@@ -100,14 +102,28 @@ export class Mixing {
     return made
   }
 
-  /** A member's own attention: key layers by `logits`, one a candidate. */
-  mix(backboneFrom: Float32Array, candidates: readonly { model: Float32Array; logit: number }[]): Float32Array {
+  /** What the way down asks for (aggregate/down.ts). @param initial - what cosines are taken against. */
+  operations(initial: Float32Array): ModelOperations<Float32Array> {
+    return {
+      combine: async (backboneFrom, keysFrom) => this.combine(backboneFrom, keysFrom),
+      score: async (query, candidates) => candidates.map(candidate => this.#cosines(query, candidate, initial)),
+      mix: async (backboneFrom, candidates) => this.#mix(backboneFrom, candidates)
+    }
+  }
+
+  #cosines(query: Float32Array, candidate: Float32Array, initial: Float32Array): number[] {
+    const [one, other, from] = [this.#load(1, query), this.#load(2, candidate), this.#load(3, initial)]
+    return scoreOf(this.#vectors, this.#keys, 'cosine', one, other, from)
+  }
+
+  /** A member's own attention: key layers by `logits`, one a candidate and group. */
+  #mix(backboneFrom: Float32Array, candidates: readonly { model: Float32Array; logits: number[] }[]) {
     const result = this.#slots[0]!
     const attention = new Attention(this.#vectors, this.#keys, result)
-    for (const { model, logit } of candidates) attention.add(this.#load(2, model), new Array(this.#keys.length).fill(logit))
-    if (this.#keys.length > 0) attention.finish()
+    for (const { model, logits } of candidates) attention.add(this.#load(2, model), logits)
+    const weights = this.#keys.length > 0 ? attention.finish() : candidates.map(() => [])
     for (const range of this.#backbone) view(result, range).set(view(backboneFrom, range))
-    return result.slice()
+    return { model: result.slice(), weights }
   }
 
   #load(slot: number, model: Float32Array): Float32Array {

@@ -1,10 +1,11 @@
 /** An organization's own side of a round, simulated (node/organization.ts): train, make the update, take a certified round over. */
-import { likelihoodLogits, softmax } from '../aggregate/attend.ts'
+import { type Candidate, memberDown, type MemberOperations } from '../aggregate/down.ts'
 import { foldSketch, readSketch } from '../aggregate/sketch.ts'
 import type { MemberResidual, RoundEntry, Update } from '../federation/entry.ts'
 import { holdersOf } from '../federation/levels.ts'
 import type { RoundHead } from '../federation/participation.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
+import { downAt } from '../train/schedule.ts'
 import type { FollowedCore, OrganizationCore, PeerCore, ReplicaCore, Services, SignedRecord } from './core.ts'
 import { torn } from './disk.ts'
 import { begun, type Learned } from './learner.ts'
@@ -142,50 +143,50 @@ export class SimOrganization implements OrganizationCore {
   }
 
   #mix(replica: ReplicaCore, head: RoundHead, entry: RoundEntry): void {
-    const { learner, mixing } = this.#services
+    const { learner } = this.#services
     const { organization, blobs } = this.#peer
     const federation = blobs.get(entry.model)?.model
     if (federation === undefined) {
       this.apply()
       return
     }
-    const own = this.#model('personal') ?? learner.initial
-    const { down, downTemperature, textPrior } = replica.topic.charter.algorithm
-    if (down === 'replace' || down === 'self') {
-      this.#take(replica, head, entry, down === 'replace' ? federation : mixing.combine(federation, own))
-      return
-    }
-    const used = this.residuals.use(entry.round)
-    const candidates = [
-      { model: own, textBytes: learner.textBytes(organization) },
-      { model: federation, textBytes: entry.textBytes },
-      ...entry.ancestors.flatMap(({ model, textBytes }) => {
+    const { algorithm } = replica.topic.charter
+    const used = algorithm.down === 'likelihood' || algorithm.down === 'chain' ? this.residuals.use(entry.round) : []
+    const own = { name: 'own', model: this.#model('personal') ?? learner.initial, textBytes: learner.textBytes(organization) }
+    const above: [Candidate<Float32Array>, ...Candidate<Float32Array>[]] = [
+      { name: 'federation', model: federation, textBytes: entry.textBytes },
+      ...entry.ancestors.flatMap(({ federation: name, model, textBytes }) => {
         const blob = blobs.get(model)
-        return blob === undefined ? [] : [{ model: blob.model, textBytes }]
+        return blob === undefined ? [] : [{ name, model: blob.model, textBytes }]
       }),
-      ...used.map(({ model, textBytes }) => ({ model: blobs.get(model)!.model, textBytes }))
+      ...used.map(one => ({ name: one.from, model: blobs.get(one.model)!.model, textBytes: one.textBytes, isResidual: true }))
     ]
-    const losses = candidates.map(({ model }) => learner.judge(organization, mixing.combine(federation, model)))
-    this.#services.wait(whenAll(losses), nlls => {
-      const judged = candidates.map(({ textBytes }, place) => ({ nllPerByte: nlls[place]!, textBytes }))
-      const logits = likelihoodLogits(judged, downTemperature, textPrior)
-      const mixed = mixing.mix(
-        federation,
-        candidates.map(({ model }, place) => ({ model, logit: logits[place]! }))
-      )
+    const options = { ...algorithm, ...downAt(this.#saved.trained * algorithm.steps, algorithm) }
+    const operations = this.#operations(algorithm.down === 'likelihood' ? [own, ...above] : [], federation)
+    const made = memberDown(operations, options, learner.shape.keys.length, own, above)
+    this.#services.wait(made, ({ model, shares }) => {
       if (!replica.alive) return
       // What was used is on disk; what comes of it not yet.
       replica.later(this.#services.aggregateMs * this.#peer.slowness, () =>
         this.#guard(replica, () => {
-          // A logit each, for all groups.
-          const weights = softmax(logits.map(logit => [logit])).map(([weight]) => weight!)
-          const first = candidates.length - used.length
-          const weightOf = (from: string) => weights[first + used.findIndex(one => one.from === from)]!
-          const residuals = this.residuals.weighed(entry.round, used, weightOf)
-          this.#take(replica, head, entry, mixed, residuals)
+          const weightOf = (from: string) => shares.find(({ name }) => name === from)?.weight ?? 0
+          this.#take(replica, head, entry, model, this.residuals.weighed(entry.round, used, weightOf))
         })
       )
     })
+  }
+
+  /** Candidates are judged side by side where judging takes real time; what is mixed of them, as it comes. */
+  #operations(candidates: readonly Candidate<Float32Array>[], federation: Float32Array): MemberOperations<Float32Array> {
+    const { learner, mixing } = this.#services
+    const { organization } = this.#peer
+    const judge = (backboneFrom: Float32Array, keysFrom: Float32Array) =>
+      learner.judge(organization, mixing.combine(backboneFrom, keysFrom))
+    const judged = new Map(candidates.map(({ model }) => [model, begun(judge(federation, model))]))
+    return {
+      ...mixing.operations(learner.initial),
+      nllPerByte: async (backboneFrom, keysFrom) => judged.get(keysFrom) ?? judge(backboneFrom, keysFrom)
+    }
   }
 
   #take(replica: ReplicaCore, head: RoundHead, entry: RoundEntry, start: Float32Array, residuals: MemberResidual[] = []): void {
@@ -220,8 +221,4 @@ export class SimOrganization implements OrganizationCore {
       this.#peer.fail(replica.topic, error)
     }
   }
-}
-
-function whenAll<Value>(values: (Value | Promise<Value>)[]): Value[] | Promise<Value[]> {
-  return values.some(value => value instanceof Promise) ? Promise.all(values) : (values as Value[])
 }
