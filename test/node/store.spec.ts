@@ -82,7 +82,12 @@ describe('blobs on disk', () => {
     return blobs.put(join(folder, 'made.tmp'))
   }
 
+  const readFrom = new Set<Blobs>()
+  after(async () => {
+    for (const blobs of readFrom) await blobs.close()
+  })
   const chunkOf = async (blobs: Blobs, link: string, place: number): Promise<Uint8Array | string> => {
+    readFrom.add(blobs)
     const reader = blobs.chunk(link, place)
     return typeof reader === 'string' ? reader : reader.read(0, Buffer.alloc(reader.bytes))
   }
