@@ -8,7 +8,7 @@ export const lightWeight = 0.01
 /** Rounds until a light candidate is asked for again. */
 const askAgainRounds = 5
 
-/** When a candidate was weighed last, and how much it got. By name; JSON. */
+/** When a candidate was weighed last, and how much it got by its likelihood alone. By name; JSON. */
 export type Memory = Readonly<Record<string, { round: number; weight: number }>>
 
 export function isDue(memory: Memory, name: string, round: number): boolean {
@@ -17,6 +17,6 @@ export function isDue(memory: Memory, name: string, round: number): boolean {
 }
 
 /** @param weighed - of `round`. */
-export function remember(memory: Memory, round: number, weighed: readonly { name: string; weight: number }[]): Memory {
-  return { ...memory, ...Object.fromEntries(weighed.map(({ name, weight }) => [name, { round, weight }])) }
+export function remember(memory: Memory, round: number, weighed: readonly { name: string; warmWeight: number }[]): Memory {
+  return { ...memory, ...Object.fromEntries(weighed.map(({ name, warmWeight }) => [name, { round, weight: warmWeight }])) }
 }

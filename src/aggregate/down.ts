@@ -17,6 +17,12 @@ export interface DownOptions {
   textPrior: number
 }
 
+/** What a member needs besides, at its time (train/schedule.ts). */
+export interface MemberDownOptions extends DownOptions {
+  /** Share of the temperature that is left for what may only pay later, above 0, up to 1. */
+  downCooling: number
+}
+
 /** Whether a member's own K lives on from round to round, and so what it could not send yet does too (encode.ts). */
 export const keepsKeys = (down: DownOptions['down']): boolean => down !== 'replace'
 
@@ -31,8 +37,15 @@ export interface ModelOperations<Model> {
 
 /** What a member can do besides: judge key layers by its kept-back text. */
 export interface MemberOperations<Model> extends ModelOperations<Model> {
-  /** Mean nll per byte of the key layers as they would be used: over that backbone; in nats. */
-  nllPerByte(backboneFrom: Model, keysFrom: Model): Promise<number>
+  /** The key layers as they would be used, over that backbone, on the kept-back text. */
+  judge(backboneFrom: Model, keysFrom: Model): Promise<Judgement>
+}
+
+/** In nats a byte. */
+export interface Judgement {
+  nllPerByte: number
+  /** The same of each of the text's equally long parts, in their order; none: how much is chance is not known. */
+  parts: readonly number[]
 }
 
 /** A model that a member may take K from. */
@@ -51,10 +64,12 @@ export interface Share {
   weight: number
 }
 
-/** How a candidate was weighed; the weight is the first group's. */
+/** How a candidate was weighed; the weights are the first group's. */
 export interface Weighed extends LikelihoodCandidate {
   name: string
   weight: number
+  /** By its likelihood alone, at the charter's temperature: what it may be worth another time. */
+  warmWeight: number
 }
 
 /**
@@ -66,7 +81,7 @@ export interface Weighed extends LikelihoodCandidate {
  */
 export async function memberDown<Model>(
   operations: MemberOperations<Model>,
-  options: DownOptions,
+  options: MemberDownOptions,
   groups: number,
   own: Candidate<Model>,
   above: [Candidate<Model>, ...Candidate<Model>[]],
@@ -80,55 +95,113 @@ export async function memberDown<Model>(
     const others = [above[0], ...above.slice(1).filter(({ isResidual }) => isResidual === true)]
     return { ...(await attendTo(operations, options, own, others)), weighed: [] }
   }
-  const judged: (Candidate<Model> & LikelihoodCandidate)[] = []
+  const judged: (Candidate<Model> & Judgement)[] = []
   for (const candidate of [own, ...above.filter(({ name }) => isAsked(name))]) {
-    judged.push({ ...candidate, nllPerByte: await operations.nllPerByte(federation, candidate.model) })
+    judged.push({ ...candidate, ...(await operations.judge(federation, candidate.model)) })
   }
-  const logits = likelihoodLogits(judged, options.downTemperature, options.textPrior)
-  const candidates = judged.map(({ model }, place) => ({ model, logits: new Array<number>(groups).fill(logits[place]!) }))
-  const made = await operations.mix(federation, candidates)
-  const { model, weights } = await tolerable(operations, options.downTolerance, federation, judged, made)
+  const mixAt = (temperature: number) => {
+    const logits = likelihoodLogits(judged, temperature, options.textPrior)
+    const candidates = judged.map(({ model }, place) => ({ model, logits: new Array<number>(groups).fill(logits[place]!) }))
+    return operations.mix(federation, candidates)
+  }
+  const { downTemperature, downTolerance, downCooling } = options
+  const place: Place<Model> = { operations, backboneFrom: federation, judged }
+  const cold = await mixAt(downTemperature * downCooling)
+  const tolerated =
+    (await takeBack(place, cold, halvesMax, 0, ({ cost }) => cost <= downTolerance)) ?? (await allBack(place, cold))
+  const warm = downCooling < 1 ? await mixAt(downTemperature) : cold
+  const helping = downCooling < 1 ? await takeBack(place, warm, halvesOfHelp, othersIn(tolerated), helpsSurely) : null
+  // A mix may lie where the one before it lay.
+  const { model, weights } = helping ?? (downCooling < 1 ? await mixAs(place, tolerated.weights) : tolerated)
   const weighed = judged.map(({ name, nllPerByte, textBytes }, place) => ({
     name,
     nllPerByte,
     textBytes,
-    weight: weights[place]![0] ?? 0
+    weight: weights[place]![0] ?? 0,
+    warmWeight: warm.weights[place]![0] ?? 0
   }))
   return { model, weighed, shares: weighed.map(({ name, weight }) => ({ name, weight })) }
 }
 
 /** Halves on the way back to one's own K, before that is kept as it is. */
 const halvesMax = 5
+/** The same of a mix that is to help at once. */
+const halvesOfHelp = 2
+
+/** Where mixes are made and judged; oneself first. */
+interface Place<Model> {
+  operations: MemberOperations<Model>
+  backboneFrom: Model
+  judged: (Candidate<Model> & Judgement)[]
+}
+
+interface Mixed<Model> {
+  model: Model
+  /** [candidates][groups] */
+  weights: number[][]
+}
+
+/** What using a mix in place of one's own model costs, nats a byte; the standard error is that of paired differences. */
+interface Cost {
+  cost: number
+  standardError: number
+}
+
+/**
+ * Better at once, by more than a standard error: a slice does not tell half a percent from chance. Organizations with little text gain most
+ * from models that by themselves are less likely than their own.
+ */
+const helpsSurely = ({ cost, standardError }: Cost): boolean => cost + standardError < 0
+
+/** Others' weight in all. */
+const othersIn = <Model>({ weights }: Mixed<Model>): number => 1 - (weights[0]![0] ?? 1)
 
 /**
  * A mean of models that lie in one valley costs little or nothing, and pays later; one of models that do not is a ruin that training has to
  * leave again, however likely each is by itself. So what the mix costs is measured, and half of what came from others is taken back until
- * the cost is within the tolerance. @param judged - oneself first. @param mixed - of all of them.
+ * that is accepted. @param least - others' weight that is not enough. @returns null where none is accepted.
  */
-async function tolerable<Model>(
-  operations: MemberOperations<Model>,
-  tolerance: number,
-  backboneFrom: Model,
-  judged: (Candidate<Model> & LikelihoodCandidate)[],
-  mixed: { model: Model; weights: number[][] }
-): Promise<{ model: Model; weights: number[][] }> {
+async function takeBack<Model>(
+  place: Place<Model>,
+  mixed: Mixed<Model>,
+  halves: number,
+  least: number,
+  accepts: (cost: Cost) => boolean
+): Promise<Mixed<Model> | null> {
+  const { operations, backboneFrom, judged } = place
+  if (othersIn(mixed) < negligible) return accepts({ cost: 0, standardError: 0 }) ? mixed : null
   let made = mixed
-  if ((mixed.weights[0]![0] ?? 1) > 1 - negligible) return mixed
-  const own = judged[0]!.nllPerByte
-  for (let halves = 1; halves <= halvesMax + 1; halves++) {
-    const cost = (await operations.nllPerByte(backboneFrom, made.model)) - own
-    if (cost <= tolerance) break
-    const share = halves > halvesMax ? 0 : 0.5
-    const groups = made.weights[0]!
-    const logits = made.weights.map((row, place) =>
-      groups.map((_, group) => Math.log(share * row[group]! + (place === 0 ? 1 - share : 0)))
-    )
-    made = await operations.mix(
-      backboneFrom,
-      judged.map(({ model }, place) => ({ model, logits: logits[place]! }))
+  for (let half = 0; othersIn(made) > least; half++) {
+    if (accepts(costOf(await operations.judge(backboneFrom, made.model), judged[0]!))) return made
+    if (half === halves) return null
+    made = await mixAs(
+      place,
+      made.weights.map((row, one) => row.map(weight => weight / 2 + (one === 0 ? 0.5 : 0)))
     )
   }
-  return made
+  return null
+}
+
+const allBack = <Model>(place: Place<Model>, { weights }: Mixed<Model>) =>
+  mixAs(
+    place,
+    weights.map((row, one) => row.map(() => (one === 0 ? 1 : 0)))
+  )
+
+const mixAs = <Model>({ operations, backboneFrom, judged }: Place<Model>, weights: number[][]): Promise<Mixed<Model>> =>
+  operations.mix(
+    backboneFrom,
+    judged.map(({ model }, one) => ({ model, logits: weights[one]!.map(Math.log) }))
+  )
+
+function costOf(mix: Judgement, own: Judgement): Cost {
+  const cost = mix.nllPerByte - own.nllPerByte
+  const differences = mix.parts.map((nll, part) => nll - own.parts[part]!)
+  const count = differences.length
+  if (count < 2) return { cost, standardError: 0 }
+  const mean = differences.reduce((sum, one) => sum + one, 0) / count
+  const squares = differences.reduce((sum, one) => sum + (one - mean) ** 2, 0)
+  return { cost, standardError: Math.sqrt(squares / (count - 1) / count) }
 }
 
 /** Others' weight in all, below which nothing is measured again. */

@@ -76,7 +76,7 @@ async function inTree(plan: CellPlan, pool: Pool, state: CellState, present: Par
       schedule: downAt(trained * algorithm.steps, algorithm),
       isAsked: above => isDue(asked, above, round),
       residuals: brought.get(name)!,
-      nllPerByte: async model => (await pool.evaluate(session, [model], 'kept-back'))[0]!.nllPerByte
+      judge: async model => (await pool.evaluate(session, [model], 'kept-back'))[0]!
     }))
   )
   for (const one of takers) {

@@ -17,8 +17,10 @@ import {
 import {
   type Candidate,
   federationDown,
+  type Judgement,
   keepsKeys,
   memberDown,
+  type MemberDownOptions,
   type ModelOperations,
   type Share,
   type Weighed
@@ -58,13 +60,13 @@ export interface Taker {
   personal: Float32Array
   /** t, declared. */
   textBytes: number
-  /** τ and tolerance of this round. */
-  schedule: Pick<Algorithm, 'downTemperature' | 'downTolerance'>
+  /** Of this round. */
+  schedule: Pick<MemberDownOptions, 'downTolerance' | 'downCooling'>
   /** By name, which of the federations above its own are asked for in this round (aggregate/asking.ts). */
   isAsked: (name: string) => boolean
   /** From federations elsewhere in the tree. */
   residuals: Candidate<Float32Array>[]
-  nllPerByte: (model: Float32Array) => Promise<number>
+  judge: (model: Float32Array) => Promise<Judgement>
 }
 
 /** Bytes of models. */
@@ -274,8 +276,8 @@ async function take(
   const hasBackbone = space.backbone.length > 0
   const member = {
     ...operations(options),
-    nllPerByte: (backboneFrom: Float32Array, keysFrom: Float32Array) =>
-      taker.nllPerByte(hasBackbone ? shared(combineModels(space, from(backboneFrom), from(keysFrom))) : keysFrom)
+    judge: (backboneFrom: Float32Array, keysFrom: Float32Array) =>
+      taker.judge(hasBackbone ? shared(combineModels(space, from(backboneFrom), from(keysFrom))) : keysFrom)
   }
   const [federation, ...others] = above
   const all: Parameters<typeof memberDown<Float32Array>>[4] = [federation!, ...others, ...taker.residuals]

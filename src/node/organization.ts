@@ -253,10 +253,10 @@ export class Organization {
     const layout = this.#layout
     const operations: MemberOperations<string> = {
       ...mixer.operations(layout, folder.model('initial'), folder.model('start')),
-      nllPerByte: async (backboneFrom, keysFrom) => {
+      judge: async (backboneFrom, keysFrom) => {
         const judged = this.#hasBackbone ? folder.model('candidate') : keysFrom
         if (this.#hasBackbone) await mixer.combine(layout, backboneFrom, keysFrom, judged)
-        return (await trainer.evaluate(judged, 'kept-back')).nllPerByte
+        return trainer.evaluate(judged, 'kept-back')
       }
     }
     const personal = existsSync(folder.model('personal')) ? folder.model('personal') : folder.model('initial')

@@ -185,7 +185,10 @@ export class SimOrganization implements OrganizationCore {
     const judged = new Map(candidates.map(({ model }) => [model, begun(judge(federation, model))]))
     return {
       ...mixing.operations(learner.initial),
-      nllPerByte: async (backboneFrom, keysFrom) => judged.get(keysFrom) ?? judge(backboneFrom, keysFrom)
+      judge: async (backboneFrom, keysFrom) => ({
+        nllPerByte: await (judged.get(keysFrom) ?? judge(backboneFrom, keysFrom)),
+        parts: []
+      })
     }
   }
 

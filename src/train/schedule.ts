@@ -22,26 +22,20 @@ function decayAt(step: number, decaySteps: number): number {
 }
 
 /** What is left of the temperature when the learning rate is at its floor: a logit divides by it. */
-const temperatureLeast = 0.01
+const coolingLeast = 0.01
 
 /**
- * Temperature and tolerance of the way down after so many steps (docs/algorithm.md, "Scores"): with `downSchedule: learning-rate` they
- * decay as the learning rate does above its floor, so that they end at nothing.
+ * What a mix may cost on the way down after so many steps, and how much of the temperature is left for it (docs/algorithm.md, "Scores"):
+ * with `downSchedule: learning-rate` both decay as the learning rate does above its floor, to nothing.
  */
 export function downAt(
   step: number,
-  algorithm: Parameters<typeof scheduleOf>[0] & {
-    downTemperature: number
-    downTolerance: number
-    downSchedule: 'constant' | 'learning-rate'
-  }
-): { downTemperature: number; downTolerance: number } {
-  const { downTemperature, downTolerance, downSchedule } = algorithm
-  const left = downSchedule === 'constant' ? 1 : (decayAt(step, scheduleOf(algorithm).decaySteps) - floor) / (1 - floor)
-  return {
-    downTemperature: downTemperature * Math.max(temperatureLeast, left),
-    downTolerance: downTolerance * Math.max(0, left)
-  }
+  algorithm: Parameters<typeof scheduleOf>[0] & { downTolerance: number; downSchedule: 'constant' | 'learning-rate' }
+): { downTolerance: number; downCooling: number } {
+  const { downTolerance, downSchedule } = algorithm
+  const decay = downSchedule === 'constant' ? 1 : decayAt(step, scheduleOf(algorithm).decaySteps)
+  const left = Math.max(0, (decay - floor) / (1 - floor))
+  return { downTolerance: downTolerance * left, downCooling: Math.max(coolingLeast, left) }
 }
 
 /** A charter's schedule: where it names no decay, the decay ends with its last round. */

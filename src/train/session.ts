@@ -46,6 +46,8 @@ export interface Evaluated {
   bitsPerByte: number
   nllPerToken: number
   nllPerByte: number
+  /** The same of stretches of 128 tokens (or a whole window, where that is shorter), in their order. */
+  parts: number[]
   seconds: number
 }
 
@@ -65,6 +67,8 @@ export interface Step {
   lossSum: number
   tokensPerSecond: number
 }
+
+const partTokensMost = 128
 
 export class TrainingSession {
   readonly engine: Engine
@@ -199,12 +203,18 @@ export class TrainingSession {
     const far = await this.engine.evaluations?.(batches)
     let nll = 0
     let bytes = 0
+    const parts: { nll: number; bytes: number }[] = []
+    const partTokens = Math.min(partTokensMost, context)
     for (const [place, windows] of batches.entries()) {
       const losses = far?.[place] ?? (await this.engine.evaluate(windows))
       const counted = Math.min(batch, starts.length - place * batch) * context
       for (let at = 0; at < counted; at++) {
+        const length = this.#tokenizer.bytesOf(windows.targets[at]!)
         nll += losses[at]!
-        bytes += this.#tokenizer.bytesOf(windows.targets[at]!)
+        bytes += length
+        const part = (parts[Math.floor((place * batch * context + at) / partTokens)] ??= { nll: 0, bytes: 0 })
+        part.nll += losses[at]!
+        part.bytes += length
       }
     }
     const count = starts.length * context
@@ -215,6 +225,7 @@ export class TrainingSession {
       bitsPerByte: nllPerByte / Math.LN2,
       nllPerToken: nll / count,
       nllPerByte,
+      parts: parts.map(part => part.nll / Math.max(1, part.bytes)),
       seconds
     }
   }

@@ -17,7 +17,7 @@ describe('candidates that are light', () => {
       assert.equal(isDue(memory, name, round), due))
 
   it('are weighed anew when they are asked, and kept in mind when they are not', () => {
-    const next = remember(memory, 8, [{ name: 'light', weight: 0.5 }])
+    const next = remember(memory, 8, [{ name: 'light', warmWeight: 0.5 }])
     assert.deepEqual(next, { light: { round: 8, weight: 0.5 }, heavy: { round: 3, weight: 0.01 } })
   })
 
@@ -27,16 +27,16 @@ describe('candidates that are light', () => {
     const operations: MemberOperations<string> = {
       combine: async () => 'combined',
       score: async () => [],
-      nllPerByte: async (_backbone, keys) => {
+      judge: async (_backbone, keys) => {
         judged.push(keys)
-        return 1
+        return { nllPerByte: 1, parts: [] }
       },
       mix: async (backbone, candidates) => {
         mixed.push({ backbone, candidates: candidates.map(({ model }) => model) })
         return { model: 'mixed', weights: candidates.map(() => [1 / candidates.length]) }
       }
     }
-    const options = { down: 'likelihood', downTemperature: 0.25, downTolerance: 10, textPrior: 0.5 } as const
+    const options = { down: 'likelihood', downTemperature: 0.25, downTolerance: 10, downCooling: 1, textPrior: 0.5 } as const
     const candidate = (name: string) => ({ name, model: `model of ${name}`, textBytes: 1024 })
     const above = [candidate('federation'), candidate('world')] as [ReturnType<typeof candidate>, ReturnType<typeof candidate>]
     const { weighed } = await memberDown(operations, options, 2, candidate('own'), above, name => name !== 'federation')

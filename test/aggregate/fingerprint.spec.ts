@@ -48,7 +48,7 @@ describe('the way down with a residual', () => {
     const scored: string[][] = []
     const operations: MemberOperations<string> = {
       combine: async () => 'combined',
-      nllPerByte: async () => Number.NaN,
+      judge: async () => assert.fail('nothing is judged'),
       score: async (_query, candidates) => {
         scored.push(candidates)
         return candidates.map((_, place) => [place === 2 ? 0.5 : 0, 0])
@@ -68,7 +68,7 @@ describe('the way down with a residual', () => {
       textBytes: 1,
       ...(isResidual && { isResidual })
     })
-    const options = { down: 'chain', downTemperature: 0.5, downTolerance: 10, textPrior: 0 } as const
+    const options = { down: 'chain', downTemperature: 0.5, downTolerance: 10, downCooling: 1, textPrior: 0 } as const
     const above = [candidate('federation'), candidate('world'), candidate('kin', true)] as const
     const { shares, weighed } = await memberDown(operations, options, 2, candidate('own'), [...above])
     assert.deepEqual(scored, [['own', 'federation', 'kin']])

@@ -7,11 +7,12 @@ import { type MemberOperations, memberDown } from '../../src/aggregate/down.ts'
 /** A ridge between the models: each is good by itself, what lies between them is not. */
 const ridge = (height: number) => (model: number) => 1 + height * Math.sin(Math.PI * model) ** 2
 
-function operations(nll: (model: number) => number): MemberOperations<number> {
+/** @param noise - of a model, by part of the text. */
+function operations(nll: (model: number) => number, noise: (model: number) => number[] = () => []): MemberOperations<number> {
   return {
     combine: async (_backbone, keys) => keys,
     score: async () => assert.fail('likelihood asks for no score'),
-    nllPerByte: async (_backbone, keys) => nll(keys),
+    judge: async (_backbone, keys) => ({ nllPerByte: nll(keys), parts: noise(keys).map(one => nll(keys) + one) }),
     mix: async (_backbone, candidates) => {
       const weights = softmax(candidates.map(({ logits }) => logits))
       return { model: candidates.reduce((sum, { model }, place) => sum + model * weights[place]![0]!, 0), weights }
@@ -20,11 +21,9 @@ function operations(nll: (model: number) => number): MemberOperations<number> {
 }
 
 const at = (model: number) => ({ name: `at ${model}`, model, textBytes: 1024 })
+const options = { down: 'likelihood', downTemperature: 0.25, downCooling: 1, textPrior: 0.5 } as const
 const down = (nll: (model: number) => number, downTolerance: number, others: number[]) =>
-  memberDown(operations(nll), { down: 'likelihood', downTemperature: 0.25, downTolerance, textPrior: 0.5 }, 1, at(0), [
-    at(others[0]!),
-    ...others.slice(1).map(at)
-  ])
+  memberDown(operations(nll), { ...options, downTolerance }, 1, at(0), [at(others[0]!), ...others.slice(1).map(at)])
 
 describe('the tolerance of a mix', () => {
   it('is kept: what comes out costs no more, or is one’s own; in proportion, others weigh as they did', async () => {
@@ -46,6 +45,44 @@ describe('the tolerance of a mix', () => {
       }
     }
     await fc.assert(fc.asyncProperty(models, amount, amount, amount, run), { seed: 1, numRuns: 300 })
+  })
+
+  it('does not matter to a mix that helps at once by more than a standard error; any other is weighed as cold as it is', async () => {
+    const parts = 9
+    const spread = (model: number) => Array.from({ length: parts }, (_, part) => model * (part % 3) - model)
+    const run = async (slope: number, downCooling: number, downTolerance: number) => {
+      const nll = (model: number) => 1 + slope * model
+      const at1 = (more: object) =>
+        memberDown(operations(nll, spread), { ...options, downTolerance, ...more }, 1, at(0), [at(1)])
+      const [warm, made] = [await down(nll, 1e9, [1]), await at1({ downCooling })]
+      const cold = await at1({ downTemperature: options.downTemperature * downCooling })
+      // Differences are −1, 0 and 1 times the mix's place, three times each: their standard error is that place over √12.
+      const helps = warm.model > 0.02 && slope * warm.model + warm.model / Math.sqrt(12) < 0
+      const expected = helps && warm.model > cold.model ? warm : cold
+      assert.ok(Math.abs(made.model - expected.model) < 1e-12)
+      for (const [one, { weight }] of made.shares.entries()) assert.ok(Math.abs(weight - expected.shares[one]!.weight) < 1e-12)
+    }
+    const [slope, cooling] = [fc.integer({ min: -90, max: 40 }), fc.integer({ min: 1, max: 99 })].map(all =>
+      all.map(one => one / 100)
+    )
+    const tolerance = fc.nat(200).map(one => one / 2001)
+    await fc.assert(fc.asyncProperty(slope!, cooling!, tolerance, run), { seed: 2, numRuns: 300 })
+  })
+
+  it('is not asked where half of a mix helps: late, when the whole would cost', async () => {
+    const valley = (model: number) => (model < 0.3 ? 1 - model / 5 : model < 1 ? 1.1 : 1)
+    const warm = await down(valley, 1e9, [1])
+    assert.ok(valley(warm.model) > 1)
+    const late = { ...options, downTolerance: 0, downCooling: 0.01 }
+    const { model } = await memberDown(
+      operations(valley, () => [0, 0, 0]),
+      late,
+      1,
+      at(0),
+      [at(1)]
+    )
+    assert.ok(Math.abs(model - warm.model / 2) < 1e-12)
+    assert.ok(valley(model) < 1)
   })
 
   it('takes back by halves, and all of it from a ridge that begins at once', async () => {

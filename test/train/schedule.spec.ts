@@ -24,21 +24,20 @@ describe('the schedules of a run', () => {
         const last = schedule.decaySteps
         const rate = learningRateAt(last + schedule.warmupSteps, schedule)
         assert.ok(Math.abs(rate / algorithm.learningRate - 0.1) < 1e-9)
-        const { downTemperature, downTolerance } = downAt(last, falling(algorithm))
+        const { downTolerance, downCooling } = downAt(last, falling(algorithm))
         assert.ok(Math.abs(downTolerance) < 1e-12)
-        assert.ok(downTemperature > 0 && downTemperature <= algorithm.downTemperature * 0.010001)
+        assert.equal(downCooling, 0.01)
       })
     )
   })
 
-  it('begin the way down with the charter’s own values, and never rise', () => {
+  it('begin the way down with the charter’s own tolerance and temperature, and never raise them', () => {
     fc.assert(
       fc.property(charter, fc.nat(6000), fc.nat(6000), (algorithm, one, other) => {
         const options = falling(algorithm)
-        const { downTemperature, downTolerance } = algorithm
-        assert.deepEqual(downAt(0, options), { downTemperature, downTolerance })
+        assert.deepEqual(downAt(0, options), { downTolerance: algorithm.downTolerance, downCooling: 1 })
         const [early, late] = [downAt(Math.min(one, other), options), downAt(Math.max(one, other), options)]
-        assert.ok(late.downTemperature <= early.downTemperature && late.downTolerance <= early.downTolerance)
+        assert.ok(late.downTolerance <= early.downTolerance && late.downCooling <= early.downCooling)
       })
     )
   })
@@ -46,8 +45,7 @@ describe('the schedules of a run', () => {
   it('leave the way down as it is where a run has no end, or the charter says so', () => {
     fc.assert(
       fc.property(charter, fc.nat(6000), (algorithm, step) => {
-        const { downTemperature, downTolerance } = algorithm
-        const given = { downTemperature, downTolerance }
+        const given = { downTolerance: algorithm.downTolerance, downCooling: 1 }
         assert.deepEqual(downAt(step, { ...algorithm, downSchedule: 'constant' }), given)
         assert.deepEqual(downAt(step, { ...falling(algorithm), rounds: 0, decaySteps: 0 }), given)
       })

@@ -112,7 +112,10 @@ describe('a training session', () => {
       values.push(await session.evaluate('validation'), await session.evaluate('kept-back'))
       await session.engine.dispose()
     }
-    for (const [place, { perplexity, bitsPerByte, nllPerByte, nllPerToken }] of values.entries()) {
+    for (const [place, { perplexity, bitsPerByte, nllPerByte, nllPerToken, parts }] of values.entries()) {
+      assert.equal(parts.length, values[place % 2]!.parts.length)
+      assert.ok(parts.length > 1)
+      assert.ok(Math.abs(parts.reduce((sum, part) => sum + part, 0) / parts.length / nllPerByte - 1) < 1e-9)
       assert.ok(Math.abs(perplexity / values[place % 2]!.perplexity - 1) < 1e-5)
       assert.ok(Math.abs(Math.exp(nllPerToken) / perplexity - 1) < 1e-12)
       assert.ok(Math.abs(bitsPerByte - nllPerByte / Math.LN2) < 1e-12)
