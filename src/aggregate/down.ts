@@ -107,10 +107,9 @@ export async function memberDown<Model>(
   const { downTemperature, downTolerance, downCooling } = options
   const place: Place<Model> = { operations, backboneFrom: federation, judged }
   const cold = await mixAt(downTemperature * downCooling)
-  const tolerated =
-    (await takeBack(place, cold, halvesMax, 0, ({ cost }) => cost <= downTolerance)) ?? (await allBack(place, cold))
+  const tolerated = (await takeBack(place, cold, downTolerance)) ?? (await allBack(place, cold))
   const warm = downCooling < 1 ? await mixAt(downTemperature) : cold
-  const helping = downCooling < 1 ? await takeBack(place, warm, halvesOfHelp, othersIn(tolerated), helpsSurely) : null
+  const helping = downCooling < 1 ? await helpful(place, warm, tolerated) : null
   // A mix may lie where the one before it lay.
   const { model, weights } = helping ?? (downCooling < 1 ? await mixAs(place, tolerated.weights) : tolerated)
   const weighed = judged.map(({ name, nllPerByte, textBytes }, place) => ({
@@ -124,9 +123,9 @@ export async function memberDown<Model>(
 }
 
 /** Halves on the way back to one's own K, before that is kept as it is. */
-const halvesMax = 5
-/** The same of a mix that is to help at once. */
-const halvesOfHelp = 2
+const halvesMax = 3
+/** Of a mix, what may help at once. */
+const helpfulShares = [0.25, 0.5, 1]
 
 /** Where mixes are made and judged; oneself first. */
 interface Place<Model> {
@@ -147,46 +146,62 @@ interface Cost {
   standardError: number
 }
 
-/**
- * Better at once, by more than a standard error: a slice does not tell half a percent from chance. Organizations with little text gain most
- * from models that by themselves are less likely than their own.
- */
-const helpsSurely = ({ cost, standardError }: Cost): boolean => cost + standardError < 0
-
 /** Others' weight in all. */
 const othersIn = <Model>({ weights }: Mixed<Model>): number => 1 - (weights[0]![0] ?? 1)
 
 /**
  * A mean of models that lie in one valley costs little or nothing, and pays later; one of models that do not is a ruin that training has to
  * leave again, however likely each is by itself. So what the mix costs is measured, and half of what came from others is taken back until
- * that is accepted. @param least - others' weight that is not enough. @returns null where none is accepted.
+ * the cost is within the tolerance. @returns null where it never is; `cost` is null where nothing was measured.
  */
 async function takeBack<Model>(
   place: Place<Model>,
   mixed: Mixed<Model>,
-  halves: number,
-  least: number,
-  accepts: (cost: Cost) => boolean
-): Promise<Mixed<Model> | null> {
-  const { operations, backboneFrom, judged } = place
-  if (othersIn(mixed) < negligible) return accepts({ cost: 0, standardError: 0 }) ? mixed : null
+  tolerance: number
+): Promise<(Mixed<Model> & { cost: number | null }) | null> {
   let made = mixed
-  for (let half = 0; othersIn(made) > least; half++) {
-    if (accepts(costOf(await operations.judge(backboneFrom, made.model), judged[0]!))) return made
-    if (half === halves) return null
-    made = await mixAs(
-      place,
-      made.weights.map((row, one) => row.map(weight => weight / 2 + (one === 0 ? 0.5 : 0)))
-    )
+  if (othersIn(made) < negligible) return { ...made, cost: null }
+  for (let half = 0; othersIn(made) >= negligible; half++) {
+    const { cost } = await costAt(place, made)
+    if (cost <= tolerance) return { ...made, cost }
+    if (half === halvesMax) return null
+    made = await mixAs(place, shareOf(made, 0.5))
   }
   return null
 }
 
-const allBack = <Model>(place: Place<Model>, { weights }: Mixed<Model>) =>
-  mixAs(
-    place,
-    weights.map((row, one) => row.map(() => (one === 0 ? 1 : 0)))
-  )
+/**
+ * What is better at once, by more than a standard error: a slice does not tell half a percent from chance. Organizations with little text gain
+ * most from models that by themselves are less likely than their own. More is tried while it is better than less: past the first share that
+ * is not, all are worse, as far as the cost is convex. @param mixed - of more from others than `tolerated`. @returns null where nothing helps.
+ */
+async function helpful<Model>(
+  place: Place<Model>,
+  mixed: Mixed<Model>,
+  tolerated: Mixed<Model> & { cost: number | null }
+): Promise<Mixed<Model> | null> {
+  if (tolerated.cost !== null && tolerated.cost >= 0) return null
+  let best = { share: 0, cost: tolerated.cost ?? 0 }
+  for (const share of helpfulShares) {
+    const others = share * othersIn(mixed)
+    if (others < negligible || others <= othersIn(tolerated)) continue
+    const { cost, standardError } = await costAt(place, await mixAs(place, shareOf(mixed, share)))
+    if (cost >= best.cost) break
+    if (cost + standardError < 0) best = { share, cost }
+  }
+  return best.share === 0 ? null : mixAs(place, shareOf(mixed, best.share))
+}
+
+const shareOf = <Model>({ weights }: Mixed<Model>, share: number): number[][] =>
+  weights.map((row, one) => row.map(weight => share * weight + (one === 0 ? 1 - share : 0)))
+
+async function costAt<Model>({ operations, backboneFrom, judged }: Place<Model>, { model }: Mixed<Model>): Promise<Cost> {
+  return costOf(await operations.judge(backboneFrom, model), judged[0]!)
+}
+
+async function allBack<Model>(place: Place<Model>, mixed: Mixed<Model>): Promise<Mixed<Model> & { cost: number }> {
+  return { ...(await mixAs(place, shareOf(mixed, 0))), cost: 0 }
+}
 
 const mixAs = <Model>({ operations, backboneFrom, judged }: Place<Model>, weights: number[][]): Promise<Mixed<Model>> =>
   operations.mix(
