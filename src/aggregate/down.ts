@@ -4,7 +4,7 @@
  * Is: the rule, once, for nodes and experiments alike. Is not: storage or training. A `Model` is whatever the caller's operations
  * take: the path of a file, or an array.
  */
-import { type LikelihoodCandidate, likelihoodLogits } from './attend.ts'
+import { type LikelihoodCandidate, likelihoodLogits, softmax } from './attend.ts'
 
 /** A charter's choices for the way down; docs/algorithm.md, "attend". */
 export interface DownOptions {
@@ -99,25 +99,19 @@ export async function memberDown<Model>(
   for (const candidate of [own, ...above.filter(({ name }) => isAsked(name))]) {
     judged.push({ ...candidate, ...(await operations.judge(federation, candidate.model)) })
   }
-  const mixAt = (temperature: number) => {
-    const logits = likelihoodLogits(judged, temperature, options.textPrior)
-    const candidates = judged.map(({ model }, place) => ({ model, logits: new Array<number>(groups).fill(logits[place]!) }))
-    return operations.mix(federation, candidates)
-  }
   const { downTemperature, downTolerance, downCooling } = options
-  const place: Place<Model> = { operations, backboneFrom: federation, judged }
-  const cold = await mixAt(downTemperature * downCooling)
-  const tolerated = (await takeBack(place, cold, downTolerance)) ?? (await allBack(place, cold))
-  const warm = downCooling < 1 ? await mixAt(downTemperature) : cold
-  const helping = downCooling < 1 ? await helpful(place, warm, tolerated) : null
-  // A mix may lie where the one before it lay.
-  const { model, weights } = helping ?? (downCooling < 1 ? await mixAs(place, tolerated.weights) : tolerated)
+  const weightsAt = (temperature: number) =>
+    softmax(likelihoodLogits(judged, temperature, options.textPrior).map(logit => new Array<number>(groups).fill(logit)))
+  const mixing: Mixing<Model> = { operations, backboneFrom: federation, judged }
+  const warm = weightsAt(downTemperature)
+  const tolerated = await takeBack(mixing, weightsAt(downTemperature * downCooling), downTolerance)
+  const { model, weights } = downCooling < 1 ? await helped(mixing, warm, tolerated) : tolerated
   const weighed = judged.map(({ name, nllPerByte, textBytes }, place) => ({
     name,
     nllPerByte,
     textBytes,
     weight: weights[place]![0] ?? 0,
-    warmWeight: warm.weights[place]![0] ?? 0
+    warmWeight: warm[place]![0] ?? 0
   }))
   return { model, weighed, shares: weighed.map(({ name, weight }) => ({ name, weight })) }
 }
@@ -128,7 +122,7 @@ const halvesMax = 3
 const helpfulShares = [0.25, 0.5, 1]
 
 /** Where mixes are made and judged; oneself first. */
-interface Place<Model> {
+interface Mixing<Model> {
   operations: MemberOperations<Model>
   backboneFrom: Model
   judged: (Candidate<Model> & Judgement)[]
@@ -138,6 +132,8 @@ interface Mixed<Model> {
   model: Model
   /** [candidates][groups] */
   weights: number[][]
+  /** Nats a byte; null where it was not measured, because next to nothing is from others. */
+  cost: number | null
 }
 
 /** What using a mix in place of one's own model costs, nats a byte; the standard error is that of paired differences. */
@@ -147,69 +143,59 @@ interface Cost {
 }
 
 /** Others' weight in all. */
-const othersIn = <Model>({ weights }: Mixed<Model>): number => 1 - (weights[0]![0] ?? 1)
+const othersIn = (weights: number[][]): number => 1 - (weights[0]![0] ?? 1)
 
 /**
  * A mean of models that lie in one valley costs little or nothing, and pays later; one of models that do not is a ruin that training has to
  * leave again, however likely each is by itself. So what the mix costs is measured, and half of what came from others is taken back until
- * the cost is within the tolerance. @returns null where it never is; `cost` is null where nothing was measured.
+ * the cost is within the tolerance; one's own model costs nothing.
  */
-async function takeBack<Model>(
-  place: Place<Model>,
-  mixed: Mixed<Model>,
-  tolerance: number
-): Promise<(Mixed<Model> & { cost: number | null }) | null> {
-  let made = mixed
-  if (othersIn(made) < negligible) return { ...made, cost: null }
-  for (let half = 0; othersIn(made) >= negligible; half++) {
-    const { cost } = await costAt(place, made)
-    if (cost <= tolerance) return { ...made, cost }
-    if (half === halvesMax) return null
-    made = await mixAs(place, shareOf(made, 0.5))
+async function takeBack<Model>(mixing: Mixing<Model>, whole: number[][], tolerance: number): Promise<Mixed<Model>> {
+  if (othersIn(whole) < negligible) return { model: await mixAs(mixing, whole), weights: whole, cost: null }
+  let weights = whole
+  for (let half = 0; half <= halvesMax && othersIn(weights) >= negligible; half++, weights = shareOf(weights, 0.5)) {
+    const model = await mixAs(mixing, weights)
+    const { cost } = await costOf(mixing, model)
+    if (cost <= tolerance) return { model, weights, cost }
   }
-  return null
+  const own = shareOf(whole, 0)
+  return { model: await mixAs(mixing, own), weights: own, cost: 0 }
 }
 
 /**
  * What is better at once, by more than a standard error: a slice does not tell half a percent from chance. Organizations with little text gain
  * most from models that by themselves are less likely than their own. More is tried while it is better than less: past the first share that
- * is not, all are worse, as far as the cost is convex. @param mixed - of more from others than `tolerated`. @returns null where nothing helps.
+ * is not, all are worse, as far as the cost is convex. @returns `tolerated` where nothing helps more.
  */
-async function helpful<Model>(
-  place: Place<Model>,
-  mixed: Mixed<Model>,
-  tolerated: Mixed<Model> & { cost: number | null }
-): Promise<Mixed<Model> | null> {
-  if (tolerated.cost !== null && tolerated.cost >= 0) return null
-  let best = { share: 0, cost: tolerated.cost ?? 0 }
+async function helped<Model>(mixing: Mixing<Model>, whole: number[][], tolerated: Mixed<Model>): Promise<Mixed<Model>> {
+  if (tolerated.cost !== null && tolerated.cost >= 0) return tolerated
+  let best = { weights: tolerated.weights, cost: tolerated.cost ?? 0 }
+  let tries = 0
   for (const share of helpfulShares) {
-    const others = share * othersIn(mixed)
-    if (others < negligible || others <= othersIn(tolerated)) continue
-    const { cost, standardError } = await costAt(place, await mixAs(place, shareOf(mixed, share)))
+    const weights = shareOf(whole, share)
+    if (othersIn(weights) < negligible || othersIn(weights) <= othersIn(tolerated.weights)) continue
+    tries++
+    const { cost, standardError } = await costOf(mixing, await mixAs(mixing, weights))
     if (cost >= best.cost) break
-    if (cost + standardError < 0) best = { share, cost }
+    if (cost + standardError < 0) best = { weights, cost }
   }
-  return best.share === 0 ? null : mixAs(place, shareOf(mixed, best.share))
+  // A mix may lie where the one before it lay.
+  return tries === 0 ? tolerated : { ...best, model: await mixAs(mixing, best.weights) }
 }
 
-const shareOf = <Model>({ weights }: Mixed<Model>, share: number): number[][] =>
+const shareOf = (weights: number[][], share: number): number[][] =>
   weights.map((row, one) => row.map(weight => share * weight + (one === 0 ? 1 - share : 0)))
 
-async function costAt<Model>({ operations, backboneFrom, judged }: Place<Model>, { model }: Mixed<Model>): Promise<Cost> {
-  return costOf(await operations.judge(backboneFrom, model), judged[0]!)
+async function mixAs<Model>({ operations, backboneFrom, judged }: Mixing<Model>, weights: number[][]): Promise<Model> {
+  const candidates = judged.map(({ model }, one) => ({ model, logits: weights[one]!.map(Math.log) }))
+  return (await operations.mix(backboneFrom, candidates)).model
 }
 
-async function allBack<Model>(place: Place<Model>, mixed: Mixed<Model>): Promise<Mixed<Model> & { cost: number }> {
-  return { ...(await mixAs(place, shareOf(mixed, 0))), cost: 0 }
+async function costOf<Model>({ operations, backboneFrom, judged: [own] }: Mixing<Model>, model: Model): Promise<Cost> {
+  return costBeside(await operations.judge(backboneFrom, model), own!)
 }
 
-const mixAs = <Model>({ operations, backboneFrom, judged }: Place<Model>, weights: number[][]): Promise<Mixed<Model>> =>
-  operations.mix(
-    backboneFrom,
-    judged.map(({ model }, one) => ({ model, logits: weights[one]!.map(Math.log) }))
-  )
-
-function costOf(mix: Judgement, own: Judgement): Cost {
+function costBeside(mix: Judgement, own: Judgement): Cost {
   const cost = mix.nllPerByte - own.nllPerByte
   const differences = mix.parts.map((nll, part) => nll - own.parts[part]!)
   const count = differences.length
