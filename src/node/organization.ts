@@ -13,7 +13,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { isDue, type Memory, remember } from '../aggregate/asking.ts'
 import { declaredTextBytes } from '../aggregate/attend.ts'
-import { type MemberOperations, memberDown, type Share } from '../aggregate/down.ts'
+import { type Judgement, type MemberOperations, memberDown, type Share } from '../aggregate/down.ts'
 import type { MemberResidual, RoundEntry, Update } from '../federation/entry.ts'
 import type { RoundHead } from '../federation/participation.ts'
 import type { Charter } from '../governance/charter.ts'
@@ -90,6 +90,8 @@ export class Organization {
   evaluations: NodeStatus['evaluations'] = {}
   #times: RoundTimes
   #roundBegan = performance.now()
+  /** Of the personal model, where no backbone comes over it: known while the round is still waited for. */
+  #ownJudgement: Judgement | null = null
   /** Training, evaluating and applying happen one after the other. */
   #queue: Promise<unknown> = Promise.resolve()
 
@@ -134,6 +136,7 @@ export class Organization {
     const { folder, mixer } = services
     const { algorithm } = charter
     this.#beginTimes(round)
+    this.#ownJudgement = null
     const checkpoint = folder.model(`checkpoint-${this.#saved.trained}`)
     const next = this.#saved.trained + 1
     const start = this.#startModel()
@@ -195,9 +198,17 @@ export class Organization {
     for (const name of [...old, 'checkpoint-partial']) rmSync(folder.model(name), { force: true })
   }
 
-  /** The personal model after training, on the fixed validation set. */
+  /** The personal model after training: on the fixed validation set, and by what the way down will ask of it. */
   evaluatePersonal(round: number): Promise<void> {
-    return this.#inTurn(() => this.#evaluate('personal', this.#options.services.folder.model('personal'), round))
+    return this.#inTurn(async () => {
+      const { services, charter, trainer } = this.#options
+      const personal = services.folder.model('personal')
+      await this.#evaluate('personal', personal, round)
+      if (this.#hasBackbone || charter.algorithm.down !== 'likelihood') return
+      const began = performance.now()
+      this.#ownJudgement = await trainer.evaluate(personal, 'kept-back')
+      this.#times.attend += (performance.now() - began) / 1000
+    })
   }
 
   /** Takes a certified round over: mixes K by the charter's rule and evaluates what came of it. */
@@ -254,6 +265,7 @@ export class Organization {
     const operations: MemberOperations<string> = {
       ...mixer.operations(layout, folder.model('initial'), folder.model('start')),
       judge: async (backboneFrom, keysFrom) => {
+        if (keysFrom === folder.model('personal') && this.#ownJudgement !== null) return this.#ownJudgement
         const judged = this.#hasBackbone ? folder.model('candidate') : keysFrom
         if (this.#hasBackbone) await mixer.combine(layout, backboneFrom, keysFrom, judged)
         return trainer.evaluate(judged, 'kept-back')
