@@ -4,7 +4,7 @@ import { placeToAsk } from '../federation/levels.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import { isMalformed } from '../wire/codec.ts'
-import { checkProof, childProof, joinBytes } from '../wire/join-proofs.ts'
+import { checkProof, childProof, isBehind, joinBytes } from '../wire/join-proofs.ts'
 import { checkEnroll, checkLeave, enrollRecord, leaveRecord } from '../wire/member-proofs.ts'
 import type { Answer, Question } from '../wire/messages.ts'
 import { entryCodec } from '../wire/records.ts'
@@ -35,6 +35,9 @@ export class Joining {
     if (consensus.role !== 'leader')
       return { kind: 'join', taken: false, aggregator: consensus.aggregator ?? this.#node.heard.aggregator }
     const why = this.#refusal(from, asked)
+    // It catches up now, and asks again if there is anything left to ask for.
+    if (why !== null && asked.member !== null && isBehind(asked.member, this.#shownBy(asked.member)))
+      return { kind: 'join', taken: false, aggregator: this.#node.self }
     if (why !== null) {
       this.#node.options.services.events.emit({
         type: 'fault',
@@ -54,10 +57,14 @@ export class Joining {
     if (member !== null && !member.peers.includes(from)) return 'it asks for another'
     if ((enrolled !== null && enrolled.peer !== from) || (left !== null && left.member !== from)) return 'it speaks for another'
     return (
-      (member === null ? null : checkProof(this.#node.id, member, this.#node.state.roster.proofs.get(member.member))) ??
+      (member === null ? null : checkProof(this.#node.id, member, this.#shownBy(member))) ??
       (enrolled === null ? null : checkEnroll(this.#node.id, enrolled)) ??
       (left === null ? null : checkLeave(this.#node.id, this.#node.state.consensus.commitIndex + 1, left))
     )
+  }
+
+  #shownBy({ member }: Member): readonly Uint8Array[] {
+    return this.#node.state.roster.proofs.get(member) ?? []
   }
 
   /** The enrollment first: it is of no use before its member is known, so one entry takes both. */

@@ -43,6 +43,17 @@ export function checkProof(federation: FederationId, member: Member, shown: read
     : 'its join record is wrongly signed'
 }
 
+/**
+ * Whether a child's proof goes on from what it had shown before it showed more: its delegates ask side by side, and whoever is behind by one
+ * entry of the parent's log asks for nothing wrong.
+ * @param shown - as in `checkProof`.
+ */
+export function isBehind({ member, follows }: Member, shown: readonly Uint8Array[]): boolean {
+  if (follows === undefined) return false
+  const lasts = shown.map(proof => readChildProof(proof)?.members.at(-1)?.entry)
+  return lasts.slice(0, -1).some(entry => (entry === undefined ? member : linkOf(entry)) === follows)
+}
+
 /** A child federation, as far as its `members` entries show it. */
 interface Shown {
   charter: Charter

@@ -5,7 +5,7 @@ import type { Entry, Member } from '../../src/federation/entry.ts'
 import { planMembers } from '../../src/federation/membership.ts'
 import { beginLog, extendLog } from '../../src/wire/certified-log.ts'
 import { linkOf } from '../../src/wire/codec.ts'
-import { checkProof, childProof, encodeChildProof } from '../../src/wire/join-proofs.ts'
+import { checkProof, childProof, encodeChildProof, isBehind } from '../../src/wire/join-proofs.ts'
 import { limits } from '../../src/wire/limits.ts'
 import { entryCodec } from '../../src/wire/records.ts'
 import { LogBuilder, peerOf } from './peers.ts'
@@ -164,6 +164,19 @@ describe('what a child federation shows when it is a member already', () => {
       log = 'code' in extended ? extended : extended.log
     }
     assert.ok(!('code' in log), JSON.stringify(log))
+  })
+
+  it('is behind, not wrong, if the parent has taken it from another delegate meanwhile', () => {
+    const parent = newParent()
+    const child = new LogBuilder({ parent: parent.id }).admit('a', 'b', 'c', 'd')
+    take(parent, asks(parent, child))
+    hear(child, 'b', false)
+    const second = asks(parent, child)
+    assert.equal(isBehind(second, shownIn(parent, child)), false)
+    take(parent, second)
+    assert.match(checkProof(parent.id, second, shownIn(parent, child)) ?? 'taken', /does not follow/)
+    assert.equal(isBehind(second, shownIn(parent, child)), true)
+    assert.equal(isBehind({ ...second, follows: parent.id }, shownIn(parent, child)), false, 'nothing it ever showed')
   })
 
   it('is what fits: a child that was away for long catches up part by part', () => {
