@@ -117,7 +117,7 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
   protected repropose(): void {
     const { state } = this
     if (state.role !== 'leader' || state.accepted === null || state.accepted.term !== state.term) return
-    // Its own signature goes along: two of them on different entries prove that it lied (node/evidence.ts).
+    // Its own signature goes along: two of them on different entries prove that it lied (evidence.ts).
     const signature = state.signatures.get(state.self)
     if (signature === undefined) return
     for (const voter of state.voters) {

@@ -1,5 +1,6 @@
 /** One federation on this node, as its parts (hand-in, joining, log-sync, presence) and its effects see it; federation-node.ts is it. */
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
+import type { Acceptance } from '../federation/evidence.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import type { HandIn } from '../federation/hand-in.ts'
 import { rosterPeers } from '../federation/membership.ts'
@@ -45,14 +46,6 @@ export interface FederationNodeOptions {
   onLeft: () => void
   /** Called when a round was certified and stored. */
   onRound: () => void
-}
-
-/** That a voter accepts an entry, with its signature. */
-export interface Acceptance {
-  index: number
-  term: number
-  link: Link
-  signature: Uint8Array
 }
 
 export interface FederationCore {

@@ -7,6 +7,7 @@
 import { randomInt } from 'node:crypto'
 import { Random } from '../math/random.ts'
 import type { Update } from '../federation/entry.ts'
+import { type Acceptance, Evidence } from '../federation/evidence.ts'
 import { type FederationEffect, type FederationEvent, initialFederation, stepFederation } from '../federation/federation.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import { HandIn, type HandInHost, handInMs } from '../federation/hand-in.ts'
@@ -36,9 +37,9 @@ import { limits } from '../wire/limits.ts'
 import { topicOf } from '../wire/protocol-ids.ts'
 import { entryCodec } from '../wire/records.ts'
 import type { Organization } from './organization.ts'
-import type { Acceptance, FederationCore, FederationNodeOptions } from './federation-core.ts'
+import type { FederationCore, FederationNodeOptions } from './federation-core.ts'
 import { joinPollMs, Joining } from './joining.ts'
-import { Evidence } from './evidence.ts'
+import { evidenceHost } from './evidence.ts'
 import { Incoming } from './incoming.ts'
 import { LogSync } from './log-sync.ts'
 import { Presence } from './presence.ts'
@@ -77,7 +78,7 @@ export class FederationNode implements FederationCore {
   target: ResidualTarget | null = null
   readonly #sync = new LogSync(this)
   readonly #presence = new Presence(this)
-  readonly #evidence = new Evidence(this)
+  readonly #evidence = new Evidence(evidenceHost(this))
   readonly #incoming: Incoming
   readonly #joining: Joining
   readonly #intervals: NodeJS.Timeout[] = []
@@ -227,7 +228,7 @@ export class FederationNode implements FederationCore {
       default:
         await this.options.perform(this, effect)
         if (effect.do === 'store') {
-          this.#evidence.seeAll(rosterPeers(this.state.roster, this.options.charter), effect.certificate)
+          this.#evidence.seeAll(effect.certificate)
           this.#becomeReady()
           if (this.#hasLeft()) this.options.onLeft()
           this.#tellEviction()

@@ -1,11 +1,11 @@
 /** What other peers say of one federation: consensus, and its gossip topic. Everything is checked here before it becomes an event. */
+import type { Evidence } from '../federation/evidence.ts'
 import { rosterPeers } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
 import type { Verdict } from '../net/gossip.ts'
 import { readUpdate } from '../wire/certified-log.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { type ConsensusEnvelope, type Signed, signedCodec, topicCodec, type TopicMessage } from '../wire/messages.ts'
-import type { Evidence } from './evidence.ts'
 import type { FederationCore } from './federation-core.ts'
 import type { LogSync } from './log-sync.ts'
 import type { Presence } from './presence.ts'
@@ -67,7 +67,7 @@ export class Incoming {
         this.#parts.sync.onHead(from, message)
         return
       case 'accepts':
-        this.#parts.evidence.seeAll(this.#speakers(), message.accepts)
+        this.#parts.evidence.seeAll(message.accepts)
         return
       case 'evidence':
         this.#parts.evidence.onEvidence(from, message.evicted)
