@@ -143,7 +143,11 @@ function simulate(program: Command): void {
     )
     .option('--peers <n>', 'organizations in all (default: as the topology says)', whole(1))
     .option('--rounds <n>', 'rounds of every federation', whole(1), 10)
-    .option('--faults <name|file>', 'none, crashes, churn, partitions, lossy, slow, disk, liars, chaos, or a YAML file', 'none')
+    .option(
+      '--faults <name|file>',
+      'none, crashes, churn, partitions, lossy, slow, disk, liars, equivocators, chaos, or a YAML file',
+      'none'
+    )
     .addOption(
       new Option('--learner <name>', 'quadratic: closed form, for thousands; engine: real training on text, for a few')
         .choices(['quadratic', 'engine'])

@@ -174,7 +174,7 @@ function closingLines(report: SimulationReport, flags: Flags, out: string): stri
       Object.entries(faults.counts)
         .map(([kind, count]) => `${count} ${kind}`)
         .join(', ') || 'none'
-    }; ${faults.roundsLost} rounds lost`
+    }; ${faults.evicted === 0 ? '' : `${faults.evicted} evicted, `}${faults.roundsLost} rounds lost`
   ]
   for (const { path, personal, aggregated } of report.organizations)
     lines.push(`  ${path}: perplexity a byte ${figure(personal)}, after aggregation ${figure(aggregated)}`)

@@ -65,6 +65,8 @@ export interface SimulationReport {
     counts: Record<string, number>
     /** Warnings of federations, by code. */
     warnings: Record<string, number>
+    /** Places in rosters that were lost for signing two entries for one index and term. */
+    evicted: number
     /** Rounds that leaf federations should have certified and did not. */
     roundsLost: number
     /** Longest time from the end of all faults, or the round before, to a certified round, in seconds. */
@@ -128,7 +130,7 @@ function traffic({ bytes, peers }: SimulationReport): string {
 }
 
 function faults({
-  faults: { plan, counts, warnings, roundsLost, worstRoundSeconds },
+  faults: { plan, counts, warnings, evicted, roundsLost, worstRoundSeconds },
   invariants,
   trace
 }: SimulationReport): string {
@@ -146,7 +148,7 @@ function faults({
       `<li class="bad">${escapeHtml(invariant)} at ${(atMs / 1000).toFixed(3)} s: ${escapeHtml(detail)}</li>`
   )
   const tail = trace.length === 0 ? '' : `<h2>The last events</h2><pre>${escapeHtml(trace.join('\n'))}</pre>`
-  return `<h2>Faults and invariants</h2><p>Plan ${escapeHtml(plan)}: ${list(counts)}. Warnings of federations: ${list(warnings)}. ${roundsLost} rounds were lost; with nothing wrong, a round took at most ${worstRoundSeconds.toFixed(1)} virtual seconds.</p>${bars.length > 0 ? barPlot('How often each fault came about', bars) : ''}<p>${checked.length === 0 ? 'Nothing is certified on a graph, so no invariant is checked. ' : `Checked after every event: ${checked.join(', ')}. `}${checked.length === 0 ? '' : violations.length === 0 ? '<span class="good">None is violated.</span>' : ''}</p>${broken.length > 0 ? `<ul>${broken.join('')}</ul>` : ''}${tail}`
+  return `<h2>Faults and invariants</h2><p>Plan ${escapeHtml(plan)}: ${list(counts)}. Warnings of federations: ${list(warnings)}. ${evicted === 0 ? '' : `${evicted} times somebody was evicted. `}${roundsLost} rounds were lost; with nothing wrong, a round took at most ${worstRoundSeconds.toFixed(1)} virtual seconds.</p>${bars.length > 0 ? barPlot('How often each fault came about', bars) : ''}<p>${checked.length === 0 ? 'Nothing is certified on a graph, so no invariant is checked. ' : `Checked after every event: ${checked.join(', ')}. `}${checked.length === 0 ? '' : violations.length === 0 ? '<span class="good">None is violated.</span>' : ''}</p>${broken.length > 0 ? `<ul>${broken.join('')}</ul>` : ''}${tail}`
 }
 
 /** A line a value, long format, as testnet's. */

@@ -2,6 +2,7 @@
 import type { Announced } from './announced.ts'
 import type { Accepted, ConsensusMessage } from '../federation/consensus-state.ts'
 import type { Enrolled, Entry, Left, Member, RoundEntry, Update } from '../federation/entry.ts'
+import type { Evidence, EvidenceMessage } from '../federation/evidence.ts'
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import type { HandIn } from '../federation/hand-in.ts'
@@ -107,6 +108,7 @@ export type Message =
   | { kind: 'presence'; topic: Topic; index: number; term: number; aggregator: PeerName | null }
   | { kind: 'update' | 'contribution'; topic: Topic; signed: SignedRecord }
   | { kind: 'head'; topic: Topic; certified: Certified }
+  | ({ topic: Topic } & EvidenceMessage)
   | { kind: 'question'; topic: Topic; question: Question; done: (answer: Answer | null) => void }
   | { kind: 'answer'; topic: Topic; answer: Answer; done: (answer: Answer | null) => void }
 
@@ -116,11 +118,14 @@ export interface Voice {
   /** @returns whether it was announced to all at once, the speaker among them. */
   update(kind: 'update' | 'contribution', signed: SignedRecord): boolean
   head(certified: Certified): void
+  evidence(message: EvidenceMessage): void
 }
 
 /** What is seen of a run from outside, for the invariants. Each costs O(1) an event, or O(what the event holds). */
 export interface Observer {
   signed(peer: PeerCore, topic: Topic, index: number, term: number, link: Link): void
+  /** It has told somebody of a second entry at that index and term. */
+  signedTwice(peer: PeerCore, topic: Topic, index: number): void
   voted(voter: PeerCore, topic: Topic, term: number, candidate: PeerName): void
   aggregator(peer: PeerCore, topic: Topic, term: number): void
   committed(replica: FollowedCore, certified: Certified): void
@@ -165,6 +170,8 @@ export interface Services {
   readonly aggregateMs: number
   /** Nothing will ever go wrong but that gossip gets lost. */
   readonly peaceful: boolean
+  /** Somebody will sign two entries for one place. Elsewhere nothing would follow from what is told of signatures, and it is not told. */
+  readonly treacherous: boolean
   /** Calls `then` with a result that may take real time, during which virtual time stands still. */
   wait<Result>(result: Result | Promise<Result>, then: (result: Result) => void): void
 }
@@ -186,6 +193,7 @@ export interface PeerCore extends Endpoint {
   readonly blobs: Map<Link, Blob>
   readonly replicas: Map<FederationId, FollowedCore>
   readonly lying: boolean
+  readonly equivocating: boolean
   /** Milliseconds of its clock in one of the world's. */
   readonly rate: number
   /** Its own clock, in milliseconds. */
@@ -262,6 +270,8 @@ export interface ReplicaCore extends FollowedCore {
   lost(peer: PeerName): void
   send(to: PeerName, message: ConsensusMessage<Entry>): void
   readonly voice: Voice
+  /** null: there is nothing that it could prove. */
+  readonly evidence: Evidence | null
   /** Takes the updates that were announced and have come by now: before anything that may depend on them. */
   read(): void
   /** Keeps the updates that were announced and have come by now, and leaves what they mean for later. */

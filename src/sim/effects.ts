@@ -87,7 +87,10 @@ function sign(replica: ReplicaCore, { to, index, term, link }: Extract<Effect, {
   services.observer.signed(peer, topic, index, term, link)
   const signature = signatureOf(peer.name, topic.id, index, term, link)
   if (to === peer.name) replica.dispatch({ type: 'consensus', event: { type: 'signed', index, term, link, signature } })
-  else replica.send(to, { type: 'accept', term, index, link, signature })
+  else {
+    replica.send(to, { type: 'accept', term, index, link, signature })
+    replica.evidence?.tell({ index, term, link, signature }, to)
+  }
 }
 
 function store(replica: ReplicaCore, { link, entry, certificate }: Extract<Effect, { do: 'store' }>): void {

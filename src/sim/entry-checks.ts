@@ -8,6 +8,7 @@ import type { Question } from '../federation/federation.ts'
 import { holdersOf } from '../federation/levels.ts'
 import type { Link, PeerName } from '../ids.ts'
 import type { ReplicaCore } from './core.ts'
+import { checkProofs } from './stand-ins.ts'
 
 const attentionTolerance = 1e-6
 const verifying = new WeakMap<ReplicaCore, Set<Link>>()
@@ -23,8 +24,10 @@ export function verify(replica: ReplicaCore, question: Question): void {
     replica.dispatch({ type: 'verified', ...question, fault })
   }
   const { entry } = question
-  if (entry.kind === 'members') replica.later(0.1, () => answer(null))
-  else withUpdates(replica, question.from, entry, () => checkRound(replica, question.from, entry, answer))
+  if (entry.kind === 'members') {
+    const wrong = checkProofs(entry)
+    replica.later(0.1, () => answer(wrong && { code: 'WRONG_CHANGE', member: wrong.who, detail: wrong.why }))
+  } else withUpdates(replica, question.from, entry, () => checkRound(replica, question.from, entry, answer))
 }
 
 function withUpdates(replica: ReplicaCore, from: PeerName, entry: RoundEntry, then: () => void): void {

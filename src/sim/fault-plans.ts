@@ -94,6 +94,19 @@ const liars: Draw = (facts, random) =>
     return { kind: 'lie', atMs: at(facts, random), forMs, who: anyone(facts, random) }
   })
 
+/** By then a federation has the voters that it will have: of two, one that lies leaves the other no majority to evict it with. */
+const votersThereMs = 10_000
+
+/** One after another, each long evicted when the next begins, for the same reason. Members without a vote sign nothing. */
+const equivocators: Draw = (facts, random) => {
+  const count = facts.peers < 12 ? 1 : 3
+  const slotMs = (facts.horizonMs * disturbed - votersThereMs) / count
+  return Array.from({ length: count }, (_, place): Fault => {
+    const atMs = votersThereMs + slotMs * (place + random.float() / 4)
+    return { kind: 'equivocate', atMs, forMs: slotMs / 2, who: anyone(facts, random) }
+  })
+}
+
 const plans: Record<string, { drift: number; draw: Draw }> = {
   none: { drift: 0, draw: () => [] },
   crashes: { drift: 0.001, draw: crashes },
@@ -103,6 +116,7 @@ const plans: Record<string, { drift: number; draw: Draw }> = {
   slow: { drift: 0.05, draw: slow },
   disk: { drift: 0.001, draw: disk },
   liars: { drift: 0.001, draw: liars },
+  equivocators: { drift: 0.001, draw: equivocators },
   chaos: {
     drift: 0.02,
     draw: (facts, random) => [crashes, churn, partitions, lossy, slow, disk].flatMap(draw => draw(facts, random))
@@ -163,7 +177,8 @@ const planFile = z.strictObject({
       z.strictObject({ kind: z.literal('slow'), atMs: ms, forMs: ms, who, factor: z.number().min(1) }),
       z.strictObject({ kind: z.literal('silent'), atMs: ms, forMs: ms, who }),
       z.strictObject({ kind: z.literal('disk-full'), atMs: ms, forMs: ms, who }),
-      z.strictObject({ kind: z.literal('lie'), atMs: ms, forMs: ms, who })
+      z.strictObject({ kind: z.literal('lie'), atMs: ms, forMs: ms, who }),
+      z.strictObject({ kind: z.literal('equivocate'), atMs: ms, forMs: ms, who })
     ])
   )
 })

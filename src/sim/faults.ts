@@ -35,6 +35,8 @@ export type Fault =
   | { kind: 'disk-full'; atMs: number; forMs: number; who: Who }
   /** Says what is not true (lies.ts). */
   | { kind: 'lie'; atMs: number; forMs: number; who: Who }
+  /** Signs two entries for one place in the log, each time that it signs one (lies.ts). */
+  | { kind: 'equivocate'; atMs: number; forMs: number; who: Who }
 
 export interface FaultPlan {
   name: string
@@ -49,6 +51,7 @@ export interface Mortal extends Endpoint {
   /** Left for good: it does not come back. */
   readonly gone: boolean
   lying: boolean
+  equivocating?: boolean
   /** Effects until it dies in the middle of an event; negative: it does not. */
   fuse: number
   /** Called when it dies of its fuse, or fails. */
@@ -132,6 +135,14 @@ export class Faults {
           peer.lying = true
           return () => {
             peer.lying = false
+          }
+        })
+        return
+      case 'equivocate':
+        this.#onPeer(fault, peer => {
+          peer.equivocating = true
+          return () => {
+            peer.equivocating = false
           }
         })
         return

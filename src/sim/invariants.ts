@@ -3,7 +3,8 @@
  * itself takes. It believes nobody: voters and rosters are replayed here from what was certified, certificates are counted here.
  *
  * I1 two different entries are never certified for one (federation, index); a certificate is of a majority
- * I2 a voter never signs two entries for one (federation, index, term), nor votes for two in one term, restarts included
+ * I2 a voter never signs two entries for one (federation, index, term), nor votes for two in one term, restarts included; who does is
+ *    evicted (where a plan lets somebody do so), and nobody else ever is
  * I3 a certified round's inputs come from members of its roster, each once, on the base that they name
  * I4 an accepted update (receipt given) is counted in exactly one certified round, or excluded with a reason
  * I6 a residual is used at most once per target and round
@@ -12,7 +13,7 @@
  * I5 no residual goes where a charter in force, on its source's line or on its target's, forbids it (the daemon's gates for other blobs
  *    are not simulated)
  */
-import type { Certificate, RoundEntry, Update } from '../federation/entry.ts'
+import type { Certificate, MembersEntry, RoundEntry, Update } from '../federation/entry.ts'
 import { applyMembers, genesisRoster, type Roster } from '../federation/membership.ts'
 import { mayEnter, mayLeave, type RuledBy } from '../governance/egress.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
@@ -28,6 +29,8 @@ export interface Violation {
   atMs: number
 }
 
+/** Rounds at whose place a peer may have signed two entries, until it has to be evicted. Changes of members may come faster than proofs. */
+const signedTwiceMax = 2
 /** Certified rounds whose bases an update may name. */
 const basesKept = 8
 
@@ -49,6 +52,8 @@ class Ledger {
   /** By term. */
   readonly aggregators = new Map<number, PeerName>()
   readonly updates = new Map<Link, Update>()
+  /** Where each peer signed two entries. */
+  readonly signedTwice = new Map<PeerName, Set<number>>()
 
   constructor(topic: Topic) {
     this.topic = topic
@@ -79,6 +84,8 @@ export class Invariants implements Observer {
   readonly violations: Violation[] = []
   certifiedRounds = 0
   certifiedEntries = 0
+  /** Peers that entries have evicted, each federation for itself. */
+  evictions = 0
   readonly #options: InvariantOptions
   readonly #ledgers = new Map<FederationId, Ledger>()
   /** Newest signatures of each voter in each federation. */
@@ -116,6 +123,31 @@ export class Invariants implements Observer {
     }
     // Signatures below the newest index but one can no longer be given: their index is settled.
     this.#signed.set(key, [...all.filter(one => one.index >= index - 1), { index, term, link }])
+  }
+
+  signedTwice(peer: PeerCore, topic: Topic, index: number): void {
+    const { signedTwice } = this.#ledger(topic)
+    const indices = signedTwice.get(peer.name) ?? new Set()
+    signedTwice.set(peer.name, indices.add(index))
+  }
+
+  #evicted({ signedTwice, topic }: Ledger, { index, evicted }: MembersEntry): void {
+    for (const { peer } of evicted) {
+      const where = `${path(topic)} index ${index}`
+      if (!signedTwice.has(peer)) this.#break('I2', `${where}: ${peer} is evicted, and did not sign two entries for one place`)
+      signedTwice.delete(peer)
+      this.evictions++
+    }
+  }
+
+  #notEvicted({ roster, rounds, signedTwice, topic }: Ledger): void {
+    const [round] = rounds.slice(-1)
+    for (const [peer, indices] of signedTwice) {
+      if (!indices.has(round!.index) || !roster.voters.includes(peer)) continue
+      const places = rounds.filter(({ index }) => indices.has(index)).map(one => one.round)
+      if (places.length > signedTwiceMax)
+        this.#break('I2', `${path(topic)}: ${peer} signed two entries for rounds ${places.join(', ')} each, and is not evicted`)
+    }
   }
 
   voted(voter: PeerCore, topic: Topic, term: number, candidate: PeerName): void {
@@ -156,10 +188,15 @@ export class Invariants implements Observer {
     this.#checkCertificate(ledger, entry.index, link, certificate)
     ledger.links.push(link)
     this.certifiedEntries++
-    if (entry.kind === 'round') {
+    if (entry.kind === 'members') this.#members(ledger, entry)
+    else {
       this.#round(ledger, entry, link)
-      return
+      this.#notEvicted(ledger)
     }
+  }
+
+  #members(ledger: Ledger, entry: MembersEntry): void {
+    this.#evicted(ledger, entry)
     ledger.roster = applyMembers(ledger.roster, entry)
     // Who left or was evicted is excluded by that very entry.
     for (const member of [...entry.left.map(one => one.member), ...entry.evicted.map(({ peer }) => peer)])

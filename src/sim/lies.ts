@@ -2,11 +2,17 @@
  * What a lying peer makes of what it says: updates that claim too much, are not numbers, or are another's; acceptances whose signature is
  * wrong; rounds that count an input twice as heavily; a proposal that every second voter hears otherwise.
  *
- * Is not: all that a liar can do. A majority of voters that lies together can certify what it likes (docs/protocol.md).
+ * And what an equivocating one does, which is honest in all else: as an aggregator it proposes one entry to some voters and another to
+ * the others; as a voter it tells that it accepted one entry, and that it accepted another (gossip brings both to all). It signs both.
+ *
+ * Is not: all that a liar can do. A majority of voters that lies together can certify what it likes, and an aggregator that has two good
+ * entries signed by half of the voters each can split the log (docs/protocol.md, "Members that leave, lie, or are gone").
  */
 import type { ConsensusMessage } from '../federation/consensus-state.ts'
 import type { Entry, Update } from '../federation/entry.ts'
+import type { EvidenceMessage } from '../federation/evidence.ts'
 import type { FederationState } from '../federation/federation-state.ts'
+import type { PeerName } from '../ids.ts'
 import type { ReplicaCore, SignedRecord } from './core.ts'
 import { linkOfEntry, linkOfUpdate, sign } from './stand-ins.ts'
 
@@ -32,10 +38,42 @@ export function lieInConsensus(
 ): ConsensusMessage<Entry> {
   if (message.type === 'accept') return { ...message, signature: message.signature.map(byte => byte ^ 1) }
   if (message.type !== 'propose' || message.entry.kind !== 'round' || place % 2 === 0) return message
-  const [first, ...rest] = message.entry.inputs
-  const entry: Entry = { ...message.entry, inputs: [{ ...first!, weight: first!.weight * 2 }, ...rest] }
+  const entry = otherThan(message.entry)
   const link = linkOfEntry(entry)
   return { ...message, entry, link, signature: sign(peer.name, topic.id, entry.index, message.term, link) }
+}
+
+/** One that no honest voter accepts: an input counts twice as heavily; a peer is absent twice. */
+function otherThan(entry: Entry): Entry {
+  if (entry.kind === 'members') return { ...entry, absent: [...entry.absent, entry.proposer, entry.proposer] }
+  const [first, ...rest] = entry.inputs
+  return { ...entry, inputs: [{ ...first!, weight: first!.weight * 2 }, ...rest] }
+}
+
+/** A proposal, as every second of the other voters hears it. */
+export function proposeOther(
+  { topic, peer, state }: ReplicaCore,
+  message: ConsensusMessage<Entry>,
+  to: PeerName
+): ConsensusMessage<Entry> {
+  const others = state.consensus.voters.filter(voter => voter !== peer.name)
+  if (message.type !== 'propose' || others.indexOf(to) % 2 === 0) return message
+  const entry = otherThan(message.entry)
+  const link = linkOfEntry(entry)
+  return { ...message, entry, link, signature: sign(peer.name, topic.id, entry.index, message.term, link) }
+}
+
+/** What else it tells that it accepted, or null: it has nothing to lie about. */
+export function acceptOther(
+  { topic, peer, state }: ReplicaCore,
+  message: EvidenceMessage
+): Extract<EvidenceMessage, { kind: 'accepts' }> | null {
+  const { accepted } = state.consensus
+  if (message.kind !== 'accepts' || accepted?.link !== message.accepts.entry) return null
+  const { index, term } = message.accepts
+  const entry = linkOfEntry(otherThan(accepted.entry))
+  const signatures = [{ voter: peer.name, signature: sign(peer.name, topic.id, index, term, entry) }]
+  return { kind: 'accepts', accepts: { ...message.accepts, entry, signatures } }
 }
 
 /** As an aggregator: the first input of the round that is about to be proposed counts twice what its member claims. */

@@ -59,6 +59,7 @@ export class Peer implements PeerCore {
   /** Left for good: it does not come back. */
   gone = false
   lying = false
+  equivocating = false
   #wantsToLeave = false
   /** Effects until it dies in the middle of an event; negative: it does not. */
   fuse = -1

@@ -7,6 +7,7 @@
  */
 import type { ConsensusMessage } from '../federation/consensus-state.ts'
 import type { Entry, Member, Update } from '../federation/entry.ts'
+import { Evidence } from '../federation/evidence.ts'
 import { type FederationEvent, initialFederation, stepFederation } from '../federation/federation.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { HandIn, handInMs } from '../federation/hand-in.ts'
@@ -27,11 +28,12 @@ import type {
   SignedRecord,
   Topic
 } from './core.ts'
+import { evidenceHost } from './evidence.ts'
 import { handInHost } from './handing-in.ts'
 import { isBeat, tellsNothing } from './heartbeats.ts'
 import { Joining } from './joining.ts'
 import { LogSync } from './log-sync.ts'
-import { lieAboutRound, lieInConsensus } from './lies.ts'
+import { lieAboutRound, lieInConsensus, proposeOther } from './lies.ts'
 import { ignoresUpdates, Mail } from './mail.ts'
 import { Presence } from './presence.ts'
 import { peersIn } from './peers-in.ts'
@@ -75,6 +77,7 @@ export class Replica implements ReplicaCore {
   leaving = false
   readonly voice: TopicVoice
   readonly handIn: HandIn<SignedRecord>
+  readonly evidence: Evidence | null
   readonly sync: LogSync
   readonly joining: Joining
   readonly presence: Presence
@@ -105,6 +108,7 @@ export class Replica implements ReplicaCore {
     this.#begunMs = begunMs
     this.#timers = new Timers(this, services.clock, name => this.dispatch(timerEvent(name)))
     this.handIn = new HandIn(handInHost(this, () => this.#handInTicker.wake()))
+    this.evidence = services.treacherous ? new Evidence(evidenceHost(this)) : null
     this.sync = new LogSync(this)
     this.presence = new Presence(this)
     this.joining = new Joining(this, this.#random)
@@ -163,11 +167,19 @@ export class Replica implements ReplicaCore {
     const waitedMs = this.peer.localMs() - this.#begunMs
     this.#timers.start('start', Math.max(0, this.topic.charter.timings.startTimeoutMs - waitedMs))
     this.presence.start(this.#random.float())
+    if (this.evidence !== null) this.#lookForEvidence(this.evidence)
     // Most runs have none, and thousands of replicas.
     if (this.topic.charter.algorithm.residuals.perNode > 0) new Bridge(this).start()
     this.dispatch({ type: 'consensus', event: { type: 'start' } })
     this.grown()
     this.#becomeReady()
+  }
+
+  #lookForEvidence(evidence: Evidence): void {
+    this.later(this.topic.charter.timings.presenceMs, () => {
+      evidence.again()
+      this.#lookForEvidence(evidence)
+    })
   }
 
   stop(): void {
@@ -227,7 +239,9 @@ export class Replica implements ReplicaCore {
           break
         default:
           this.#perform(this, effect)
-          if (effect.do === 'store') this.peer.grown(effect.entry.kind === 'members')
+          if (effect.do !== 'store') break
+          this.evidence?.seeAll(effect.certificate)
+          this.peer.grown(effect.entry.kind === 'members')
       }
       if (!this.alive) return
     }
@@ -267,6 +281,7 @@ export class Replica implements ReplicaCore {
         this.seen(from.name)
         // [REJECT] A wrong signature in a certificate would make a log that nobody else believes.
         if (!isTrulySigned(from.name, this.topic.id, message.message)) return
+        this.#seeSignature(from.name, message.message)
         this.dispatch({ type: 'consensus', event: { type: 'message', from: from.name, message: message.message } })
         return
       case 'question':
@@ -289,12 +304,25 @@ export class Replica implements ReplicaCore {
           this.heard = { aggregator: message.aggregator, term: message.term }
         if (message.index > this.state.consensus.commitIndex) this.sync.catchUp(from.name)
         return
+      case 'accepts':
+        this.evidence?.seeAll(message.accepts)
+        return
+      case 'evidence':
+        this.evidence?.onEvidence(from.name, message.evicted)
+        return
       case 'contribution':
         this.handIn.onContribution(from.name, message.signed.update)
         return
       case 'head':
         this.sync.onHead(from.name, message.certified)
     }
+  }
+
+  #seeSignature(from: PeerName, message: ConsensusMessage<Entry>): void {
+    if (message.type !== 'accept' && message.type !== 'propose') return
+    const { term, link, signature } = message
+    const index = message.type === 'accept' ? message.index : message.entry.index
+    this.evidence?.see(from, { index, term, link, signature })
   }
 
   read(): void {
@@ -385,7 +413,12 @@ export class Replica implements ReplicaCore {
     const peer = this.services.peers.get(to)
     if (peer === undefined || tellsNothing(this, peer, message)) return
     const place = this.state.consensus.voters.indexOf(to)
-    const said = this.peer.lying ? lieInConsensus(this, message, place) : message
+    const said = this.peer.lying
+      ? lieInConsensus(this, message, place)
+      : this.peer.equivocating
+        ? proposeOther(this, message, to)
+        : message
+    if (said !== message && said.type === 'propose') this.services.observer.signedTwice(this.peer, this.topic, said.entry.index)
     const envelope: Message = { kind: 'consensus', topic: this.topic, message: said }
     const { network } = this.services
     const bytes = messageBytes(message)

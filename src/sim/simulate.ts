@@ -77,7 +77,11 @@ async function simulateTree(world: Simulation, signal: AbortSignal | undefined):
   signal?.removeEventListener('abort', stop)
   const { invariants, liveness, trace } = world
   const { violations } = invariants
-  const lost = { roundsLost: world.roundsMissing, worstRoundSeconds: liveness.worstMs / 1000 }
+  const lost = {
+    roundsLost: world.roundsMissing,
+    worstRoundSeconds: liveness.worstMs / 1000,
+    evicted: invariants.evictions
+  }
   return {
     ...reportOf(world, world.topics.length, lost, { before, seconds: (performance.now() - began) / 1000 }),
     certified: invariants.certifiedRounds,
@@ -91,7 +95,7 @@ async function simulateGraph(world: Averaging): Promise<SimulationReport> {
   const before = await lossBefore(world.options)
   const began = performance.now()
   await world.run()
-  const lost = { roundsLost: world.roundsMissing, worstRoundSeconds: 0 }
+  const lost = { roundsLost: world.roundsMissing, worstRoundSeconds: 0, evicted: 0 }
   return reportOf(world, 0, lost, { before, seconds: (performance.now() - began) / 1000 })
 }
 
@@ -117,7 +121,7 @@ async function lossBefore({ learner, topology }: { learner: Learner; topology: T
 function reportOf(
   { options, network, measures, faults, trace, clock, peers }: Simulation | Averaging,
   federations: number,
-  lost: Pick<SimulationReport['faults'], 'roundsLost' | 'worstRoundSeconds'>,
+  lost: Pick<SimulationReport['faults'], 'roundsLost' | 'worstRoundSeconds' | 'evicted'>,
   { before, seconds }: { before: number; seconds: number }
 ): SimulationReport {
   const curve = measures.curve()

@@ -114,6 +114,7 @@ export class Simulation {
       trainMs: options.trainMs ?? topology.file?.trainMs ?? defaultTrainMs,
       aggregateMs,
       peaceful: options.faults.faults.length === 0,
+      treacherous: options.faults.faults.some(({ kind }) => kind === 'equivocate'),
       wait: (result, then) => this.#pending.wait(result, then)
     }
     this.peers = this.#makePeers(random.fork('peers'))

@@ -16,6 +16,8 @@ export function messageBytes(message: ConsensusMessage<Entry>): number {
 }
 
 export const updateBytes = (update: Update): number => overhead + 600 + update.sketches.length
+/** A link and two signatures, or two of each. */
+export const evidenceBytes = overhead + 400
 export const presenceBytes = overhead + 300
 
 export function questionBytes(question: Question): number {

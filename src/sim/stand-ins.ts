@@ -4,7 +4,8 @@
  */
 import { hash } from 'node:crypto'
 import type { ConsensusMessage } from '../federation/consensus-state.ts'
-import type { Certificate, Entry, MembersEntry, RoundEntry, Update } from '../federation/entry.ts'
+import type { Certificate, Entry, Evicted, MembersEntry, RoundEntry, Update } from '../federation/entry.ts'
+import type { Acceptance } from '../federation/evidence.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { checkMembers, type Roster } from '../federation/membership.ts'
 import type { Charter } from '../governance/charter.ts'
@@ -62,6 +63,42 @@ export function isTrulySigned(from: PeerName, federation: FederationId, message:
   return Buffer.compare(sign(from, federation, index, term, link), signature) === 0
 }
 
+/** A proof of two acceptances (wire/member-proofs.ts). */
+interface Equivocation {
+  index: number
+  term: number
+  entries: [Link, Link]
+  /** In hexadecimal. */
+  signatures: [string, string]
+}
+
+const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+
+export function evidenceOf(peer: PeerName, one: Acceptance, other: Acceptance): Evicted {
+  const { index, term } = one
+  const signatures: Equivocation['signatures'] = [hexOf(one.signature), hexOf(other.signature)]
+  const proof: Equivocation = { index, term, entries: [one.link, other.link], signatures }
+  return { peer, proof: Buffer.from(JSON.stringify(proof)) }
+}
+
+/** @returns why it proves nothing, or null. */
+export function checkEvidence(federation: FederationId, { peer, proof }: Evicted): string | null {
+  if (proof.length === 0) return 'it is empty'
+  const { index, term, entries, signatures } = JSON.parse(Buffer.from(proof).toString()) as Equivocation
+  if (entries[0] === entries[1]) return 'both signatures are on one entry'
+  const signed = entries.every((link, place) => hexOf(sign(peer, federation, index, term, link)) === signatures[place])
+  return signed ? null : 'the signatures are not of the peer that is accused'
+}
+
+/** What of a `members` entry rests on proofs, as far as they are simulated: who is evicted. @returns the first that does not hold. */
+export function checkProofs({ federation, evicted }: MembersEntry): { who: PeerName; why: string } | null {
+  for (const one of evicted) {
+    const why = checkEvidence(federation, one)
+    if (why !== null) return { who: one.peer, why }
+  }
+  return null
+}
+
 /** Certificates travel as one object; who signed it truly is found out once. */
 const signers = new WeakMap<Certificate, ReadonlySet<PeerName> | null>()
 
@@ -95,7 +132,7 @@ const checked = new WeakMap<MembersEntry, { roster: Roster; fault: string | null
 function membersFault(roster: Roster, charter: Charter, entry: MembersEntry): string | null {
   const known = checked.get(entry)
   if (known?.roster === roster) return known.fault
-  const fault = checkMembers(roster, charter, entry)?.code ?? null
+  const fault = checkMembers(roster, charter, entry)?.code ?? (checkProofs(entry) === null ? null : 'WRONG_PROOF')
   checked.set(entry, { roster, fault })
   return fault
 }

@@ -12,13 +12,14 @@
  *
  * All three give the same run as messages that are delivered one by one: a test compares (test/sim/simulation.spec.ts).
  */
+import type { EvidenceMessage } from '../federation/evidence.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import type { PeerName } from '../ids.ts'
 import type { Message, ReplicaCore, SignedRecord, Voice } from './core.ts'
 import { lieAboutUpdate } from './lies.ts'
 import { type LinkClass, linkBetween } from './place.ts'
 import { type Said, saidOf } from './said.ts'
-import { entryBytes, presenceBytes, updateBytes } from './sizes.ts'
+import { entryBytes, evidenceBytes, presenceBytes, updateBytes } from './sizes.ts'
 import type { Certified } from './stand-ins.ts'
 
 /** For the test that compares: with `false`, every message is delivered. */
@@ -129,6 +130,16 @@ export class TopicVoice implements Voice {
         if (delay >= 0) services.network.deliver(peer, other.peer, message, delay)
         else other.missed()
       }
+    }
+  }
+
+  evidence(message: EvidenceMessage): void {
+    const { topic, peer, services } = this.#replica
+    const nth = this.#nth()
+    for (const other of topic.participants) {
+      if (other === this.#replica || !other.alive) continue
+      const delay = this.#gossip(other, evidenceBytes, nth)
+      if (delay >= 0) services.network.deliver(peer, other.peer, { topic, ...message }, delay, 0)
     }
   }
 

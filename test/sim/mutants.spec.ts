@@ -65,6 +65,26 @@ const mutants: Mutant[] = [
     }
   },
   {
+    what: 'evidence that everybody ignores',
+    finds: 'I2',
+    faults: 'two-faced',
+    seedsMax: 2,
+    event: (_, event) => (event.type === 'accuse' ? null : event)
+  },
+  {
+    what: 'an eviction without a proof, by voters that ask for none',
+    finds: 'I2',
+    faults: 'none',
+    seedsMax: 2,
+    event: (replica, event) => {
+      if (event.type === 'aggregated') {
+        const peer = replica.state.roster.voters.find(voter => voter !== replica.peer.name) ?? ''
+        replica.dispatch({ type: 'accuse', evicted: { peer, proof: new Uint8Array() } })
+      }
+      return event.type === 'verified' ? { ...event, fault: null } : event
+    }
+  },
+  {
     what: 'a stranger among the inputs',
     finds: 'I3',
     faults: 'none',
@@ -225,6 +245,15 @@ function storm(seed: number): FaultPlan {
   return { name: 'storm', clockDrift: 0.01, faults: faults.sort((left, right) => left.atMs - right.atMs) }
 }
 
+/** Whoever leads once the voters are there signs two entries in every round from then on. */
+const twoFaced: FaultPlan = {
+  name: 'two-faced',
+  clockDrift: 0,
+  faults: [{ kind: 'equivocate', atMs: 5_000, forMs: 60_000, who: { aggregatorOf: 0 } }]
+}
+
+const drawn: Record<string, (seed: number) => FaultPlan> = { storm, kills, 'two-faced': () => twoFaced }
+
 /** The first seed that shows it, and its run. */
 async function hunt({ faults, seedsMax, voters, residuals, event, world }: Mutant) {
   const real = Replica.prototype.dispatch
@@ -241,7 +270,7 @@ async function hunt({ faults, seedsMax, voters, residuals, event, world }: Mutan
         seed,
         ...(world === undefined ? {} : { sabotage: world })
       }
-      const plan = faults === 'storm' ? storm(seed) : faults === 'kills' ? kills(seed) : planFor(options, faults)
+      const plan = drawn[faults]?.(seed) ?? planFor(options, faults)
       const report = await simulate({ ...options, faults: plan })
       const [first] = report.invariants.violations
       if (first === undefined) continue

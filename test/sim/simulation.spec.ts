@@ -1,12 +1,14 @@
 /** Runs of whole trees: that nothing is lost without faults, that a seed is a run, that no plan of faults breaks an invariant. */
 import assert from 'node:assert/strict'
-import type { Fault } from '../../src/sim/faults.ts'
-import { simulate } from '../../src/sim/simulate.ts'
+import { rosterPeers } from '../../src/federation/membership.ts'
+import type { Fault, Who } from '../../src/sim/faults.ts'
+import { planFor, simulate } from '../../src/sim/simulate.ts'
+import type { Simulation } from '../../src/sim/simulation.ts'
 import { topologyOfFile } from '../../src/sim/topology.ts'
 import type { SimulationReport } from '../../src/report/simulation.ts'
 import { faultPlanNames } from '../../src/sim/fault-plans.ts'
 import { economy } from '../../src/sim/voice.ts'
-import { short, story } from './runs.ts'
+import { short, story, treeOf } from './runs.ts'
 
 /** The answer to a heartbeat that told nothing is counted with it, a moment early; of 200 bytes, from four voters of each of three federations. */
 const answersUnderWay = 12
@@ -156,4 +158,71 @@ describe('liars', () => {
         assert.ok(told.includes(`UPDATE_REFUSED ${code}`), `${code}: ${told}`)
     }
   })
+})
+
+describe('who signs two entries for one place', () => {
+  const equivocate = (who: Who): Fault => ({ kind: 'equivocate', atMs: 12_000, forMs: 40_000, who })
+  /** As an aggregator it proposes two; as a voter it tells of two, unless it is so slow that a majority has signed before it in every round. */
+  const roles: { as: string; who: Who; seedsAtLeast: number }[] = [
+    { as: 'aggregator', who: { aggregatorOf: 1 }, seedsAtLeast: 20 },
+    { as: 'voter', who: { peer: 3 }, seedsAtLeast: 14 }
+  ]
+
+  /** Who lied where, whom each federation of the tree evicted, and who has no place there at the end, though it was not evicted. */
+  async function evictions(seed: number, faults: Fault[]) {
+    const lied = new Set<string>()
+    const evicted = new Set<string>()
+    const worlds: Simulation[] = []
+    const sabotage = (world: Simulation) => {
+      worlds.push(world)
+      const { signedTwice, committed } = world.invariants
+      world.invariants.signedTwice = (peer, topic, index) => {
+        lied.add(`${peer.name} in ${topic.charter.path}`)
+        signedTwice.call(world.invariants, peer, topic, index)
+      }
+      world.invariants.committed = (replica, certified) => {
+        const { entry } = certified
+        if (entry.kind === 'members')
+          for (const { peer } of entry.evicted) evicted.add(`${peer} in ${replica.topic.charter.path}`)
+        committed.call(world.invariants, replica, certified)
+      }
+    }
+    const report = await short({ seed, faults: { name: 'two', clockDrift: 0, faults }, tree: 'tree:2x5', rounds: 5, sabotage })
+    const out = [...lied].filter(one => {
+      const [name, path] = one.split(' in ') as [string, string]
+      const topic = worlds[0]!.topics.find(({ charter }) => charter.path === path)!
+      return !evicted.has(one) && !rosterPeers(worlds[0]!.invariants.roster(topic), topic.charter).has(name)
+    })
+    return { report, lied: [...lied].sort(), evicted: [...evicted].sort(), leftOffice: new Set(out) }
+  }
+
+  for (const { as, who, seedsAtLeast } of roles) {
+    it(`as ${as} is evicted within two rounds, and nobody else is, 20 seeds`, async () => {
+      let seeds = 0
+      for (let seed = 1; seed <= 20; seed++) {
+        const { report, lied, evicted, leftOffice } = await evictions(seed, [equivocate(who)])
+        // I2 is broken by whoever lies in a third round, and by an eviction of who did not.
+        assert.deepEqual([report.invariants.violations, report.complete], [[], true], story(report, 'two'))
+        // A delegate that its child's eviction takes its office from has no place above any more that it could be evicted from.
+        assert.deepEqual(
+          evicted,
+          lied.filter(one => !leftOffice.has(one)),
+          `seed ${seed}`
+        )
+        assert.equal((report.faults.warnings.TWO_ACCEPTANCES ?? 0) > 0, lied.length > 0)
+        if (lied.length > 0) seeds++
+      }
+      assert.ok(seeds >= seedsAtLeast, `somebody lied in ${seeds} seeds`)
+    })
+  }
+
+  for (const plan of ['crashes', 'lossy', 'partitions', 'slow']) {
+    it(`breaks no invariant, whatever else goes wrong: ${plan}, 8 seeds`, async () => {
+      for (let seed = 1; seed <= 8; seed++) {
+        const { faults } = planFor({ topology: treeOf('tree:2x5', seed), rounds: 5, seed }, plan)
+        const { report } = await evictions(seed, [...faults, equivocate({ aggregatorOf: seed % 3 })])
+        assert.deepEqual(report.invariants.violations, [], story(report, plan))
+      }
+    })
+  }
 })

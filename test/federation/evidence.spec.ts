@@ -1,0 +1,141 @@
+/** Two acceptances of one voter for one place (docs/protocol.md, "Members that leave, lie, or are gone"), with real keys and real proofs. */
+import assert from 'node:assert/strict'
+import { type Acceptance, Evidence, type EvidenceMessage } from '../../src/federation/evidence.ts'
+import type { Certificate, Evicted } from '../../src/federation/entry.ts'
+import { checkEvidence, evidenceOf } from '../../src/wire/member-proofs.ts'
+import { linkOf } from '../../src/wire/codec.ts'
+import { acceptBytes, verifyPeerSignature } from '../../src/wire/signature.ts'
+import { TestPeer } from '../wire/peers.ts'
+import { testCharter } from './charters.ts'
+import { FederationBench } from './federation-bench.ts'
+
+const [federation, one, other] = [linkOf(Uint8Array.of(0)), linkOf(Uint8Array.of(1)), linkOf(Uint8Array.of(2))]
+const [self, liar, honest, stranger] = ['self', 'liar', 'honest', 'stranger'].map(name => new TestPeer(name)) as [
+  TestPeer,
+  TestPeer,
+  TestPeer,
+  TestPeer
+]
+
+const accepts = (who: TestPeer, link: string, index = 7, term = 3): Acceptance => ({
+  index,
+  term,
+  link,
+  signature: who.sign(acceptBytes(federation, index, term, link))
+})
+const certificate = (link: string, ...voters: TestPeer[]): Certificate => ({
+  federation,
+  index: 7,
+  term: 3,
+  entry: link,
+  signatures: voters.map(who => ({ voter: who.peer, signature: accepts(who, link).signature }))
+})
+
+/** A peer in a federation of itself, the liar and the honest one, and all that it said and did. */
+class Watcher {
+  readonly said: EvidenceMessage[] = []
+  readonly accused: string[] = []
+  readonly faults: string[] = []
+  readonly bench = new FederationBench({ id: federation, charter: testCharter(), self: self.peer })
+  readonly evidence: Evidence
+
+  constructor() {
+    const watcher = this
+    this.evidence = new Evidence({
+      get state() {
+        return watcher.bench.state
+      },
+      speakers: () => new Set([self.peer, liar.peer, honest.peer]),
+      isSigned: (peer, { index, term, link, signature }) =>
+        verifyPeerSignature(peer, acceptBytes(federation, index, term, link), signature),
+      prove: (peer, first, second) =>
+        evidenceOf(peer, {
+          index: first.index,
+          term: first.term,
+          entries: [first.link, second.link],
+          signatures: [first.signature, second.signature]
+        }),
+      check: checkEvidence,
+      say: message => this.said.push(message),
+      accuse: ({ peer }) => this.accused.push(peer),
+      fault: (_, code) => this.faults.push(code)
+    })
+  }
+
+  proof(): Evicted {
+    const told = this.said.find(({ kind }) => kind === 'evidence')
+    assert.ok(told?.kind === 'evidence')
+    return told.evicted
+  }
+}
+
+describe('evidence of two acceptances', () => {
+  it('is found whichever way the second comes, said with a proof that anyone can check, and accuses', () => {
+    const ways: ((watcher: Watcher) => void)[] = [
+      ({ evidence }) => evidence.see(liar.peer, accepts(liar, other)),
+      ({ evidence }) => evidence.seeAll(certificate(other, honest, liar))
+    ]
+    for (const way of ways) {
+      const watcher = new Watcher()
+      assert.ok(watcher.evidence.see(liar.peer, accepts(liar, one)))
+      way(watcher)
+      assert.deepEqual([watcher.accused, watcher.faults], [[liar.peer], ['TWO_ACCEPTANCES']])
+      assert.equal(checkEvidence(federation, watcher.proof()), null)
+    }
+  })
+
+  const innocent: { why: string; second: (evidence: Evidence) => void }[] = [
+    { why: 'the same again', second: evidence => evidence.see(liar.peer, accepts(liar, one)) },
+    { why: 'another index', second: evidence => evidence.see(liar.peer, accepts(liar, other, 8)) },
+    { why: 'another term', second: evidence => evidence.see(liar.peer, accepts(liar, other, 7, 4)) },
+    { why: 'signed by another', second: evidence => evidence.see(liar.peer, accepts(honest, other)) },
+    { why: 'told of another federation', second: evidence => evidence.seeAll({ ...certificate(other, liar), federation: one }) }
+  ]
+  for (const { why, second } of innocent)
+    it(`is not: ${why}`, () => {
+      const { evidence, accused, said } = new Watcher()
+      evidence.see(liar.peer, accepts(liar, one))
+      second(evidence)
+      assert.deepEqual([accused, said], [[], []])
+    })
+
+  it('is of peers of the federation alone, and never of oneself', () => {
+    const { evidence, accused } = new Watcher()
+    for (const link of [one, other]) {
+      evidence.see(stranger.peer, accepts(stranger, link))
+      evidence.see(self.peer, accepts(self, link))
+    }
+    assert.deepEqual(accused, [])
+    assert.equal(evidence.see(liar.peer, accepts(honest, one)), false)
+  })
+
+  it('of another is believed if it proves something, and a false proof is its teller’s fault', () => {
+    const finder = new Watcher()
+    finder.evidence.seeAll(certificate(one, liar))
+    finder.evidence.seeAll(certificate(other, liar))
+    const { evidence, accused, faults } = new Watcher()
+    evidence.onEvidence(honest.peer, { ...finder.proof(), peer: honest.peer })
+    assert.deepEqual([accused, faults], [[], ['BAD_EVIDENCE']])
+    evidence.onEvidence(honest.peer, finder.proof())
+    assert.deepEqual(accused, [liar.peer])
+  })
+
+  it('is said again until the log has evicted the liar', () => {
+    const { evidence, said, bench } = new Watcher()
+    evidence.seeAll(certificate(one, liar))
+    evidence.seeAll(certificate(other, liar))
+    evidence.again()
+    assert.equal(said.length, 2)
+    bench.state = { ...bench.state, roster: { ...bench.state.roster, evicted: new Set([liar.peer]) } }
+    evidence.again()
+    evidence.again()
+    assert.equal(said.length, 2)
+  })
+
+  it('is made possible by voters that tell of their acceptance, and of the proposer’s own', () => {
+    const { evidence, said } = new Watcher()
+    evidence.see(liar.peer, accepts(liar, one))
+    evidence.tell(accepts(self, one), liar.peer)
+    assert.deepEqual(said, [{ kind: 'accepts', accepts: certificate(one, self, liar) }])
+  })
+})
