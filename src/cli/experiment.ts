@@ -49,6 +49,7 @@ export async function runExperimentCommand(flags: Flags, output: Output, version
   process.on('SIGINT', interrupt)
   process.on('SIGTERM', interrupt)
   const line = (text: string) => live.line(`${seconds().toFixed(1).padStart(6)} s  ${text}`)
+  line(`reading the text of ${options.texts.length} organizations`)
   const warnings = await warningsOf(options.texts)
   for (const warning of warnings) line(`! ${warning}`)
   let toldShare = 0

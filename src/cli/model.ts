@@ -1,8 +1,9 @@
 /** `worldlm model import | export | tokenizer`: models and tokenizers as files. */
 import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { trainBpe } from '../data/bpe.ts'
+import type { Bytes } from '../data/spool.ts'
 import { loadText, type OrganizationText, readTree } from '../data/text-tree.ts'
-import { openTokenizer } from '../data/tokenizer.ts'
+import { openTokenizer, piecesOf } from '../data/tokenizer.ts'
 import { buildGenerationGraph } from '../engine/onnx/generation-graph.ts'
 import { writeFully, writeWhole } from '../engine/tensor-file.ts'
 import { WorldlmError } from '../errors.ts'
@@ -71,25 +72,31 @@ export async function trainTokenizer(
   options: { train: string; vocabulary: number; out: string },
   output: Output
 ): Promise<void> {
-  const utf8 = new TextDecoder()
-  const needs = { context: 1, keptBackBytes: 0 }
   let bytes = 0
-  const texts: string[] = []
+  const texts: Bytes[] = []
   for (const organization of organizations(options.train)) {
-    const { train } = await loadText(organization, needs)
+    const { train } = await loadText(organization, { context: 1, keptBackBytes: 0 })
     bytes += train.length
-    texts.push(utf8.decode(train))
+    texts.push(train)
   }
   const tell = (merges: number) => {
     if (process.stderr.isTTY) process.stderr.write(`\r${256 + merges} of ${options.vocabulary} tokens`)
   }
-  const { tokenizer, vocabulary } = trainBpe(texts, options.vocabulary, tell)
+  const { tokenizer, vocabulary } = trainBpe(stringsOf(texts), options.vocabulary, tell)
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
   writeFileSync(options.out, `${JSON.stringify(tokenizer)}\n`)
   output.line(`${options.out}: ${vocabulary} tokens from ${bytes} bytes of text`)
   if (vocabulary < options.vocabulary)
     output.line(`fewer than the ${options.vocabulary} asked for: no further pair is seen twice in this text`)
   output.document({ out: options.out, vocabulary, bytes })
+}
+
+/** A string holds no more than half a gigabyte. */
+const stringBytes = 1 << 26
+
+function* stringsOf(texts: Bytes[]): Generator<string> {
+  const utf8 = new TextDecoder()
+  for (const text of texts) for (const piece of piecesOf(text, stringBytes)) yield utf8.decode(piece)
 }
 
 /** A tree, or a folder that holds text itself. */

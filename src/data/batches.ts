@@ -4,10 +4,10 @@
 import type { Batch } from '../model/batch.ts'
 import { Random } from '../math/random.ts'
 
+/** A text's tokens; they may lie in a file. */
 export interface Tokens {
   readonly length: number
-  subarray(from: number, to: number): Tokens & Iterable<number>
-  readonly [place: number]: number
+  subarray(from: number, to: number): ArrayLike<number> & Iterable<number>
 }
 
 /** Kept back from training for good; what a model is judged by on the way down (docs/algorithm.md, "Names"). */
@@ -101,9 +101,10 @@ export function windowsAt(tokens: Tokens, starts: number[], context: number): Ba
   const inputs = new Int32Array(starts.length * context)
   const targets = new Int32Array(starts.length * context)
   for (const [row, start] of starts.entries()) {
+    const window = tokens.subarray(start, start + context + 1)
     for (let time = 0; time < context; time++) {
-      inputs[row * context + time] = tokens[start + time]!
-      targets[row * context + time] = tokens[start + time + 1]!
+      inputs[row * context + time] = window[time]!
+      targets[row * context + time] = window[time + 1]!
     }
   }
   return { inputs, targets }

@@ -5,13 +5,14 @@
  *   .jsonl .jsonl.gz   a document a line, in the field `text`
  *   .parquet           a document a row, in the column `text`
  *
- * Documents end with a line break. Lines and row groups are read one after the other: memory is that of the text, not of the file.
+ * Documents end with a line break. Pieces, lines and row groups are read one after the other: no file has to fit into memory.
  */
 import { createReadStream } from 'node:fs'
-import { open, readFile } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { brotliDecompressSync, createGunzip, gunzipSync, zstdDecompressSync } from 'node:zlib'
 import { WorldlmError } from '../errors.ts'
+import type { Bytes } from './spool.ts'
 
 const suffixes = ['.txt', '.md', '.jsonl', '.jsonl.gz', '.parquet'] as const
 type Suffix = (typeof suffixes)[number]
@@ -27,13 +28,17 @@ export const isTextFile = (name: string): boolean => suffixOf(name) !== undefine
 /** `train` of `train.jsonl.gz`. */
 export const stemOf = (name: string): string => basename(name, suffixOf(name))
 
+/** Takes the next bytes of a text; they are the reader's again afterwards. */
+export type Take = (bytes: Uint8Array) => void
+
 /** @throws {WorldlmError} DATA_UNREADABLE, DATA_NOT_UTF8, DATA_JSONL, DATA_PARQUET */
-export async function readTextFile(organization: string, path: string): Promise<Uint8Array> {
+export async function readTextFile(organization: string, path: string, take: Take): Promise<void> {
   const suffix = suffixOf(path)
   try {
-    if (suffix === '.parquet') return await readParquet(organization, path)
-    if (suffix === '.jsonl' || suffix === '.jsonl.gz') return await readJsonLines(organization, path, suffix === '.jsonl.gz')
-    return checkUtf8(organization, path, await readFile(path))
+    if (suffix === '.parquet') await readParquet(organization, path, take)
+    else if (suffix === '.jsonl' || suffix === '.jsonl.gz')
+      await readJsonLines(organization, path, suffix === '.jsonl.gz', take)
+    else await readPlain(organization, path, take)
   } catch (cause) {
     if (cause instanceof WorldlmError) throw cause
     throw new WorldlmError(
@@ -45,20 +50,37 @@ export async function readTextFile(organization: string, path: string): Promise<
   }
 }
 
-function checkUtf8(organization: string, path: string, bytes: Uint8Array): Uint8Array {
-  const wrong = firstInvalidByte(bytes)
-  if (wrong === null) return bytes
-  throw new WorldlmError(
-    'DATA_NOT_UTF8',
-    `${path} of organization ${organization} is not UTF-8: byte ${wrong} begins no character`,
-    'Convert it (iconv -f LATIN1 -t UTF-8, for example), or remove it.'
-  )
+async function readPlain(organization: string, path: string, take: Take): Promise<void> {
+  const refuseFrom = (at: number, wrong: number | null) => {
+    if (wrong === null) return
+    throw new WorldlmError(
+      'DATA_NOT_UTF8',
+      `${path} of organization ${organization} is not UTF-8: byte ${at + wrong} begins no character`,
+      'Convert it (iconv -f LATIN1 -t UTF-8, for example), or remove it.'
+    )
+  }
+  let at = 0
+  let rest: Uint8Array = new Uint8Array()
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+    const bytes: Uint8Array = rest.length > 0 ? Buffer.concat([rest, chunk as Buffer]) : (chunk as Buffer)
+    const whole = bytes.subarray(0, wholeCharacters(bytes))
+    refuseFrom(at, firstInvalidByte(whole))
+    take(whole)
+    at += whole.length
+    rest = bytes.subarray(whole.length)
+  }
+  refuseFrom(at, firstInvalidByte(rest))
+}
+
+/** Bytes of it that do not belong to a character which goes on behind its end. */
+function wholeCharacters(bytes: Uint8Array): number {
+  const last = cutBefore(bytes, bytes.length - 1)
+  return bytes.length > 0 && last + characterBytes(bytes[last]!) > bytes.length ? last : bytes.length
 }
 
 // ── JSON lines ──
 
-async function readJsonLines(organization: string, path: string, zipped: boolean): Promise<Uint8Array> {
-  const text = new GrowingText()
+async function readJsonLines(organization: string, path: string, zipped: boolean, takeText: Take): Promise<void> {
   const file = createReadStream(path, { highWaterMark: 1 << 20 })
   const unzipped = zipped ? createGunzip() : null
   // A pipe does not hand errors on.
@@ -67,7 +89,7 @@ async function readJsonLines(organization: string, path: string, zipped: boolean
   let rest: Buffer = Buffer.alloc(0)
   const take = (bytes: Buffer) => {
     line++
-    if (bytes.length > 0) text.add(documentOf(organization, path, line, bytes))
+    if (bytes.length > 0) takeDocument(takeText, documentOf(organization, path, line, bytes))
   }
   for await (const chunk of unzipped === null ? file : file.pipe(unzipped)) {
     const bytes = rest.length > 0 ? Buffer.concat([rest, chunk as Buffer]) : (chunk as Buffer)
@@ -79,7 +101,6 @@ async function readJsonLines(organization: string, path: string, zipped: boolean
     rest = bytes.subarray(from)
   }
   take(rest)
-  return text.whole()
 }
 
 function documentOf(organization: string, path: string, line: number, bytes: Buffer): Uint8Array {
@@ -121,7 +142,7 @@ const compressors = {
   ZSTD: (bytes: Uint8Array) => zstdDecompressSync(bytes)
 }
 
-async function readParquet(organization: string, path: string): Promise<Uint8Array> {
+async function readParquet(organization: string, path: string, take: Take): Promise<void> {
   const { parquetMetadataAsync, parquetRead } = await import('hyparquet')
   const refuse = (what: string, cause?: unknown): never => {
     throw new WorldlmError(
@@ -145,7 +166,6 @@ async function readParquet(organization: string, path: string): Promise<Uint8Arr
     const metadata = await parquetMetadataAsync(file).catch(error => refuse(`it is no Parquet file (${error.message})`, error))
     const names = metadata.schema.slice(1).map(({ name }) => name)
     if (!names.includes('text')) refuse(`it has no column "text" (it has ${names.slice(0, 8).join(', ')})`)
-    const text = new GrowingText()
     let row = 0
     for (const { num_rows: count } of metadata.row_groups) {
       const rowEnd = row + Number(count)
@@ -156,11 +176,10 @@ async function readParquet(organization: string, path: string): Promise<Uint8Arr
       for (const [place, [value]] of rows.entries()) {
         if (value === null || value === undefined) continue
         if (typeof value !== 'string') refuse(`row ${row + place + 1} has a ${typeof value} in its column "text", not a string`)
-        text.add(Buffer.from(value as string))
+        takeDocument(take, Buffer.from(value as string))
       }
       row = rowEnd
     }
-    return text.whole()
   } finally {
     await handle.close()
   }
@@ -168,28 +187,13 @@ async function readParquet(organization: string, path: string): Promise<Uint8Arr
 
 // ── bytes ──
 
-/** Documents one after the other, each ended by a line break. */
-class GrowingText {
-  #bytes = Buffer.alloc(1 << 16)
-  #length = 0
+const lineBreak = Uint8Array.of(10)
 
-  add(document: Uint8Array): void {
-    if (document.length === 0) return
-    const breaks = document.at(-1) === 10 ? 0 : 1
-    const needed = this.#length + document.length + breaks
-    if (needed > this.#bytes.length) {
-      const larger = Buffer.alloc(Math.max(needed, this.#bytes.length * 2))
-      larger.set(this.#bytes.subarray(0, this.#length))
-      this.#bytes = larger
-    }
-    this.#bytes.set(document, this.#length)
-    this.#length = needed
-    if (breaks > 0) this.#bytes[this.#length - 1] = 10
-  }
-
-  whole(): Uint8Array {
-    return this.#bytes.subarray(0, this.#length)
-  }
+/** Each document ends with a line break. */
+function takeDocument(take: Take, document: Uint8Array): void {
+  if (document.length === 0) return
+  take(document)
+  if (document.at(-1) !== 10) take(lineBreak)
 }
 
 /** Offset of the first byte that is not part of a character, or null. */
@@ -218,9 +222,11 @@ function firstInvalidByte(bytes: Uint8Array): number | null {
 export const characterBytes = (lead: number): number => (lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1)
 
 /** The start of the character that holds byte `at`. */
-export function cutBefore(text: Uint8Array, at: number): number {
+export function cutBefore(text: Bytes, at: number): number {
   if (at >= text.length) return text.length
+  const from = Math.max(0, at - 4)
+  const bytes = text.subarray(from, at + 1)
   let cut = at
-  while (cut > 0 && cut > at - 4 && (text[cut]! & 0xc0) === 0x80) cut--
+  while (cut > 0 && cut > at - 4 && (bytes[cut - from]! & 0xc0) === 0x80) cut--
   return cut
 }

@@ -1,6 +1,7 @@
 /** What an organization would train on: figures and samples, for `worldlm data inspect` and for warnings before a run. */
 import { cutBefore } from './formats.ts'
 import { overlap, WindowSet } from './overlap.ts'
+import { blocksOf, type Bytes } from './spool.ts'
 import type { LoadedText } from './text-tree.ts'
 
 export interface Inspected {
@@ -69,18 +70,23 @@ export function overlapWarnings(inspected: Pick<Inspected, 'path' | 'overlap' | 
   ])
 }
 
-function linesOf(text: Uint8Array): { lines: number; longestLine: number } {
-  let [lines, longestLine, from] = [0, 0, 0]
-  for (let end = text.indexOf(10); end !== -1; end = text.indexOf(10, from)) {
-    lines++
-    longestLine = Math.max(longestLine, end - from)
-    from = end + 1
+function linesOf(text: Bytes): { lines: number; longestLine: number } {
+  let [lines, longestLine, length] = [0, 0, 0]
+  for (const block of blocksOf(text)) {
+    let from = 0
+    for (let end = block.indexOf(10); end !== -1; end = block.indexOf(10, from)) {
+      lines++
+      longestLine = Math.max(longestLine, length + end - from)
+      length = 0
+      from = end + 1
+    }
+    length += block.length - from
   }
-  if (from < text.length) lines++
-  return { lines, longestLine: Math.max(longestLine, text.length - from) }
+  if (length > 0) lines++
+  return { lines, longestLine: Math.max(longestLine, length) }
 }
 
-function scriptsOf(text: Uint8Array): { script: string; share: number }[] {
+function scriptsOf(text: Bytes): { script: string; share: number }[] {
   const each = Math.floor(countedBytes / pieces)
   const starts =
     text.length <= countedBytes
@@ -96,8 +102,8 @@ function scriptsOf(text: Uint8Array): { script: string; share: number }[] {
     .sort((left, right) => right.share - left.share)
 }
 
-const sampleAt = (text: Uint8Array, from: number): string => decode(text, from, from + sampleBytes)
+const sampleAt = (text: Bytes, from: number): string => decode(text, from, from + sampleBytes)
 
 /** Whole characters between two places. */
-const decode = (text: Uint8Array, from: number, to: number): string =>
+const decode = (text: Bytes, from: number, to: number): string =>
   new TextDecoder().decode(text.subarray(cutBefore(text, from), cutBefore(text, Math.min(to, text.length))))

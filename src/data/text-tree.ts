@@ -8,6 +8,7 @@ import { readdirSync, statSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { WorldlmError } from '../errors.ts'
 import { cutBefore, formatNames, isTextFile, readTextFile, stemOf } from './formats.ts'
+import { type Bytes, memoryBytesDefault, Spool, viewOf } from './spool.ts'
 
 export interface OrganizationText {
   /** From the root of the tree, with `/`. */
@@ -15,6 +16,8 @@ export interface OrganizationText {
   folder: string
   /** Only so many bytes of its training text are taken, from the beginning; left out: all. */
   trainBytesMax?: number
+  /** A text with more bytes is kept in a temporary file; left out: `memoryBytesDefault`. */
+  memoryBytesMax?: number
 }
 
 export interface TextNeeds {
@@ -25,8 +28,8 @@ export interface TextNeeds {
 }
 
 export interface LoadedText {
-  train: Uint8Array
-  valid: Uint8Array
+  train: Bytes
+  valid: Bytes
 }
 
 const validShare = 0.08
@@ -102,8 +105,9 @@ function checkName(path: string): void {
   )
 }
 
-/** Reads one organization's text. @throws {WorldlmError} DATA_EMPTY, DATA_TOO_SHORT, and those of `readTextFile` */
-export async function loadText({ path, folder, trainBytesMax }: OrganizationText, needs: TextNeeds): Promise<LoadedText> {
+/** Reads one organization's text. @throws {WorldlmError} DATA_EMPTY, DATA_TOO_SHORT, DATA_NO_SPACE, and those of `readTextFile` */
+export async function loadText(organization: OrganizationText, needs: TextNeeds): Promise<LoadedText> {
+  const { path, folder, trainBytesMax, memoryBytesMax = memoryBytesDefault } = organization
   const names = readdirSync(folder)
     .filter(name => isTextFile(name))
     .sort()
@@ -113,12 +117,18 @@ export async function loadText({ path, folder, trainBytesMax }: OrganizationText
       `organization ${path} has no text file in ${folder}`,
       `Put text files there (${formatNames}), or remove the folder.`
     )
-  const read = async (wanted: string[]) => joined(await inTurn(wanted, name => readTextFile(path, join(folder, name))))
+  const read = async (wanted: string[]): Promise<Bytes> => {
+    const files = wanted.map(name => join(folder, name))
+    const expectedBytes = files.reduce((sum, file) => sum + (statSync(file, { throwIfNoEntry: false })?.size ?? 0), 0)
+    const spool = new Spool(memoryBytesMax, expectedBytes)
+    for (const file of files) await readTextFile(path, file, bytes => spool.add(bytes))
+    return spool.whole()
+  }
   const trainNames = names.filter(name => stemOf(name) === 'train')
   const validNames = names.filter(name => stemOf(name) === 'valid')
   const text = await read(trainNames.length > 0 ? trainNames : names.filter(name => !validNames.includes(name)))
   const loaded = validNames.length > 0 ? { train: text, valid: await read(validNames) } : split(text)
-  if (trainBytesMax !== undefined) loaded.train = loaded.train.subarray(0, cutBefore(loaded.train, trainBytesMax))
+  if (trainBytesMax !== undefined) loaded.train = viewOf(loaded.train, 0, cutBefore(loaded.train, trainBytesMax))
   const least = trainLeast(needs)
   refuseShort(path, 'for training', loaded.train.length, least)
   refuseShort(path, 'for validation', loaded.valid.length, needs.context + 1)
@@ -141,19 +151,8 @@ function refuseShort(path: string, what: string, bytes: number, least: number): 
   )
 }
 
-/** One after the other: many files at once would be many copies at once. */
-async function inTurn<Result>(names: string[], read: (name: string) => Promise<Result>): Promise<Result[]> {
-  const results: Result[] = []
-  for (const name of names) results.push(await read(name))
-  return results
-}
-
-function joined(parts: Uint8Array[]): Uint8Array {
-  return parts.length === 1 ? parts[0]! : new Uint8Array(Buffer.concat(parts))
-}
-
 /** The last 8 % are for validation; the cut falls between characters. */
-function split(text: Uint8Array): LoadedText {
+function split(text: Bytes): LoadedText {
   const cut = cutBefore(text, Math.floor(text.length * (1 - validShare)))
-  return { train: text.subarray(0, cut), valid: text.subarray(cut) }
+  return { train: viewOf(text, 0, cut), valid: viewOf(text, cut, text.length) }
 }

@@ -6,21 +6,21 @@
  */
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { WorldlmError } from '../errors.ts'
+import type { Tokens } from './batches.ts'
 import { byteTokenizerJson, bytesOfCharacters } from './byte-level.ts'
+import { type Bytes, memoryBytesDefault, Spool } from './spool.ts'
 
 export interface Tokenizer {
   readonly name: string
   /** Ids are 0 ≤ id < vocabulary. */
   readonly vocabulary: number
-  /** @param text - UTF-8. */
-  encode(text: Uint8Array): TokenArray
+  /** @param text - UTF-8. @param memoryBytesMax - more of tokens are kept in a temporary file. @throws {WorldlmError} DATA_NO_SPACE */
+  encode(text: Bytes, memoryBytesMax?: number): Tokens
   /** Bytes of text that a token stands for: exact for bytes and byte-level BPE, else those of the text as it was normalized. */
   bytesOf(token: number): number
   /** Text as it comes: `push` gives what a further token makes certain, `end` what is left. */
   decoder(): TokenDecoder
 }
-
-export type TokenArray = Uint8Array | Uint16Array | Uint32Array
 
 export interface TokenDecoder {
   push(token: number): string
@@ -85,22 +85,15 @@ class JsonTokenizer implements Tokenizer {
       throw new WorldlmError('TOKENIZER_INVALID', `${where} has no vocabulary`, 'Give the whole tokenizer.json.')
   }
 
-  encode(text: Uint8Array): Uint16Array | Uint32Array {
+  encode(text: Bytes, memoryBytesMax: number = memoryBytesDefault): Tokens {
     const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
-    const pieces: number[][] = []
-    for (let from = 0; from < text.length; ) {
-      const to = endOfPiece(text, from)
-      pieces.push(this.#library.encode(utf8.decode(text.subarray(from, to)), { add_special_tokens: false }).ids)
-      from = to
+    const Ids = this.vocabulary > 65_536 ? Uint32Array : Uint16Array
+    const spool = new Spool(memoryBytesMax, text.length)
+    for (const piece of piecesOf(text, pieceBytes)) {
+      const { ids } = this.#library.encode(utf8.decode(piece), { add_special_tokens: false })
+      spool.add(new Uint8Array(Ids.from(ids).buffer))
     }
-    const count = pieces.reduce((sum, piece) => sum + piece.length, 0)
-    const tokens = this.vocabulary > 65_536 ? new Uint32Array(count) : new Uint16Array(count)
-    let at = 0
-    for (const piece of pieces) {
-      tokens.set(piece, at)
-      at += piece.length
-    }
-    return tokens
+    return new WideTokens(spool.whole(), Ids)
   }
 
   bytesOf(token: number): number {
@@ -161,12 +154,40 @@ function plainBytes(token: string, wordPieces: boolean): number {
   return Buffer.byteLength(text.replaceAll('▁', ' '))
 }
 
-/** Behind the last line's end within the piece, or else between two characters. */
-function endOfPiece(text: Uint8Array, from: number): number {
-  if (text.length - from <= pieceBytes) return text.length
-  const line = text.lastIndexOf(0x0a, from + pieceBytes - 1)
-  if (line > from) return line + 1
-  let end = from + pieceBytes
-  while (end > from && (text[end]! & 0xc0) === 0x80) end--
+/** Tokens of two bytes each, or four. */
+class WideTokens implements Tokens {
+  readonly #bytes: Bytes
+  readonly #array: typeof Uint16Array | typeof Uint32Array
+  readonly length: number
+
+  constructor(bytes: Bytes, array: typeof Uint16Array | typeof Uint32Array) {
+    this.#bytes = bytes
+    this.#array = array
+    this.length = bytes.length / array.BYTES_PER_ELEMENT
+  }
+
+  subarray(from: number, to: number): Uint16Array | Uint32Array {
+    const each = this.#array.BYTES_PER_ELEMENT
+    const { buffer, byteOffset, length } = this.#bytes.subarray(from * each, to * each)
+    return new this.#array(buffer as ArrayBuffer, byteOffset, length / each)
+  }
+}
+
+/** Pieces of about so many bytes, which end behind a line, or else between two characters. */
+export function* piecesOf(text: Bytes, bytes: number): Generator<Uint8Array> {
+  for (let from = 0; from < text.length; ) {
+    // With the byte behind it: it tells whether a character ends here.
+    const block = text.subarray(from, from + bytes + 1)
+    const piece = block.subarray(0, block.length <= bytes ? block.length : endOfPiece(block, bytes))
+    yield piece
+    from += piece.length
+  }
+}
+
+function endOfPiece(block: Uint8Array, bytes: number): number {
+  const line = block.lastIndexOf(0x0a, bytes - 1)
+  if (line > 0) return line + 1
+  let end = bytes
+  while (end > 0 && (block[end]! & 0xc0) === 0x80) end--
   return end
 }

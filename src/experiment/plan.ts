@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { loadText, type OrganizationText } from '../data/text-tree.ts'
 import { textNeeds } from '../data/batches.ts'
+import { blocksOf, type Bytes } from '../data/spool.ts'
 import type { Engine } from '../engine/engine.ts'
 import { WorldlmError } from '../errors.ts'
 import { adaptable, createLayout, type Layout } from '../model/layout.ts'
@@ -144,10 +145,14 @@ const textKey = ({ text, layout }: SessionOptions): string => JSON.stringify([te
 
 async function digestOfText({ text, layout }: SessionOptions): Promise<string> {
   const { train, valid } = await loadText(text, textNeeds(layout.config.context))
-  return `${sha256(train)}/${sha256(valid)}`
+  return [train, valid].map(sha256).join('/')
 }
 
-const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex')
+function sha256(data: Bytes | string): string {
+  const hash = createHash('sha256')
+  for (const block of typeof data === 'string' ? [data] : blocksOf(data)) hash.update(block)
+  return hash.digest('hex')
+}
 
 /** Options that nothing depends on where nobody aggregates. */
 const exchangeOnly = new Set<string>(

@@ -3,8 +3,8 @@
  *
  * A text that reaches the model's context goes on: the older half is forgotten and the rest is read again.
  */
-import { windowsAt } from '../data/batches.ts'
-import type { TokenArray, Tokenizer } from '../data/tokenizer.ts'
+import { type Tokens, windowsAt } from '../data/batches.ts'
+import type { Tokenizer } from '../data/tokenizer.ts'
 import type { Generator } from '../engine/onnx/generator.ts'
 import { WorldlmError } from '../errors.ts'
 import { Random } from '../math/random.ts'
@@ -37,7 +37,8 @@ export async function* generate(
   const { context } = generator.config
   const random = new Random(`generate/${seed}`)
   const decoder = tokenizer.decoder()
-  const text = [...tokenizer.encode(new TextEncoder().encode(prompt === '' ? '\n' : prompt))]
+  const encoded = tokenizer.encode(new TextEncoder().encode(prompt === '' ? '\n' : prompt))
+  const text = [...encoded.subarray(0, encoded.length)]
   // A prompt longer than the context: its end counts, with room for what comes.
   let logits = await reread(generator, text, context - 1)
   for (let made = 0; made < tokens; made++) {
@@ -73,7 +74,7 @@ export interface TextScore {
 export async function scoreText(
   generator: Generator,
   tokenizer: Tokenizer,
-  text: TokenArray,
+  text: Tokens,
   starts: number[],
   onWindow: (done: number) => void = () => undefined,
   signal?: AbortSignal

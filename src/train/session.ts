@@ -3,9 +3,18 @@
  * `trainAlone` are built on it, so that both take the same steps over the same windows.
  */
 import { readFileSync } from 'node:fs'
-import { Batches, keptBackPieces, keptBackStarts, textNeeds, validationStarts, windowsAt } from '../data/batches.ts'
+import {
+  Batches,
+  keptBackPieces,
+  keptBackStarts,
+  textNeeds,
+  type Tokens,
+  validationStarts,
+  windowsAt
+} from '../data/batches.ts'
 import { loadText, type OrganizationText, trainLeast } from '../data/text-tree.ts'
-import { openTokenizer, type TokenArray, type Tokenizer } from '../data/tokenizer.ts'
+import type { Bytes } from '../data/spool.ts'
+import { openTokenizer, type Tokenizer } from '../data/tokenizer.ts'
 import { WorldlmError } from '../errors.ts'
 import { createEngine } from '../engine/create.ts'
 import type { Engine, EngineOptions, ExternalOptions, OptimizerState, Pull } from '../engine/engine.ts'
@@ -76,8 +85,8 @@ export class TrainingSession {
   readonly validBytes: number
   readonly #options: SessionOptions
   readonly #tokenizer: Tokenizer
-  readonly #train: TokenArray
-  readonly #valid: TokenArray
+  readonly #train: Tokens
+  readonly #valid: Tokens
   readonly #keptBack: number[]
   /** Where the windows stand before any was drawn. */
   readonly firstState: number[]
@@ -243,10 +252,10 @@ export class TrainingSession {
 }
 
 interface Texts {
-  train: Uint8Array
-  valid: Uint8Array
-  trainTokens: TokenArray
-  validTokens: TokenArray
+  train: Bytes
+  valid: Bytes
+  trainTokens: Tokens
+  validTokens: Tokens
 }
 
 /** @throws {WorldlmError} TOKENIZER_MISSING, TOKENIZER_INVALID, TOKENIZER_TOO_LARGE */
@@ -278,7 +287,8 @@ async function readTexts({ text, layout }: SessionOptions, tokenizer: Tokenizer)
   const { context } = layout.config
   const needs = textNeeds(context)
   const { train, valid } = await loadText(text, needs)
-  const texts = { train, valid, trainTokens: tokenizer.encode(train), validTokens: tokenizer.encode(valid) }
+  const [trainTokens, validTokens] = [train, valid].map(one => tokenizer.encode(one, text.memoryBytesMax)) as [Tokens, Tokens]
+  const texts = { train, valid, trainTokens, validTokens }
   const checks = [
     ['for training', texts.trainTokens.length, trainLeast(needs)],
     ['for validation', texts.validTokens.length, context + 1]

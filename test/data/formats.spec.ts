@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
-import { isTextFile, readTextFile, stemOf } from '../../src/data/formats.ts'
+import { isTextFile, stemOf } from '../../src/data/formats.ts'
 import { loadText, readTree } from '../../src/data/text-tree.ts'
+import { readWhole, whole } from './whole.ts'
 
 const parquet = (name: string) => join(import.meta.dirname, 'parquet', `${name}.parquet`)
 const utf8 = (bytes: Uint8Array) => new TextDecoder('utf-8', { fatal: true }).decode(bytes)
@@ -22,7 +23,7 @@ describe('text files', () => {
     writeFileSync(path, bytes)
     return path
   }
-  const read = async (name: string, bytes: string | Uint8Array) => utf8(await readTextFile('org', write(name, bytes)))
+  const read = async (name: string, bytes: string | Uint8Array) => utf8(await readWhole('org', write(name, bytes)))
   const refused = (name: string, bytes: string | Uint8Array, code: string, message: RegExp) =>
     assert.rejects(read(name, bytes), (error: Error & { code: string; hint: string }) => {
       assert.equal(error.code, code)
@@ -39,6 +40,22 @@ describe('text files', () => {
     assert.deepEqual(yes.map(stemOf), ['a', 'train', 'train', 'x', 'part-0'])
   })
 
+  it('are refused by the byte, wherever a file is cut into pieces', async () => {
+    const piece = 1 << 20
+    for (const at of [piece - 2, piece - 1, piece, 2 * piece + 1]) {
+      const bytes = Buffer.from('ä'.repeat(piece + 64))
+      assert.equal(await read('good.txt', bytes.subarray(0, at & ~1)), 'ä'.repeat(at >> 1))
+      bytes[at] = 0xff
+      await refused('bad.txt', bytes, 'DATA_NOT_UTF8', new RegExp(`byte ${at % 2 === 0 ? at : at - 1} begins`))
+      await refused(
+        'cut.txt',
+        Buffer.from('ä'.repeat(at)).subarray(0, -1),
+        'DATA_NOT_UTF8',
+        new RegExp(`byte ${2 * at - 2} begins`)
+      )
+    }
+  })
+
   it('give plain text as it is', async () => assert.equal(await read('a.txt', 'ä\nb'), 'ä\nb'))
 
   it('give the documents of JSON lines, each ended by a line break', async () => {
@@ -53,7 +70,7 @@ describe('text files', () => {
         // Longer than the pieces that a file is read in.
         const padded = texts.length > 25 ? ['x'.repeat(1_500_000), ...texts] : texts
         const want = padded.map(text => (text.endsWith('\n') ? text : `${text}\n`)).join('')
-        const got = await readTextFile('org', write('any.jsonl', padded.map(text => JSON.stringify({ text })).join('\n')))
+        const got = await readWhole('org', write('any.jsonl', padded.map(text => JSON.stringify({ text })).join('\n')))
         assert.equal(new TextDecoder().decode(got), new TextDecoder().decode(new TextEncoder().encode(want)))
       }),
       { numRuns: 60, seed: 3 }
@@ -61,7 +78,7 @@ describe('text files', () => {
 
   for (const codec of ['none', 'snappy', 'gzip', 'zstd', 'brotli'])
     it(`give the column \`text\` of a Parquet file, compressed with ${codec}`, async () =>
-      assert.equal(utf8(await readTextFile('org', parquet(codec))), 'Guten Tag, Welt.\nЗдравствуй, мир.\n三つ目の文書 🎉\n'))
+      assert.equal(utf8(await readWhole('org', parquet(codec))), 'Guten Tag, Welt.\nЗдравствуй, мир.\n三つ目の文書 🎉\n'))
 
   it('are refused by name, with the line or the byte', async () => {
     await refused('a.txt', Uint8Array.of(97, 98, 0xff, 99), 'DATA_NOT_UTF8', /a\.txt.*byte 2/)
@@ -73,20 +90,20 @@ describe('text files', () => {
     await refused('f.jsonl.gz', 'not zipped', 'DATA_UNREADABLE', /f\.jsonl\.gz/)
     await refused('g.jsonl.gz', gzipSync('{"text":"x"}'.repeat(99)).subarray(0, 30), 'DATA_UNREADABLE', /g\.jsonl\.gz/)
     await refused('h.parquet', 'not a Parquet file', 'DATA_PARQUET', /h\.parquet.*no Parquet file/)
-    await assert.rejects(readTextFile('org', parquet('no-text')), /no column "text" \(it has body\)/)
-    await assert.rejects(readTextFile('org', parquet('numbers')), /row 1 has a (number|bigint)/)
-    await assert.rejects(readTextFile('org', join(folder, 'away.txt')), { code: 'DATA_UNREADABLE' })
+    await assert.rejects(readWhole('org', parquet('no-text')), /no column "text" \(it has body\)/)
+    await assert.rejects(readWhole('org', parquet('numbers')), /row 1 has a (number|bigint)/)
+    await assert.rejects(readWhole('org', join(folder, 'away.txt')), { code: 'DATA_UNREADABLE' })
   })
 
   it('of one organization are read in the order of their names, whatever their formats', async () => {
     write('f/org/1.txt', `first ${'a'.repeat(99)}\n`)
     write('f/org/2.jsonl.gz', gzipSync(JSON.stringify({ text: `second ${'b'.repeat(99)}` })))
     write('f/org/3.md', `third ${'c'.repeat(99)}`)
-    const [text] = readTree(folder)
-    const { train, valid } = await loadText(text!, { context: 4, keptBackBytes: 0 })
-    const whole = utf8(train) + utf8(valid)
-    assert.match(whole, /^first a+\nsecond b+\nthird c+$/)
-    assert.equal(train.length, Math.floor(whole.length * 0.92))
+    const [organization] = readTree(folder)
+    const { train, valid } = await loadText(organization!, { context: 4, keptBackBytes: 0 })
+    const text = utf8(whole(train)) + utf8(whole(valid))
+    assert.match(text, /^first a+\nsecond b+\nthird c+$/)
+    assert.equal(train.length, Math.floor(text.length * 0.92))
   })
 
   it('are cut at a limit, between characters', async () => {
@@ -94,7 +111,7 @@ describe('text files', () => {
     write('f/org/valid.jsonl', JSON.stringify({ text: 'x'.repeat(50) }))
     const [text] = readTree(folder)
     const { train, valid } = await loadText({ ...text!, trainBytesMax: 101 }, { context: 4, keptBackBytes: 0 })
-    assert.equal(utf8(train), 'ä'.repeat(50))
+    assert.equal(utf8(whole(train)), 'ä'.repeat(50))
     assert.equal(valid.length, 51)
   })
 })

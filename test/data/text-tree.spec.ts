@@ -3,9 +3,11 @@ import assert from 'node:assert/strict'
 import { mkdirSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
+import type { Bytes } from '../../src/data/spool.ts'
 import { loadText, readTree } from '../../src/data/text-tree.ts'
 import type { WorldlmError } from '../../src/errors.ts'
 import { temporaryFolder, textOf, writeTree } from '../temporary.ts'
+import { whole } from './whole.ts'
 
 const needs = { context: 32, keptBackBytes: 100 }
 const refusal = async (run: () => unknown): Promise<WorldlmError> => {
@@ -16,7 +18,7 @@ const refusal = async (run: () => unknown): Promise<WorldlmError> => {
   }
   throw new Error('was not refused')
 }
-const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
+const text = (bytes: Bytes) => new TextDecoder().decode(whole(bytes))
 const load = (files: Record<string, string | Uint8Array>) => loadText({ path: 'a/b', folder: writeTree(files) }, needs)
 
 describe('the tree of text', () => {
@@ -102,9 +104,9 @@ describe('the text of an organization', () => {
     const characters = fc.constantFrom('a', 'é', '€', '😀', '\n')
     await fc.assert(
       fc.asyncProperty(fc.array(characters, { minLength: 600, maxLength: 700 }), async parts => {
-        const whole = parts.join('')
-        const { train, valid } = await load({ 'train.txt': whole })
-        assert.equal(text(train) + text(valid), whole)
+        const written = parts.join('')
+        const { train, valid } = await load({ 'train.txt': written })
+        assert.equal(text(train) + text(valid), written)
         assert.ok(!text(valid).startsWith('\ufffd'))
         assert.ok(Math.abs(valid.length - 0.08 * (train.length + valid.length)) <= 4)
       }),
