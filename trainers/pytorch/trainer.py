@@ -9,6 +9,7 @@ Rank 0 talks to the node; the others do what it is asked. Batches are split by w
 import argparse
 import ctypes
 import json
+import math
 import os
 import queue
 import sys
@@ -237,12 +238,12 @@ class Trainer:
             loss = self.loss(inputs[step], targets[step])
             loss.backward()
             losses.append(self.mean(loss))
-            norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values()])
-            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-            if not (torch.isfinite(norm) and losses[-1] == losses[-1]):
-                raise Diverged(f"step {step + 1} of the round: the loss is {losses[-1]}, the gradient's norm {norm.item()}")
+            # Without clipping a gradient that is not finite shows in the next step's loss; after the last there is none.
+            norm = self.norm() if clip > 0 or step + 1 == len(call["learningRates"]) else 0.0
+            if not (math.isfinite(norm) and math.isfinite(losses[-1])):
+                raise Diverged(f"step {step + 1} of the round: the loss is {losses[-1]}, the gradient's norm {norm}")
             if clip > 0:
-                scale = min(1.0, clip / (norm.item() + 1e-6))
+                scale = min(1.0, clip / (norm + 1e-6))
                 for parameter in self.parameters.values():
                     parameter.grad.mul_(scale)
             for group in self.optimizer.param_groups:
@@ -253,6 +254,11 @@ class Trainer:
                 tell({"step": step + 1, "loss": losses[-1]})
         self.save(call["output"])
         return {"losses": losses}
+
+    def norm(self):
+        """Of the whole gradient."""
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters.values()])
+        return (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).item()
 
     def gradient(self, call):
         inputs, targets = self.batches(call)
