@@ -8,23 +8,16 @@
  */
 import { isAnswer, withLatecomers } from './round-answers.ts'
 import { assert } from '../errors.ts'
-import type { Charter } from '../governance/charter.ts'
-import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
-import { assertRound, checkRound, checkUpdate, countInputs, nothingCounted, staleness } from './checks.ts'
+import type { Link, MemberId, PeerName } from '../ids.ts'
+import { assertRound, checkRound, checkUpdate, countInputs, staleness } from './checks.ts'
 import { stepConsensus } from './consensus.ts'
-import { type Accepted, type ConsensusEffect, type ConsensusEvent, initialConsensus } from './consensus-state.ts'
+import type { ConsensusEffect, ConsensusEvent } from './consensus-state.ts'
 import type { Certificate, Enrolled, Entry, Evicted, Left, Member, MembersEntry, RoundEntry, Update } from './entry.ts'
 import type { EntryFault, UpdateFault } from './fault.ts'
 import type { Environment, FederationState } from './federation-state.ts'
-import { type KnownUpdate, KnownUpdates } from './known-updates.ts'
-import { applyMembers, checkMembers, contributors, genesisRoster, planMembers } from './membership.ts'
-import {
-  type ParticipationEffect,
-  type ParticipationEvent,
-  type RoundHead,
-  staleRoundsMax,
-  stepParticipation
-} from './participation.ts'
+import type { KnownUpdate } from './known-updates.ts'
+import { applyMembers, checkMembers, contributors, planMembers } from './membership.ts'
+import { type ParticipationEffect, type ParticipationEvent, staleRoundsMax, stepParticipation } from './participation.ts'
 import { type RoundEffect, type RoundEvent, stepRound } from './round.ts'
 import type { Aggregated, ParentHead, RoundBody, RoundState } from './round-state.ts'
 import { asked, withPeer, without } from './requests.ts'
@@ -72,53 +65,6 @@ export interface Question {
   entry: Entry
 }
 type RoundEffectToPerform = Exclude<RoundEffect, { do: 'propose' }>
-
-/** What was on the disk: the certified log, folded, and consensus's own state. */
-export interface FederationStart {
-  id: FederationId
-  charter: Charter
-  self: PeerName
-  entries: Iterable<{ link: Link; entry: Entry }>
-  persisted: { term: number; votedFor: PeerName | null; accepted: Accepted<Entry> | null }
-  /** See `ConsensusState.rank`. */
-  rank: number
-  /** See `ConsensusState.nonce`; left out: this peer remembers how it voted. */
-  nonce?: number | null
-}
-
-/** The state that a peer begins with, from nothing or from its disk. */
-export function initialFederation({ id, charter, self, entries, persisted, rank, nonce }: FederationStart): FederationState {
-  let roster = genesisRoster(charter)
-  let head: RoundHead = { round: 0, link: id, entry: null }
-  let bases = [{ link: id, round: 0 }]
-  let counted = nothingCounted
-  let tip = { index: 0, link: id }
-  for (const { link, entry } of entries) {
-    tip = { index: entry.index, link }
-    if (entry.kind === 'members') roster = applyMembers(roster, entry)
-    else {
-      head = { round: entry.round, link, entry }
-      counted = countInputs(counted, entry)
-      bases = [...bases, { link, round: entry.round }].slice(-(staleRoundsMax + 1))
-    }
-  }
-  const consensus = initialConsensus<Entry>({
-    self,
-    federation: id,
-    ...persisted,
-    commitIndex: tip.index,
-    head: tip.link,
-    voters: roster.voters,
-    timing: charter.timings,
-    rank,
-    // It may have died between storing the entry that enrolls it and noting that it is enrolled.
-    nonce: nonce === undefined || roster.enrolled.get(self) === nonce ? null : nonce
-  })
-  const asked = { pending: new Map(), leaving: new Map(), accused: new Map(), enrolling: new Map() }
-  const empty = { known: KnownUpdates.none, ...asked, present: new Set<PeerName>(), away: new Set<PeerName>() }
-  const idle = { round: { phase: 'idle' }, participation: { phase: 'away' }, parentHead: null, startTimedOut: false } as const
-  return { id, charter, self, consensus, roster, head, bases, counted, ...empty, ...idle }
-}
 
 type Step = [FederationState, FederationEffect[]]
 

@@ -3,7 +3,8 @@
  * machine (federation.ts) from the state before, and shared by all that have come as far. It is nobody's: `self` is no peer's name,
  * and without a vote the machine asks for nothing but to store the entry.
  */
-import { type FederationEffect, initialFederation, stepFederation } from '../federation/federation.ts'
+import { type FederationEffect, stepFederation } from '../federation/federation.ts'
+import { initialFederation } from '../federation/federation-start.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import { parentHeadOf } from '../federation/levels.ts'
 import type { ParentHead } from '../federation/round-state.ts'

@@ -1,13 +1,8 @@
 /** One federation on one peer: what effects ask for is answered at once, as a daemon without trouble would; all of it is kept. */
 import type { Entry, Member, RoundEntry, Update } from '../../src/federation/entry.ts'
 import type { Environment, FederationState } from '../../src/federation/federation-state.ts'
-import {
-  type FederationEffect,
-  type FederationEvent,
-  type FederationStart,
-  initialFederation,
-  stepFederation
-} from '../../src/federation/federation.ts'
+import { type FederationEffect, type FederationEvent, stepFederation } from '../../src/federation/federation.ts'
+import { type FederationStart, initialFederation } from '../../src/federation/federation-start.ts'
 import { testCharter } from './charters.ts'
 
 export const environment: Environment = {

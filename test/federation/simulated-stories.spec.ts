@@ -3,7 +3,7 @@
  * before the fix (worldlm simulate --topology … --faults … --seed …).
  */
 import assert from 'node:assert/strict'
-import { initialFederation } from '../../src/federation/federation.ts'
+import { initialFederation } from '../../src/federation/federation-start.ts'
 import {
   applyMembers,
   checkMembers,

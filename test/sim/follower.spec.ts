@@ -1,6 +1,6 @@
 /** Peers that only follow a federation: what they know, whatever they missed, and how they come to take part (src/sim/follower.ts). */
 import assert from 'node:assert/strict'
-import { initialFederation } from '../../src/federation/federation.ts'
+import { initialFederation } from '../../src/federation/federation-start.ts'
 import { Follower } from '../../src/sim/follower.ts'
 import { Replica } from '../../src/sim/replica.ts'
 import { simulate } from '../../src/sim/simulate.ts'

@@ -1,0 +1,57 @@
+/** The state that a peer of a federation begins with, from nothing or from its disk. Is: pure; reading the disk is the caller's. */
+import type { Charter } from '../governance/charter.ts'
+import type { FederationId, Link, PeerName } from '../ids.ts'
+import { countInputs, nothingCounted } from './checks.ts'
+import { type Accepted, initialConsensus } from './consensus-state.ts'
+import type { Entry } from './entry.ts'
+import type { FederationState } from './federation-state.ts'
+import { KnownUpdates } from './known-updates.ts'
+import { applyMembers, genesisRoster } from './membership.ts'
+import { type RoundHead, staleRoundsMax } from './participation.ts'
+
+/** What was on the disk: the certified log, folded, and consensus's own state. */
+export interface FederationStart {
+  id: FederationId
+  charter: Charter
+  self: PeerName
+  entries: Iterable<{ link: Link; entry: Entry }>
+  persisted: { term: number; votedFor: PeerName | null; accepted: Accepted<Entry> | null }
+  /** See `ConsensusState.rank`. */
+  rank: number
+  /** See `ConsensusState.nonce`; left out: this peer remembers how it voted. */
+  nonce?: number | null
+}
+
+/** @returns the state as of the last of `entries`; a vote and an acceptance on disk are taken up again. */
+export function initialFederation({ id, charter, self, entries, persisted, rank, nonce }: FederationStart): FederationState {
+  let roster = genesisRoster(charter)
+  let head: RoundHead = { round: 0, link: id, entry: null }
+  let bases = [{ link: id, round: 0 }]
+  let counted = nothingCounted
+  let tip = { index: 0, link: id }
+  for (const { link, entry } of entries) {
+    tip = { index: entry.index, link }
+    if (entry.kind === 'members') roster = applyMembers(roster, entry)
+    else {
+      head = { round: entry.round, link, entry }
+      counted = countInputs(counted, entry)
+      bases = [...bases, { link, round: entry.round }].slice(-(staleRoundsMax + 1))
+    }
+  }
+  const consensus = initialConsensus<Entry>({
+    self,
+    federation: id,
+    ...persisted,
+    commitIndex: tip.index,
+    head: tip.link,
+    voters: roster.voters,
+    timing: charter.timings,
+    rank,
+    // It may have died between storing the entry that enrolls it and noting that it is enrolled.
+    nonce: nonce === undefined || roster.enrolled.get(self) === nonce ? null : nonce
+  })
+  const asked = { pending: new Map(), leaving: new Map(), accused: new Map(), enrolling: new Map() }
+  const empty = { known: KnownUpdates.none, ...asked, present: new Set<PeerName>(), away: new Set<PeerName>() }
+  const idle = { round: { phase: 'idle' }, participation: { phase: 'away' }, parentHead: null, startTimedOut: false } as const
+  return { id, charter, self, consensus, roster, head, bases, counted, ...empty, ...idle }
+}
