@@ -30,16 +30,19 @@ export function lieAboutUpdate({ topic, state, peer }: ReplicaCore, { update }: 
   return { link: linkOfUpdate(lie), update: lie }
 }
 
-/** @param place - of the one whom it is said to, among the voters. */
-export function lieInConsensus(
-  { topic, peer }: ReplicaCore,
-  message: ConsensusMessage<Entry>,
-  place: number
-): ConsensusMessage<Entry> {
-  if (message.type === 'accept') return { ...message, signature: message.signature.map(byte => byte ^ 1) }
-  if (message.type !== 'propose' || message.entry.kind !== 'round' || place % 2 === 0) return message
+/** What `to` hears where an honest peer would say `message`. A liar lies of rounds alone, and to every second voter, itself counted. */
+export function asSaid(replica: ReplicaCore, message: ConsensusMessage<Entry>, to: PeerName): ConsensusMessage<Entry> {
+  const { peer, topic, services, state } = replica
+  if (!peer.lying && !peer.equivocating) return message
+  if (message.type === 'accept' && peer.lying) return { ...message, signature: message.signature.map(byte => byte ^ 1) }
+  if (message.type !== 'propose' || (message.entry.kind !== 'round' && !peer.equivocating)) return message
+  const { voters } = state.consensus
+  const heardBy = peer.lying ? voters : voters.filter(voter => voter !== peer.name)
+  if (heardBy.indexOf(to) % 2 === 0) return message
   const entry = otherThan(message.entry)
   const link = linkOfEntry(entry)
+  // Where no evidence is carried nobody finds out.
+  if (services.treacherous) services.observer.signedTwice(peer, topic, entry.index)
   return { ...message, entry, link, signature: sign(peer.name, topic.id, entry.index, message.term, link) }
 }
 
@@ -48,19 +51,6 @@ function otherThan(entry: Entry): Entry {
   if (entry.kind === 'members') return { ...entry, absent: [...entry.absent, entry.proposer, entry.proposer] }
   const [first, ...rest] = entry.inputs
   return { ...entry, inputs: [{ ...first!, weight: first!.weight * 2 }, ...rest] }
-}
-
-/** A proposal, as every second of the other voters hears it. */
-export function proposeOther(
-  { topic, peer, state }: ReplicaCore,
-  message: ConsensusMessage<Entry>,
-  to: PeerName
-): ConsensusMessage<Entry> {
-  const others = state.consensus.voters.filter(voter => voter !== peer.name)
-  if (message.type !== 'propose' || others.indexOf(to) % 2 === 0) return message
-  const entry = otherThan(message.entry)
-  const link = linkOfEntry(entry)
-  return { ...message, entry, link, signature: sign(peer.name, topic.id, entry.index, message.term, link) }
 }
 
 /** What else it tells that it accepted, or null: it has nothing to lie about. */

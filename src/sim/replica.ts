@@ -21,7 +21,6 @@ import type {
   FollowedCore,
   Message,
   OrganizationCore,
-  PersistedConsensus,
   PeerCore,
   Question,
   ReplicaCore,
@@ -32,25 +31,25 @@ import type {
 import { evidenceHost } from './evidence.ts'
 import { handInHost } from './handing-in.ts'
 import { isBeat, tellsNothing } from './heartbeats.ts'
+import { Incoming } from './incoming.ts'
 import { Joining } from './joining.ts'
 import { LogSync } from './log-sync.ts'
-import { lieAboutRound, lieInConsensus, proposeOther } from './lies.ts'
-import { ignoresUpdates, Mail } from './mail.ts'
+import { asSaid, lieAboutRound } from './lies.ts'
+import { ignoresUpdates } from './mail.ts'
 import { Presence } from './presence.ts'
 import { peersIn } from './peers-in.ts'
 import { ask, Questions } from './questions.ts'
-import { type Certified, isTrulySigned } from './stand-ins.ts'
+import type { Certified } from './stand-ins.ts'
 import { Bridge } from './residual-bridge.ts'
+import { readConsensus } from './store.ts'
 import { Ticker, Timers } from './timers.ts'
 import { messageBytes } from './sizes.ts'
-import { keeps, tellsOtherwise, TopicVoice } from './voice.ts'
+import { tellsOtherwise, TopicVoice } from './voice.ts'
 
 /** A node that comes back looks for what it missed before it trains. */
 const catchUpGraceMs = 2_500
 /** More than the entries hold that are under way; a daemon keeps more. */
 const updatesKeptMax = 256
-/** Rounds of which it is noted when they were taken over. */
-const roundsNoted = 8
 
 export interface ReplicaOptions {
   peer: PeerCore
@@ -88,10 +87,7 @@ export class Replica implements ReplicaCore {
   readonly #random: Random
   readonly #begunMs: number
   readonly #handInTicker: Ticker
-  readonly #questions: Questions
-  readonly #mail = new Mail(this, (from, signed) => this.#onAnnounced(from, signed))
-  /** When it took the newest rounds over, by the world's clock. */
-  #rounds: { round: number; atMs: number }[] = []
+  readonly #incoming: Incoming
   #heard: { aggregator: PeerName | null; term: number } = { aggregator: null, term: 0 }
   #asking = false
   #running = false
@@ -114,12 +110,16 @@ export class Replica implements ReplicaCore {
     this.presence = new Presence(this)
     this.joining = new Joining(this, this.#random)
     this.voice = new TopicVoice(this)
-    this.#questions = new Questions(this, this.sync, this.joining)
+    this.#incoming = new Incoming(this, {
+      sync: this.sync,
+      questions: new Questions(this, this.sync, this.joining),
+      take: event => this.#take(event)
+    })
     this.#handInTicker = new Ticker(this, handInMs, () => {
       this.handIn.again()
       return !this.handIn.idle
     })
-    const { nonce, ...persisted } = this.#consensus()
+    const { nonce, ...persisted } = readConsensus(peer, topic, this.#random)
     this.state = initialFederation({
       id: topic.id,
       charter: topic.charter,
@@ -129,22 +129,6 @@ export class Replica implements ReplicaCore {
       rank: this.#random.float(),
       nonce
     })
-  }
-
-  /**
-   * As it is on disk; a peer without memory draws the number that it will ask to be enrolled by (node/store.ts). A follower does not write
-   * down its term: it is that of the newest certificate.
-   */
-  #consensus(): PersistedConsensus {
-    const { disk } = this.peer
-    const path = this.topic.files.consensus
-    const known = disk.read<PersistedConsensus>(path)
-    const term = this.log.at(-1)?.certificate.term ?? 0
-    if (known !== undefined && known.term >= term) return known
-    const nonce = known === undefined ? this.#random.below(2 ** 48 - 1) : known.nonce
-    const fresh = { term, votedFor: null, accepted: known?.accepted ?? null, nonce }
-    disk.write(path, fresh)
-    return fresh
   }
 
   get heard(): { aggregator: PeerName | null; term: number } {
@@ -223,7 +207,7 @@ export class Replica implements ReplicaCore {
     const before = lies ? lieAboutRound(this.state) : this.state
     const [state, effects] = stepFederation(this.topic.env, before, event)
     this.state = state
-    if (before.head !== state.head) this.#noteRound(state.head.round)
+    if (before.head !== state.head) this.#incoming.noteRound(state.head.round)
     if (this.participates && tellsOtherwise(before, state)) this.topic.version++
     this.#noteBusy()
     for (const effect of effects) {
@@ -266,102 +250,26 @@ export class Replica implements ReplicaCore {
     if (!busy) {
       drop(topic.busy, this)
       // What was said meanwhile came as messages.
-      this.#mail.skip()
+      this.#incoming.mail.skip()
       return
     }
     topic.busy.push(this)
     // What is still on its way has consequences now.
-    this.#mail.deliver()
+    this.#incoming.mail.deliver()
   }
 
   // ── what comes in ──
 
   onMessage(from: PeerCore, message: Message): void {
-    switch (message.kind) {
-      case 'consensus':
-        this.seen(from.name)
-        // [REJECT] A wrong signature in a certificate would make a log that nobody else believes.
-        if (!isTrulySigned(from.name, this.topic.id, message.message)) return
-        this.#seeSignature(from.name, message.message)
-        this.dispatch({ type: 'consensus', event: { type: 'message', from: from.name, message: message.message } })
-        return
-      case 'question':
-        this.#questions.answer(from, message.question, message.done)
-        return
-      case 'answer':
-        message.done(message.answer)
-        return
-      case 'update':
-        this.#onUpdate(from, message.signed)
-        return
-      default:
-        // [IGNORE] Its entry into the roster may not have reached us yet.
-        if (!this.rosterPeers().has(from.name)) return
-        this.seen(from.name)
-    }
-    switch (message.kind) {
-      case 'presence':
-        if (message.term >= this.heard.term && message.aggregator !== null)
-          this.heard = { aggregator: message.aggregator, term: message.term }
-        if (message.index > this.state.consensus.commitIndex) this.sync.catchUp(from.name)
-        return
-      case 'accepts':
-        this.evidence?.seeAll(message.accepts)
-        return
-      case 'evidence':
-        this.evidence?.onEvidence(from.name, message.evicted)
-        return
-      case 'contribution':
-        this.handIn.onContribution(from.name, message.signed.update)
-        return
-      case 'head':
-        this.sync.onHead(from.name, message.certified)
-    }
-  }
-
-  #seeSignature(from: PeerName, message: ConsensusMessage<Entry>): void {
-    if (message.type !== 'accept' && message.type !== 'propose') return
-    const { term, link, signature } = message
-    const index = message.type === 'accept' ? message.index : message.entry.index
-    this.evidence?.see(from, { index, term, link, signature })
+    this.#incoming.onMessage(from, message)
   }
 
   read(): void {
-    this.#mail.read()
+    this.#incoming.mail.read()
   }
 
   glance(): void {
-    this.#mail.glance()
-  }
-
-  /** An update that was said to all, as of the moment at which it came. */
-  #onAnnounced(from: PeerCore, signed: SignedRecord): void {
-    const { update } = signed
-    // [IGNORE] Its entry into the roster may not have reached us yet.
-    if (!this.rosterPeers().has(from.name)) return
-    if (update.round <= (this.state.counted.get(update.member) ?? 0) || keeps(this, signed)) return
-    this.keepUpdate(signed)
-    // One for a round that this replica had not yet opened the way to was refused when it came. It came before the event under way, if any.
-    if (update.round - 1 <= this.#roundAt(this.services.clock.nowMs)) this.#take({ type: 'update', ...signed })
-  }
-
-  #noteRound(round: number): void {
-    this.#rounds.push({ round, atMs: this.services.clock.nowMs })
-    if (this.#rounds.length > roundsNoted) this.#rounds.shift()
-  }
-
-  /** Its newest round at that moment; of long ago, about. */
-  #roundAt(atMs: number): number {
-    const [first] = this.#rounds
-    if (first === undefined) return this.state.head.round
-    return this.#rounds.findLast(noted => noted.atMs <= atMs)?.round ?? first.round - 1
-  }
-
-  #onUpdate(from: PeerCore, signed: SignedRecord): void {
-    // [IGNORE] Its entry into the roster may not have reached us yet.
-    if (!this.rosterPeers().has(from.name)) return
-    this.seen(from.name)
-    this.takeUpdate(signed)
+    this.#incoming.mail.glance()
   }
 
   recordReceipt(link: Link, verdict: string): void {
@@ -413,13 +321,7 @@ export class Replica implements ReplicaCore {
   send(to: PeerName, message: ConsensusMessage<Entry>): void {
     const peer = this.services.peers.get(to)
     if (peer === undefined || tellsNothing(this, peer, message)) return
-    const place = this.state.consensus.voters.indexOf(to)
-    const said = this.peer.lying
-      ? lieInConsensus(this, message, place)
-      : this.peer.equivocating
-        ? proposeOther(this, message, to)
-        : message
-    if (said !== message && said.type === 'propose') this.services.observer.signedTwice(this.peer, this.topic, said.entry.index)
+    const said = asSaid(this, message, to)
     const envelope: Message = { kind: 'consensus', topic: this.topic, message: said }
     const { network } = this.services
     const bytes = messageBytes(message)
@@ -446,7 +348,7 @@ export class Replica implements ReplicaCore {
     const part = wants || this.as !== null || this.rosterPeers().has(this.peer.name)
     if (part !== this.participates) {
       this.participates = part
-      this.#mail.skip()
+      this.#incoming.mail.skip()
       this.sinceMs = this.services.clock.nowMs
       this.#seatsChanged()
       const { participants, observers } = this.topic
