@@ -108,7 +108,12 @@ function openNode(options: SideOptions): Side {
   const child = fork(fileURLToPath(new URL(name, import.meta.url)), [JSON.stringify(options)], {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc']
   })
-  const side = Side.of(options.vs === null ? 'ours' : 'theirs', child, steps => void child.send(steps), null)
+  const side = Side.of(
+    options.vs === null ? 'ours' : options.vs === 'tfjs' ? 'tfjs' : 'theirs',
+    child,
+    steps => void child.send(steps),
+    null
+  )
   child.on('message', reply => side.receive(reply as Reply))
   return side
 }

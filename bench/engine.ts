@@ -13,27 +13,29 @@ import { Side } from './engine-side.ts'
 import { type BenchReport, type BenchResult, benchReport, median } from './report.ts'
 
 export interface EngineBenchOptions {
-  /** `torch`, or a folder with model.mjs, onnx.mjs and adam.as.ts. */
+  /** `torch`, `tfjs`, or a folder with model.mjs, onnx.mjs and adam.as.ts. */
   vs?: string
   threads?: number
   /** Of ours. */
   device?: EngineOptions['device']
   recompute?: EngineOptions['recompute']
   sizes?: BenchSize[]
-  /** Turns of each side. */
+  /** Turns of each side; default: 7, beside `tfjs` 3. */
   turns?: number
   onProgress?: (line: string) => void
 }
 
 const stepsPerTurn = { S: 10, M: 2, L: 1 } as const
+/** In WebAssembly a step takes seconds at S: one a turn, and S alone unless more is asked for. */
+const slow = (vs: string | undefined): boolean => vs === 'tfjs'
 
 export async function benchEngine({
   vs,
   device,
   recompute,
   threads = availableParallelism(),
-  sizes = vs === 'torch' ? ['S', 'M', 'L'] : ['S', 'M'],
-  turns = 7,
+  sizes = vs === 'torch' ? ['S', 'M', 'L'] : slow(vs) ? ['S'] : ['S', 'M'],
+  turns = slow(vs) ? 3 : 7,
   onProgress
 }: EngineBenchOptions = {}): Promise<BenchReport> {
   const results: BenchResult[] = []
@@ -43,11 +45,16 @@ export async function benchEngine({
 
 async function benchSize(
   size: BenchSize,
-  { vs, threads, turns, onProgress, ...ours }: EngineBenchOptions & { threads: number; turns: number }
+  { vs, threads, turns, onProgress, ...settings }: EngineBenchOptions & { threads: number; turns: number }
 ): Promise<BenchResult[]> {
-  const sides = [await Side.open({ size, threads, vs: null, ...ours })]
+  const sides: Side[] = []
+  const open = async (one: string | null, options = {}) => {
+    onProgress?.(`${size}: ${one ?? 'ours'} starts and takes its first steps${one === 'tfjs' ? ', seconds each' : ''}`)
+    sides.push(await Side.open({ size, threads, vs: one, ...options }))
+  }
   try {
-    if (vs !== undefined) sides.push(await Side.open({ size, threads, vs }))
+    await open(null, settings)
+    if (vs !== undefined) await open(vs)
     const [ours, theirs] = sides as [Side, Side | undefined]
     if (theirs !== undefined && Math.abs(ours.loss - theirs.loss) > 1e-4) {
       throw new WorldlmError(
@@ -58,7 +65,8 @@ async function benchSize(
     }
     for (let turn = 0; turn < turns; turn++) {
       // Who begins a turn changes, so that neither always follows the other's heat.
-      for (const side of turn % 2 === 0 ? sides : [...sides].reverse()) await side.turn(stepsPerTurn[size])
+      for (const side of turn % 2 === 0 ? sides : [...sides].reverse())
+        await side.turn(slow(vs) && side !== ours ? 1 : stepsPerTurn[size])
       onProgress?.(
         `${size}, turn ${turn + 1} of ${turns}: ${sides.map(side => `${side.name} ${Math.round(side.speeds.at(-1)!)} tokens/s`).join(', ')}`
       )

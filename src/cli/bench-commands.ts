@@ -12,10 +12,11 @@ export function bench(program: Command): void {
     'worldlm bench engine',
     'WORLDLM_PYTHON=venv/bin/python worldlm bench engine --vs torch',
     'worldlm bench engine --vs ../prototype --sizes S',
-    'worldlm bench engine --device webgpu --sizes S --vs tfjs'
+    'worldlm bench engine --vs tfjs',
+    'worldlm bench engine --device webgpu --sizes S'
   ])
     .option('--vs <torch|tfjs|dir>', 'in turns with PyTorch, engine tfjs, or a folder’s model.mjs, onnx.mjs and adam.as.ts')
-    .option('--sizes <list>', 'S, M, L (default: S,M; with torch all)', sizeList)
+    .option('--sizes <list>', 'S, M, L (default: S,M; with torch all, with tfjs S)', sizeList)
     .option('--threads <n>', 'of each engine', whole(1))
     .addOption(new Option('--device <name>', 'where ours computes').choices(['cpu', 'webgpu', 'cuda']))
     .addOption(

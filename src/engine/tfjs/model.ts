@@ -7,6 +7,7 @@
 import type { Tensor, Tensor1D, Tensor2D } from '@tensorflow/tfjs'
 import { headNameOf, headWidthOf, kvHeadsOf, type ModelConfig } from '../../model/layout.ts'
 import { ropeDivisors } from '../../model/rope.ts'
+import { Products } from './products.ts'
 import type { Tensorflow } from './runtime.ts'
 
 export type Weights = Record<string, Tensor>
@@ -14,6 +15,7 @@ export type Weights = Record<string, Tensor>
 /** What is the same in every step. */
 export class TensorflowModel {
   readonly #tf: Tensorflow
+  readonly #products: Products
   readonly #config: ModelConfig
   readonly #batch: number
   /** [T, e] */
@@ -26,6 +28,7 @@ export class TensorflowModel {
 
   constructor(tf: Tensorflow, config: ModelConfig, batch: number) {
     this.#tf = tf
+    this.#products = new Products(tf)
     this.#config = config
     this.#batch = batch
     const { context: T } = config
@@ -57,10 +60,10 @@ export class TensorflowModel {
     const tf = this.#tf
     const { layers, vocabulary: V, normEpsilon } = this.#config
     const rows = (ids: Int32Array): Tensor2D => tf.cast(tf.oneHot(tf.tensor1d(ids, 'int32'), V), 'float32') as Tensor2D // [N, V]
-    let x = tf.matMul(rows(inputs), weights.embedding as Tensor2D) as Tensor2D //                             [N, d]
+    let x = this.#products.ofConstant(rows(inputs), weights.embedding as Tensor2D) //              [N, d]
     for (let block = 0; block < layers; block++) x = this.#block(weights, `blocks.${block}`, x)
     const final = this.#norm(x, weights.finalNorm!, normEpsilon) //                               [N, d]
-    const logits = tf.matMul(final, weights[headNameOf(this.#config)] as Tensor2D, false, true) // [N, V]
+    const logits = this.#products.withTransposed(final, weights[headNameOf(this.#config)] as Tensor2D) // [N, V]
     return tf.losses.softmaxCrossEntropy(rows(targets), logits, undefined, 0, tf.Reduction.NONE) as Tensor1D
   }
 
@@ -76,16 +79,19 @@ export class TensorflowModel {
     const weight = (matrix: string) => weights[`${name}.${matrix}`] as Tensor2D
     const y = this.#norm(x, weight('attentionNorm'), normEpsilon) //                              [N, d]
     const split = (rows: Tensor2D, heads: number) => tf.transpose(tf.reshape(rows, [this.#batch, T, heads, e]), [0, 2, 1, 3]) //                 [B, heads, T, e]
-    const q = this.#rotate(split(tf.matMul(y, weight('query')), H)) //                            [B, H, T, e]
-    const k = this.#shared(this.#rotate(split(tf.matMul(y, weight('key')), K))) //                [B, H, T, e]
-    const v = this.#shared(split(tf.matMul(y, weight('value')), K)) //                            [B, H, T, e]
-    const scores = tf.add(tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(e)), this.#mask) //  [B, H, T, T]
-    const mixed = tf.reshape(tf.transpose(tf.matMul(tf.softmax(scores), v), [0, 2, 1, 3]), [this.#batch * T, d]) as Tensor2D // [N, d]
-    const middle = tf.add(x, tf.matMul(mixed, weight('output'))) as Tensor2D //                   [N, d]
+    const q = this.#rotate(split(this.#products.of(y, weight('query')), H)) //                            [B, H, T, e]
+    const k = this.#shared(this.#rotate(split(this.#products.of(y, weight('key')), K))) //                [B, H, T, e]
+    const v = this.#shared(split(this.#products.of(y, weight('value')), K)) //                            [B, H, T, e]
+    const scores = tf.add(tf.mul(this.#products.ofEach(q, tf.transpose(k, [0, 1, 3, 2])), 1 / Math.sqrt(e)), this.#mask) //  [B, H, T, T]
+    const mixed = tf.reshape(tf.transpose(this.#products.ofEach(tf.softmax(scores), v), [0, 2, 1, 3]), [
+      this.#batch * T,
+      d
+    ]) as Tensor2D // [N, d]
+    const middle = tf.add(x, this.#products.of(mixed, weight('output'))) as Tensor2D //                   [N, d]
     const z = this.#norm(middle, weight('feedForwardNorm'), normEpsilon) //                       [N, d]
-    const gate = tf.matMul(z, weight('gate')) //                                                  [N, h]
-    const product = tf.mul(tf.mul(gate, tf.sigmoid(gate)), tf.matMul(z, weight('up'))) as Tensor2D // [N, h]
-    return tf.add(middle, tf.matMul(product, weight('down'))) as Tensor2D //                      [N, d]
+    const gate = this.#products.of(z, weight('gate')) //                                                  [N, h]
+    const product = tf.mul(tf.mul(gate, tf.sigmoid(gate)), this.#products.of(z, weight('up'))) as Tensor2D // [N, h]
+    return tf.add(middle, this.#products.of(product, weight('down'))) as Tensor2D //                      [N, d]
   }
 
   /** RMSNorm (Zhang and Sennrich 2019). [N, d] → [N, d] */
