@@ -7,6 +7,7 @@
  * same figures, whatever the number of workers, and whether or not it was interrupted.
  */
 import { WorldlmError } from '../errors.ts'
+import { stepsBefore } from '../train/schedule.ts'
 import type { Evaluated } from '../train/session.ts'
 import { beginCell, type CellState, isBusy, type Participant, type Participants } from './cell-state.ts'
 import { exchange, type Exchanged } from './exchange.ts'
@@ -116,7 +117,7 @@ async function train(
       : []
     return new Map(all.map(([evaluated], place) => [present[place]!.name, evaluated!]))
   }
-  const found = await Promise.all(present.map(one => trainOne(plan, pool, one, evaluate, state.follows)))
+  const found = await Promise.all(present.map(one => trainOne(plan, pool, one, evaluate, state)))
   state.tokens += steps * stepTokens * present.length * (plan.method.personal === undefined ? 1 : 2)
   return new Map(found.flatMap((evaluated, place) => (evaluated === null ? [] : [[present[place]!.name, evaluated] as const])))
 }
@@ -124,17 +125,19 @@ async function train(
 /** λ of Ditto (Li et al. 2021). */
 const dittoPull = 0.1
 
-/** @param follows - whether the shared model of the round is known already: only what is beside it is trained. */
+/** Where the shared model of the round is known already (`follows`), only what is beside it is trained. */
 async function trainOne(
   plan: CellPlan,
   pool: Pool,
   one: Participant,
   evaluate: boolean,
-  follows: boolean
+  { follows, round }: CellState
 ): Promise<Evaluated | null> {
   const { steps, keepOptimizer } = plan.options.algorithm
   const { session, start, learner, beside } = one
-  const job = { session, steps, keepOptimizer, startStep: one.trained * steps }
+  // Who belongs to no federation goes by what it trained itself.
+  const startStep = stepsBefore(one.federation === null ? 1 : round + 1, one.trained, steps)
+  const job = { session, steps, keepOptimizer, startStep, ownStartStep: one.trained * steps }
   const isFirst = one.trained === 0 && one.joinsAfter === 0
   one.trained++
   if (!follows) {

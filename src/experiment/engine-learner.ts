@@ -2,7 +2,7 @@
  * Real training for the simulator (sim/learner.ts, whose interface this has): each simulated organization has text of its own, and trains
  * by the same engine, batches and schedule as a node.
  *
- * Deterministic: what a round of training comes to depends on the organization, its start and the rounds that it trained before; who of
+ * Deterministic: what a round of training comes to depends on the organization, its start, the round, and those that it trained before; who of
  * the worker threads does it, and when, does not matter. An organization that dies before its update is on disk trains the round again, from
  * the same windows and moments.
  */
@@ -11,7 +11,7 @@ import type { OrganizationText } from '../data/text-tree.ts'
 import type { Engine } from '../engine/engine.ts'
 import { initialParameters } from '../model/initial.ts'
 import { backboneRanges, createLayout, groupRanges, type Range } from '../model/layout.ts'
-import { scheduleOf } from '../train/schedule.ts'
+import { scheduleOf, stepsBefore } from '../train/schedule.ts'
 import type { SessionOptions } from '../train/session.ts'
 import { shared, sharedModel } from './jobs.ts'
 import { type AlgorithmInput, cellOptions, validationTokens } from './options.ts'
@@ -93,7 +93,7 @@ export class EngineLearner {
     }
   }
 
-  async train(organization: number, start: Float32Array, trained: number) {
+  async train(organization: number, start: Float32Array, trained: number, round: number) {
     const [session, known] = [this.#sessions[organization]!, this.#moments[organization]!]
     // One that lost its disk begins anew.
     const before = known.get(trained) ?? known.get(0)!
@@ -101,8 +101,16 @@ export class EngineLearner {
       ...{ parameters: shared(start), first: shared(before.first), second: shared(before.second) },
       ...{ step: before.step, windows: before.windows }
     }
-    const [steps, startStep] = [this.#steps, trained * this.#steps]
-    const job = { session, start: shared(start), learner, keepOptimizer: this.#keepOptimizer, steps, startStep }
+    const [steps, startStep] = [this.#steps, stepsBefore(round, trained, this.#steps)]
+    const job = {
+      session,
+      start: shared(start),
+      learner,
+      keepOptimizer: this.#keepOptimizer,
+      steps,
+      startStep,
+      ownStartStep: trained * this.#steps
+    }
     const { loss } = await this.#pool.train({ ...job, pull: null, base: null, evaluate: false })
     const { parameters, first, second, step, windows } = learner
     known.set(trained + 1, { first, second, step, windows })

@@ -8,7 +8,7 @@ import type { Layout } from '../model/layout.ts'
 import { isDue, remember } from '../aggregate/asking.ts'
 import { bringResiduals, residualsFor, weighResidualsOf } from './residuals.ts'
 import { discounted } from '../federation/round-sums.ts'
-import { downAt } from '../train/schedule.ts'
+import { downAt, stepsBefore } from '../train/schedule.ts'
 import { type CellState, isBusy, type Participant, type Participants } from './cell-state.ts'
 import { federate, type Handed, handIn, type LevelBytes, type Round } from './federate.ts'
 import { shared } from './jobs.ts'
@@ -73,7 +73,7 @@ async function inTree(plan: CellPlan, pool: Pool, state: CellState, present: Par
       federation: federation!,
       personal: learner.parameters,
       textBytes,
-      schedule: downAt(trained * algorithm.steps, algorithm),
+      schedule: downAt(stepsBefore(round + 1, trained, algorithm.steps), algorithm),
       isAsked: above => isDue(asked, above, round),
       residuals: brought.get(name)!,
       judge: async model => (await pool.evaluate(session, [model], 'kept-back'))[0]!

@@ -60,13 +60,10 @@ async function train(job: TrainJob): Promise<TrainDone & { windows: number[] }> 
   if (job.base !== null) await session.engine.loadBase(job.base)
   await session.load(job.start, momentsOf(job.keepOptimizer, learner), learner.windows)
   const tell = teller(job.steps)
-  const { loss } = await session.train(
-    job.steps,
-    job.startStep,
-    ({ step }) => tell(step),
-    stopped.signal,
-    job.pull === null ? {} : { pull: job.pull }
-  )
+  const { loss } = await session.train(job.steps, job.startStep, ({ step }) => tell(step), stopped.signal, {
+    ownStartStep: job.ownStartStep ?? job.startStep,
+    ...(job.pull !== null && { pull: job.pull })
+  })
   const step = await store(session.engine, learner)
   return { loss, step, windows: session.state(), evaluated: job.evaluate ? await session.evaluate('validation') : null }
 }

@@ -22,6 +22,8 @@ export interface TrainJob {
   steps: number
   /** Steps of all rounds before. */
   startStep: number
+  /** Of these, those that were taken here; left out: all. */
+  ownStartStep?: number
   pull: Pull | null
   /** The model below, where the session's layout is of adapters. */
   base: Float32Array | null

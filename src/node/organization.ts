@@ -20,7 +20,7 @@ import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { backboneRanges, type Layout } from '../model/layout.ts'
 import type { Evaluated, Trained } from '../train/session.ts'
-import { downAt } from '../train/schedule.ts'
+import { downAt, stepsBefore } from '../train/schedule.ts'
 import type { Trainer } from '../train/trainer.ts'
 import { writeFileDurably } from './files.ts'
 import type { Services } from './services.ts'
@@ -124,7 +124,7 @@ export class Organization {
   }
 
   /**
-   * Rounds are counted by the federation; the schedule counts what was trained here.
+   * Rounds are counted by the federation, and its schedule with them.
    * @param fingerprint - whether one is to be made.
    */
   async train(round: number, base: RoundHead, fingerprint: boolean): Promise<TrainedRound> {
@@ -147,7 +147,8 @@ export class Organization {
       checkpoint: existsSync(checkpoint) ? checkpoint : null,
       keepOptimizer: algorithm.keepOptimizer && this.#saved.trained > 0,
       steps: algorithm.steps,
-      startStep: this.#saved.trained * algorithm.steps,
+      startStep: stepsBefore(round, this.#saved.trained, algorithm.steps),
+      ownStartStep: this.#saved.trained * algorithm.steps,
       output: folder.model('personal'),
       saveTo: folder.model(`checkpoint-${next}`),
       within: { path: folder.model('checkpoint-partial'), everyMs: this.#options.saveEveryMs }
@@ -280,7 +281,7 @@ export class Organization {
     const isResidual = (name: string) => residuals.some(one => one.name === name)
     const isAsked = (name: string) => isResidual(name) || isDue(this.#asked, name, round)
     const { algorithm } = charter
-    const options = { ...algorithm, ...downAt(this.#saved.trained * algorithm.steps, algorithm) }
+    const options = { ...algorithm, ...downAt(stepsBefore(round + 1, this.#saved.trained, algorithm.steps), algorithm) }
     const { weighed, shares } = await memberDown(operations, options, layout.groups.length, own, above, isAsked)
     const levels = weighed.filter(({ name }) => !isResidual(name))
     const declared = this.#options.residuals.weighed(round, shares)

@@ -111,7 +111,7 @@ export class AveragingPeer implements Endpoint {
       return
     }
     const round = this.#round
-    const training = begun(learner.train(this.index, this.#model, round - 1))
+    const training = begun(learner.train(this.index, this.#model, round - 1, round))
     this.#later(trainMs * this.#pace * this.slowness, () =>
       this.#world.wait(training, ({ after }) => {
         if (this.up && this.#round === round) this.#announce(round, after)

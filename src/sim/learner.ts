@@ -35,8 +35,8 @@ export interface Learner {
   readonly targetShare: number
   /** Paths of the organizations' texts, where they have any: then each has its figures in the report. */
   readonly names?: readonly string[]
-  /** Local training of a round, begun when it begins in virtual time: those of several organizations may run side by side. @param start - shape [floats], left as it is. @param trained - rounds that it trained before. */
-  train(organization: number, start: Float32Array, trained: number): Learned | Promise<Learned>
+  /** Local training of a round, begun when it begins in virtual time: those of several organizations may run side by side. @param start - shape [floats], left as it is. @param trained - rounds that it trained before. @param round - of its federation, from 1. */
+  train(organization: number, start: Float32Array, trained: number, round: number): Learned | Promise<Learned>
   /** Excess loss of `model` on the organization's own data, in nats a byte or the like; ≥ 0. */
   loss(organization: number, model: Float32Array): number | Promise<number>
   /** The same on data that choices may be made by: what a federation's model is worth to the organization. */

@@ -5,7 +5,7 @@ import type { MemberResidual, RoundEntry, Update } from '../federation/entry.ts'
 import { holdersOf } from '../federation/levels.ts'
 import type { RoundHead } from '../federation/participation.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
-import { downAt } from '../train/schedule.ts'
+import { downAt, stepsBefore } from '../train/schedule.ts'
 import type { FollowedCore, OrganizationCore, PeerCore, ReplicaCore, Services, SignedRecord } from './core.ts'
 import { torn } from './disk.ts'
 import { begun, type Learned } from './learner.ts'
@@ -66,7 +66,7 @@ export class SimOrganization implements OrganizationCore {
     const replica = this.#replica
     const { learner, trainMs } = this.#services
     const start = this.#model('start') ?? learner.initial
-    const training = begun(learner.train(this.#peer.organization, start, this.#saved.trained))
+    const training = begun(learner.train(this.#peer.organization, start, this.#saved.trained, round))
     replica.later(trainMs * this.#pace * this.#peer.slowness, () =>
       this.#services.wait(training, learned => {
         if (replica.alive) this.#guard(replica, () => this.#announce(replica, round, base, start, learned))
@@ -161,7 +161,7 @@ export class SimOrganization implements OrganizationCore {
       }),
       ...used.map(one => ({ name: one.from, model: blobs.get(one.model)!.model, textBytes: one.textBytes, isResidual: true }))
     ]
-    const options = { ...algorithm, ...downAt(this.#saved.trained * algorithm.steps, algorithm) }
+    const options = { ...algorithm, ...downAt(stepsBefore(entry.round + 1, this.#saved.trained, algorithm.steps), algorithm) }
     const operations = this.#operations(algorithm.down === 'likelihood' ? [own, ...above] : [], federation)
     const made = memberDown(operations, options, learner.shape.keys.length, own, above)
     this.#services.wait(made, ({ model, shares }) => {

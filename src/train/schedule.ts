@@ -6,11 +6,23 @@ export interface Schedule {
   decaySteps: number
 }
 
+/**
+ * Steps that lie before a round. The federation's rounds count, not one's own: whoever joins late, or was away, begins from models that others
+ * have trained for long, and a learning rate from the beginning of the schedule drives it out of what it has just taken over
+ * (docs/experiments.md, "Measured").
+ * @param round - from 1. @param trained - rounds that were trained here; more than the federation's where this one is not its first.
+ */
+export const stepsBefore = (round: number, trained: number, steps: number): number => Math.max(trained, round - 1) * steps
+
 const floor = 0.1
 
-/** @param step - from 0, counted over all rounds. */
-export function learningRateAt(step: number, { learningRate, warmupSteps, decaySteps }: Schedule): number {
-  const warm = warmupSteps === 0 ? 1 : Math.min(1, (step + 1) / warmupSteps)
+/**
+ * @param step - from 0, counted over all rounds. @param ownStep - of these, those that were taken here: whoever joins late has no moments yet,
+ * and warms up as everybody did.
+ */
+export function learningRateAt(step: number, schedule: Schedule, ownStep: number = step): number {
+  const { learningRate, warmupSteps, decaySteps } = schedule
+  const warm = warmupSteps === 0 ? 1 : Math.min(1, (ownStep + 1) / warmupSteps)
   return learningRate * warm * decayAt(step, decaySteps)
 }
 

@@ -77,6 +77,12 @@ export interface Step {
   tokensPerSecond: number
 }
 
+interface TrainOptions {
+  pull?: Pull
+  before?: { steps: number; loss: number }
+  ownStartStep?: number
+}
+
 const partTokensMost = 128
 
 export class TrainingSession {
@@ -156,17 +162,18 @@ export class TrainingSession {
 
   /**
    * @param startStep - counted over all rounds, for the learning rate. @param onStep - awaited, but by engines that take many steps at once.
-   * @param pull - a proximal term. @param before - steps of this training that were taken already, and the sum of their losses.
+   * @param ownStartStep - of the steps before, those that were taken here. @param pull - a proximal term. @param before - steps of this training that were taken already, and the sum of their losses.
    */
   async train(
     steps: number,
     startStep: number,
     onStep: (told: Step) => void | Promise<void>,
     signal?: AbortSignal,
-    { pull, before = { steps: 0, loss: 0 } }: { pull?: Pull; before?: { steps: number; loss: number } } = {}
+    { pull, before = { steps: 0, loss: 0 }, ownStartStep = startStep }: TrainOptions = {}
   ): Promise<Trained> {
     const { layout, batch, schedule } = this.#options
     const stepTokens = batch * layout.config.context
+    const rateAt = (step: number) => learningRateAt(startStep + step, schedule, ownStartStep + step)
     const begun = performance.now()
     let total = before.loss
     const tell = (step: number, loss: number) =>
@@ -178,12 +185,12 @@ export class TrainingSession {
       })
     if (this.engine.steps !== undefined && pull === undefined) {
       const batches = Array.from({ length: steps }, () => this.next())
-      const rates = batches.map((_, step) => learningRateAt(startStep + step, schedule))
+      const rates = batches.map((_, step) => rateAt(step))
       for (const loss of await this.engine.steps(batches, rates, tell, signal)) total += loss
     } else {
       for (let step = 0; step < steps; step++) {
         signal?.throwIfAborted()
-        const loss = await this.engine.step(this.next(), learningRateAt(startStep + step, schedule), pull)
+        const loss = await this.engine.step(this.next(), rateAt(step), pull)
         total += loss
         await tell(step + 1, loss)
       }

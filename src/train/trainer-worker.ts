@@ -48,7 +48,7 @@ async function train(job: TrainJob) {
       saved = performance.now()
     },
     running.signal,
-    { before }
+    { before, ownStartStep: (job.ownStartStep ?? job.startStep) + before.steps }
   )
   const { parameters } = await trainer.engine.read()
   writeModelFile(job.output, options.layout, [parameters])
@@ -57,10 +57,10 @@ async function train(job: TrainJob) {
 }
 
 /** What a checkpoint within a round is for: another start or other steps make it worthless. */
-function purposeOf({ start, startStep, steps, keepOptimizer }: TrainJob): string {
+function purposeOf({ start, startStep, ownStartStep, steps, keepOptimizer }: TrainJob): string {
   // A start that is missing is refused when it is read.
   const digest = start === null || !existsSync(start) ? '' : createHash('sha256').update(readFileSync(start)).digest('hex')
-  return JSON.stringify([digest, startStep, steps, keepOptimizer])
+  return JSON.stringify([digest, startStep, ownStartStep ?? startStep, steps, keepOptimizer])
 }
 
 /** Where the round stands: at its beginning, or where it was when the process ended. */

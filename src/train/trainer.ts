@@ -12,6 +12,8 @@ export interface TrainJob {
   steps: number
   /** Steps of all rounds before. */
   startStep: number
+  /** Of these, those that were taken here; left out: all. */
+  ownStartStep?: number
   /** The model after training. */
   output: string
   /** Checkpoint after training. */

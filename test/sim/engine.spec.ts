@@ -57,6 +57,28 @@ describe('the learner `engine`', () => {
     )
   })
 
+  it('trains who joins late by the federation’s schedule: more gently than in a first round', async () => {
+    const learner = await EngineLearner.open({
+      texts: readTree(smallTree(four)),
+      model: smallModel,
+      algorithm: { rounds: 10, steps: 6, batch: 2, warmupSteps: 0, learningRate: 0.01 },
+      engine: 'reference',
+      workers: 1,
+      seed: 1
+    })
+    const moved = async (round: number) => {
+      const { after } = await learner.train(0, learner.initial, 0, round)
+      return Math.hypot(...after.map((value, place) => value - learner.initial[place]!))
+    }
+    try {
+      const [first, ninth] = [await moved(1), await moved(9)]
+      assert.ok(ninth > 0 && ninth < first / 3, `${ninth} beside ${first}`)
+      assert.equal(await moved(1), first, 'a round is the same, whenever it is trained')
+    } finally {
+      await learner.close()
+    }
+  })
+
   it('is the same run on one thread and on three', async () => {
     const [one, three] = [await run(tree, 1), await run(tree, 3)]
     assert.deepEqual(facts(one), facts(three))

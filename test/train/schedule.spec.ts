@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { downAt, learningRateAt, scheduleOf } from '../../src/train/schedule.ts'
+import { downAt, learningRateAt, scheduleOf, stepsBefore } from '../../src/train/schedule.ts'
 
 const charter = fc.record({
   ...{ learningRate: fc.double({ min: 1e-5, max: 1, noNaN: true }), warmupSteps: fc.nat(200) },
@@ -48,6 +48,23 @@ describe('the schedules of a run', () => {
         const given = { downTolerance: algorithm.downTolerance, downCooling: 1 }
         assert.deepEqual(downAt(step, { ...algorithm, downSchedule: 'constant' }), given)
         assert.deepEqual(downAt(step, { ...falling(algorithm), rounds: 0, decaySteps: 0 }), given)
+      })
+    )
+  })
+
+  it('are the federation’s, for who joins late too; the warm-up is everybody’s own', () => {
+    const rounds = fc.integer({ min: 1, max: 100 })
+    fc.assert(
+      fc.property(charter, rounds, rounds, fc.nat(300), (algorithm, round, missed, step) => {
+        const { steps } = algorithm
+        assert.equal(stepsBefore(round, round - 1, steps), (round - 1) * steps, 'who missed nothing')
+        assert.equal(stepsBefore(round, Math.max(0, round - 1 - missed), steps), (round - 1) * steps, 'who missed some')
+        assert.equal(stepsBefore(1, missed, steps), missed * steps, 'who has trained before, in another federation')
+        const schedule = scheduleOf(algorithm)
+        const at = stepsBefore(round, 0, steps) + step
+        const [late, early] = [learningRateAt(at, schedule, step), learningRateAt(at, schedule)]
+        assert.ok(late <= early)
+        if (step >= schedule.warmupSteps) assert.equal(late, early)
       })
     )
   })
