@@ -6,7 +6,8 @@ import { createEngine } from '../../src/engine/create.ts'
 import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
 import { pythonMissing } from '../python.ts'
 import { temporaryFolder } from '../temporary.ts'
-import { engineOptions, families, randomBatch, testParameters } from './models.ts'
+import { adaptable } from '../../src/model/layout.ts'
+import { adapterOptions, distance, engineOptions, families, randomBatch, testParameters } from './models.ts'
 
 const script = fileURLToPath(new URL('./trainer.mjs', import.meta.url))
 const rates = [0.5, 0.25, 0.125]
@@ -18,14 +19,17 @@ interface Opened {
   folder: string
 }
 
-async function open(command: string[], silenceMs: number, config = {}, overrides = {}): Promise<Opened> {
+async function open(command: string[], silenceMs: number, config = {}, overrides = {}, adapted = false): Promise<Opened> {
   const folder = temporaryFolder()
   const warnings: string[] = []
-  const options = engineOptions(config, {
+  const settings = {
     external: { command, folder, silenceMs },
-    onWarning: code => warnings.push(code),
+    onWarning: (code: string) => warnings.push(code),
     ...overrides
-  })
+  }
+  const options = adapted
+    ? adapterOptions(config, { rank: 4, matrices: [...adaptable] }, settings)
+    : engineOptions(config, settings)
   const engine = await createEngine('external', options)
   await engine.load(testParameters(options, 1))
   return { engine, options, warnings, folder }
@@ -40,6 +44,8 @@ const threeSteps = ({ engine, options }: Opened, signal?: AbortSignal) =>
     () => undefined,
     signal
   )
+
+const baseOf = (options: EngineOptions, seed: number) => testParameters({ ...options, layout: options.layout.base! }, seed)
 
 /** What a trainer of tests makes of the parameters: each rate is added. */
 function assertTrained(parameters: Float32Array, options: EngineOptions): void {
@@ -133,6 +139,33 @@ describe('an external trainer', () => {
     await assert.rejects(openNode('old'), { code: 'TRAINER_VERSION', message: /speaks protocol 0/ })
   })
 
+  it('that knows no adapters is refused at once where they are trained: TRAINER_ADAPTERS', async () => {
+    await assert.rejects(open([process.execPath, script, 'plain'], 5_000, {}, {}, true), {
+      code: 'TRAINER_ADAPTERS',
+      message: /"test" learns whole models/
+    })
+    await (await open([process.execPath, script, 'plain'], 5_000)).engine.dispose()
+  })
+
+  it('has the model below adapters once, again after its death, and another when there is one', async () => {
+    const mark = join(temporaryFolder(), 'mark')
+    const opened = await open([process.execPath, script, 'once:dies', mark], 5_000, {}, {}, true)
+    const base = (seed: number) => baseOf(opened.options, seed)
+    await opened.engine.loadBase(base(2))
+    await threeSteps(opened)
+    assert.deepEqual(opened.warnings, ['TRAINER_DIED'])
+    assertTrained((await opened.engine.read()).parameters, opened.options)
+    await opened.engine.loadBase(base(2))
+    await threeSteps(opened)
+    await opened.engine.loadBase(base(3))
+    await threeSteps(opened)
+    assert.deepEqual(readFileSync(`${mark}.calls`, 'utf8').trim().split('\n'), [
+      ...['hello', 'base', 'load', 'train', 'hello', 'base', 'load', 'train', 'train', 'base', 'train']
+    ])
+    await opened.engine.dispose()
+    assert.deepEqual(readdirSync(opened.folder), [], 'nothing is left behind')
+  })
+
   it('that is not there, or not named, is refused at once: TRAINER_MISSING', async () => {
     await assert.rejects(open(['worldlm-no-such-program'], 1_000), { code: 'TRAINER_MISSING', message: /no-such-program/ })
     await assert.rejects(open([], 1_000), { code: 'TRAINER_MISSING' })
@@ -161,22 +194,19 @@ describe('the PyTorch trainer', () => {
     { why: 'two processes, DDP', command: [...two, trainer] },
     { why: 'two processes, FSDP', command: [...two, trainer, '--parallel', 'fsdp'] }
   ]
-  const distance = (a: Float32Array, b: Float32Array): number => {
-    const length = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0))
-    return length(a.map((value, place) => value - b[place]!)) / length(b)
-  }
   const config = { ...families.at(-1)!.config, context: 8 }
 
-  for (const { why, command } of ways) {
-    it(`has the reference's gradients, losses and steps in fp32: ${why}`, async function () {
+  for (const { why, command, adapted } of ways.flatMap(way => [false, true].map(adapted => ({ ...way, adapted })))) {
+    it(`has the reference's gradients, losses and steps in fp32: ${why}${adapted ? ', adapters' : ''}`, async function () {
       if (pythonMissing !== null) {
         console.log(`      skipped: ${pythonMissing}`)
         this.skip()
       }
       this.timeout(180_000)
       // Three windows over two processes: not each has as many.
-      const { engine, options } = await open(command, 120_000, config, { batch: 3, gradientClip: 0.5 })
+      const { engine, options } = await open(command, 120_000, config, { batch: 3, gradientClip: 0.5 }, adapted)
       const reference = await createEngine('reference', options)
+      if (adapted) for (const one of [engine, reference]) await one.loadBase(baseOf(options, 3))
       await reference.load(testParameters(options, 1))
       const batches = [0, 1, 2].map(seed => randomBatch(options, seed))
       const [mine, want] = [await engine.gradient(batches[0]!), await reference.gradient(batches[0]!)]

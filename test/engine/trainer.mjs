@@ -10,6 +10,8 @@ if (once) writeFileSync(mark, 'lived')
 const fault = fresh ? mode.replace('once:', '') : 'good'
 const say = message => process.stdout.write(`${JSON.stringify(message)}\n`)
 let state = null
+/** Of adapters it knows nothing where it is `plain`, as trainers before they could be trained. */
+const features = mode === 'plain' ? undefined : ['adapters']
 
 function readState(path) {
   const bytes = readFileSync(path)
@@ -52,12 +54,14 @@ function evaluate({ id, batches, parameters, output }) {
 
 createInterface({ input: process.stdin }).on('line', line => {
   const call = JSON.parse(line)
-  if (mark !== undefined) appendFileSync(`${mark}.calls`, `${call.do}${call.parameters === undefined ? '' : ' others'}\n`)
+  if (mark !== undefined) appendFileSync(`${mark}.calls`, `${call.do}${call.do !== 'evaluate' || call.parameters === undefined ? '' : ' others'}\n`)
   switch (call.do) {
     case 'hello':
       console.error('a trainer for tests')
       if (fault === 'dies-at-once') process.exit(4)
-      return say({ id: call.id, ok: { protocol: fault === 'old' ? 0 : call.protocol, name: 'test' } })
+      return say({ id: call.id, ok: { protocol: fault === 'old' ? 0 : call.protocol, name: 'test', features } })
+    case 'base':
+      return say({ id: call.id, ok: {} })
     case 'load':
       state = readState(call.state)
       return say({ id: call.id, ok: {} })

@@ -49,13 +49,26 @@ def keep_freed_memory():
     mallopt(m_trim_threshold, 2**31 - 1)
 
 
+class Adapter(nn.Module):
+    """W + α/r·A·B in place of a matrix W [in, out] that stays as it is."""
+
+    def __init__(self, adapters, rows, columns):
+        super().__init__()
+        self.scale = adapters["alpha"] / adapters["rank"]
+        self.loraA = nn.Parameter(torch.zeros(rows, adapters["rank"]))
+        self.loraB = nn.Parameter(torch.zeros(adapters["rank"], columns))
+
+    def forward(self, x):
+        return (x @ self.loraA) @ self.loraB * self.scale
+
+
 class Block(nn.Module):
     """Tensors are named and laid out as the node has them: matrices [in, out].
 
     No cast stands here: autocast makes them where they belong, and with casts by hand the compiled step took three times as long.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, adapters):
         super().__init__()
         d, h = model["width"], model["hidden"]
         self.heads, self.kv_heads, self.epsilon = model["heads"], model["kvHeads"], model["normEpsilon"]
@@ -63,7 +76,13 @@ class Block(nn.Module):
         shapes = {"attentionNorm": [d], "query": [d, d], "key": [d, kv], "value": [d, kv], "output": [d, d],
                   "feedForwardNorm": [d], "gate": [d, h], "up": [d, h], "down": [h, d]}
         for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape), requires_grad=adapters is None))
+        adapted = adapters["matrices"] if adapters else []
+        self.adapters = nn.ModuleDict({name: Adapter(adapters, *shapes[name]) for name in adapted})
+
+    def product(self, x, name):
+        y = x @ getattr(self, name)
+        return y + self.adapters[name](x) if name in self.adapters else y
 
     def forward(self, x, cos, sin):  # x [B, T, d], cos and sin [T, e/2]
         B, T, d = x.shape
@@ -76,26 +95,34 @@ class Block(nn.Module):
             return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
 
         y = F.rms_norm(x, [d], self.attentionNorm, self.epsilon)
-        q, k = rotate(heads(y @ self.query, self.heads)), rotate(heads(y @ self.key, self.kv_heads))
-        v = heads(y @ self.value, self.kv_heads)
+        q, k = rotate(heads(self.product(y, "query"), self.heads)), rotate(heads(self.product(y, "key"), self.kv_heads))
+        v = heads(self.product(y, "value"), self.kv_heads)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads)
-        x = x + mixed.transpose(1, 2).reshape(B, T, d) @ self.output
+        x = x + self.product(mixed.transpose(1, 2).reshape(B, T, d), "output")
         y = F.rms_norm(x, [d], self.feedForwardNorm, self.epsilon)
-        return x + (F.silu(y @ self.gate) * (y @ self.up)) @ self.down
+        return x + self.product(F.silu(self.product(y, "gate")) * self.product(y, "up"), "down")
 
 
 class Model(nn.Module):
-    def __init__(self, model):
+    """With adapters, they alone are trained."""
+
+    def __init__(self, model, adapters=None):
         super().__init__()
         self.model = model
-        self.embedding = nn.Parameter(torch.zeros(model["vocabulary"], model["width"]))
-        self.blocks = nn.ModuleList(Block(model) for _ in range(model["layers"]))
-        self.finalNorm = nn.Parameter(torch.zeros(model["width"]))
+        whole = adapters is None
+        self.embedding = nn.Parameter(torch.zeros(model["vocabulary"], model["width"]), requires_grad=whole)
+        self.blocks = nn.ModuleList(Block(model, adapters) for _ in range(model["layers"]))
+        self.finalNorm = nn.Parameter(torch.zeros(model["width"]), requires_grad=whole)
         if not model["tiedHead"]:
-            self.head = nn.Parameter(torch.zeros(model["vocabulary"], model["width"]))
+            self.head = nn.Parameter(torch.zeros(model["vocabulary"], model["width"]), requires_grad=whole)
         angles = torch.arange(model["context"], dtype=torch.float64)[:, None] / torch.tensor(model["ropeDivisors"], dtype=torch.float64)
         self.register_buffer("cos", angles.cos().float(), persistent=False)
         self.register_buffer("sin", angles.sin().float(), persistent=False)
+
+    def named(self, trained):
+        """Parameters by the node's names: those that are trained, or those that stay."""
+        found = {name.replace(".adapters.", "."): parameter for name, parameter in self.named_parameters()}
+        return {name: parameter for name, parameter in found.items() if parameter.requires_grad == trained}
 
     def forward(self, inputs, targets):
         """-> −ln p of each target [B, T]"""
@@ -138,13 +165,14 @@ class Trainer:
             return {"protocol": PROTOCOL, "name": "pytorch"}
         torch.set_num_threads(max(1, call["threads"] // self.world))
         self.optimizer_options = call["optimizer"]
-        self.names = [tensor["name"] for tensor in call["tensors"]]
-        self.model = Model(call["model"]).to(self.device)
-        known = {name: list(tensor.shape) for name, tensor in self.model.named_parameters()}
-        wanted = {tensor["name"]: tensor["shape"] for tensor in call["tensors"]}
+        adapters = call.get("adapters")
+        trained = (adapters or call)["tensors"]
+        self.names = [tensor["name"] for tensor in trained]
+        self.model = Model(call["model"], adapters).to(self.device)
+        known = {name: list(tensor.shape) for which in (True, False) for name, tensor in self.model.named(which).items()}
+        wanted = {tensor["name"]: tensor["shape"] for tensor in call["tensors"] + (trained if adapters else [])}
         if known != wanted:
             raise ValueError(f"the model's tensors are {wanted}, this trainer's {known}")
-        self.parameters = dict(self.model.named_parameters())
         run = self.model
         if self.world > 1 and self.arguments.parallel == "fsdp":
             from torch.distributed.fsdp import fully_shard
@@ -152,9 +180,9 @@ class Trainer:
             for block in self.model.blocks:
                 fully_shard(block)
             fully_shard(self.model)
-            self.parameters = dict(self.model.named_parameters())
         elif self.world > 1:
             run = nn.parallel.DistributedDataParallel(self.model)
+        self.parameters, self.base = self.model.named(True), self.model.named(False)
         self.run = torch.compile(run) if self.arguments.compile else run
         o = self.optimizer_options
         # Vectors have no weight decay.
@@ -165,7 +193,7 @@ class Trainer:
         # Fused where PyTorch has it: a tensor at a time it takes twice as long on a CPU.
         fused = self.device.type in ("cpu", "cuda", "mps", "xpu")
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(o["beta1"], o["beta2"]), eps=o["epsilon"], fused=fused)
-        return {"protocol": PROTOCOL, "name": f"pytorch {torch.__version__}, {self.device}, {self.world} processes"}
+        return {"protocol": PROTOCOL, "features": ["adapters"], "name": f"pytorch {torch.__version__}, {self.device}, {self.world} processes"}
 
     # ── tensors whole on the outside, perhaps sharded inside ──
 
@@ -178,6 +206,12 @@ class Trainer:
 
     def whole(self, tensor):
         return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().cpu().contiguous()
+
+    def below(self, call):
+        """What adapters change, and what stays as it is."""
+        tensors = load_file(call["parameters"])
+        self.fill({name: self.put(parameter, tensors[name]) for name, parameter in self.base.items()}, self.base)
+        return {}
 
     def load(self, call):
         tensors = load_file(call["state"])
@@ -283,13 +317,13 @@ class Trainer:
         finally:
             self.fill(kept)
 
-    def fill(self, values):
+    def fill(self, values, parameters=None):
         # FSDP keeps the whole of some parameters after a forward pass without a backward one: it would compute with those again.
         for module in self.model.modules():
             if hasattr(module, "reshard"):
                 module.reshard()
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
+            for name, parameter in (parameters or self.parameters).items():
                 parameter.copy_(values[name])
 
     def score(self, call):
@@ -311,7 +345,7 @@ class Trainer:
     def perform(self, call, cancelled, tell):
         if call["do"] == "train":
             return self.train(call, cancelled, tell)
-        calls = {"hello": self.hello, "load": self.load, "gradient": self.gradient, "evaluate": self.evaluate}
+        calls = {"hello": self.hello, "base": self.below, "load": self.load, "gradient": self.gradient, "evaluate": self.evaluate}
         return calls[call["do"]](call)
 
 

@@ -10,9 +10,11 @@ import { join } from 'node:path'
 import { assert, WorldlmError } from '../../errors.ts'
 import { firstNotFinite } from '../../math/finite.ts'
 import type { Batch } from '../../model/batch.ts'
+import type { Layout } from '../../model/layout.ts'
 import { ropeDivisors } from '../../model/rope.ts'
 import {
   adamw,
+  assertBase,
   assertBatch,
   assertState,
   type Engine,
@@ -46,6 +48,9 @@ export class ExternalEngine implements Engine {
   #process: TrainerProcess | null = null
   /** What the process has; null where that is not known. States are never changed, only replaced. */
   #held: State | null = null
+  /** The model below adapters, and the one that the process has. Never changed, only replaced. */
+  #base: Float32Array | null = null
+  #heldBase: Float32Array | null = null
   /** Whose parameters lie in the file for evaluations. */
   #written: State | null = null
 
@@ -69,12 +74,6 @@ export class ExternalEngine implements Engine {
         'engine.command names no program',
         'Write one into worldlm.yaml: engine: { command: […] }.'
       )
-    if (options.layout.base !== undefined)
-      throw new WorldlmError(
-        'TRAINER_ADAPTERS',
-        'an external trainer learns whole models, this federation trains adapters',
-        'Choose another engine.name, or a federation whose charter has no algorithm.adapters.'
-      )
     const engine = new ExternalEngine(options, external)
     try {
       await engine.#attempt(async () => undefined, false)
@@ -85,8 +84,10 @@ export class ExternalEngine implements Engine {
     }
   }
 
-  async loadBase(): Promise<void> {
-    assert(false, 'an external trainer has no base')
+  async loadBase(parameters: Float32Array): Promise<void> {
+    assertBase(this.options, parameters)
+    // Given to the process with its next call: one that is not changed stays there.
+    if (this.#base === null || !equalFloats(this.#base, parameters)) this.#base = parameters
   }
 
   async load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void> {
@@ -206,8 +207,10 @@ export class ExternalEngine implements Engine {
       const { command, folder, silenceMs } = this.#external
       this.#process = new TrainerProcess(command, folder, silenceMs)
       this.#held = null
+      this.#heldBase = null
       await this.#greet(this.#process)
     }
+    if (this.#heldBase !== this.#base) await this.#giveBase(this.#process, this.#base!)
     return this.#process
   }
 
@@ -218,13 +221,23 @@ export class ExternalEngine implements Engine {
     this.#held = this.#state
   }
 
+  async #giveBase(trainer: TrainerProcess, base: Float32Array): Promise<void> {
+    const path = join(this.#scratch, 'base.safetensors')
+    writeTensorFile(path, tensorsOf(this.options.layout.base!, '', base), 'f32', {}, { durable: false })
+    await trainer.call({ do: 'base', parameters: path })
+    this.#heldBase = base
+    rmSync(path, { force: true })
+  }
+
   async #greet(trainer: TrainerProcess): Promise<void> {
     const { layout, batch, threads, weightDecay, gradientClip } = this.options
-    const { protocol, name } = await trainer.call({
+    const { base = layout, adapters } = layout
+    const { protocol, name, features } = await trainer.call({
       do: 'hello',
       protocol: trainerProtocol,
       model: { kvHeads: layout.config.heads, tiedHead: true, ...layout.config, ropeDivisors: [...ropeDivisors(layout.config)] },
-      tensors: layout.tensors.map(({ name: tensor, shape }) => ({ name: tensor, shape })),
+      tensors: namesOf(base),
+      ...(adapters && { adapters: { ...adapters, tensors: namesOf(layout) } }),
       optimizer: { ...adamw, weightDecay, gradientClip },
       batch,
       threads
@@ -234,6 +247,12 @@ export class ExternalEngine implements Engine {
         'TRAINER_VERSION',
         `the trainer ${JSON.stringify(name ?? '')} speaks protocol ${JSON.stringify(protocol)}, this node ${trainerProtocol}`,
         'Use a trainer and a node of the same version: docs/trainer-protocol.md.'
+      )
+    if (adapters !== undefined && !(Array.isArray(features) && features.includes('adapters')))
+      throw new WorldlmError(
+        'TRAINER_ADAPTERS',
+        `the trainer ${JSON.stringify(name ?? '')} learns whole models, this federation trains adapters`,
+        'Use a trainer that says “adapters” in its hello (docs/trainer-protocol.md), or another engine.name.'
       )
   }
 
@@ -258,25 +277,18 @@ export class ExternalEngine implements Engine {
   #writeParameters(): string {
     const path = join(this.#scratch, 'parameters.safetensors')
     if (this.#written !== this.#state)
-      writeTensorFile(path, this.#tensors('', this.#state.parameters), 'f32', {}, { durable: false })
+      writeTensorFile(path, tensorsOf(this.options.layout, '', this.#state.parameters), 'f32', {}, { durable: false })
     this.#written = this.#state
     return path
   }
 
-  #tensors(prefix: string, values: Float32Array): NamedTensor[] {
-    return this.options.layout.tensors.map(({ name, shape, offset, floats }) => ({
-      name: prefix + name,
-      shape,
-      floats: () => values.subarray(offset, offset + floats)
-    }))
-  }
-
   #writeState(path: string): void {
     const { parameters, optimizer } = this.#state
+    const { layout } = this.options
     const tensors = [
-      ...this.#tensors('', parameters),
-      ...this.#tensors('first.', optimizer.first),
-      ...this.#tensors('second.', optimizer.second)
+      ...tensorsOf(layout, '', parameters),
+      ...tensorsOf(layout, 'first.', optimizer.first),
+      ...tensorsOf(layout, 'second.', optimizer.second)
     ]
     writeTensorFile(path, tensors, 'f32', { step: String(optimizer.step) }, { durable: false })
   }
@@ -325,6 +337,15 @@ export class ExternalEngine implements Engine {
     }
   }
 }
+
+const namesOf = ({ tensors }: Layout) => tensors.map(({ name, shape }) => ({ name, shape }))
+
+const tensorsOf = ({ tensors }: Layout, prefix: string, values: Float32Array): NamedTensor[] =>
+  tensors.map(({ name, shape, offset, floats }) => ({
+    name: prefix + name,
+    shape,
+    floats: () => values.subarray(offset, offset + floats)
+  }))
 
 const equalFloats = (a: Float32Array, b: Float32Array): boolean =>
   Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength))
