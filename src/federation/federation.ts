@@ -15,6 +15,7 @@ import type { ConsensusEffect, ConsensusEvent } from './consensus-state.ts'
 import type { Certificate, Enrolled, Entry, Evicted, Left, Member, MembersEntry, RoundEntry, Update } from './entry.ts'
 import type { EntryFault, UpdateFault } from './fault.ts'
 import type { Environment, FederationState } from './federation-state.ts'
+import { isForDeputy } from './levels.ts'
 import type { KnownUpdate } from './known-updates.ts'
 import { applyMembers, checkMembers, contributors, planMembers } from './membership.ts'
 import { type ParticipationEffect, type ParticipationEvent, staleRoundsMax, stepParticipation } from './participation.ts'
@@ -54,6 +55,8 @@ export type FederationEffect =
   | { do: 'store'; link: Link; entry: Entry; certificate: Certificate }
   /** Checks what only bytes can tell (proofs, attention, that the model is held here) and answers `verified`. */
   | ({ do: 'verify' } & Question)
+  /** Fetches the aggregator's own update, so that it survives its aggregator (levels.ts, `isDeputy`). */
+  | { do: 'hold'; update: Update }
   | { do: 'refused'; peer: PeerName; fault: UpdateFault }
   | { do: 'refused-entry'; link: Link; fault: EntryFault }
 
@@ -146,6 +149,7 @@ class Turn {
       !again &&
       (staleness(this.state, known.update.base) ?? 0) < (staleness(this.state, update.base) ?? 0)
     if (older) return
+    if (isForDeputy(this.state, update)) this.effects.push({ do: 'hold', update })
     // Delegates hand one contribution in, each under its own name: the first is kept, and the round hears of the others.
     const equal =
       known !== undefined && known.update.base === update.base && known.update.term >= update.term && update.term > 0

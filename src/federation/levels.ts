@@ -30,6 +30,19 @@ export function holdersOfUpdate({ roster }: Pick<FederationState, 'roster'>, { h
 }
 
 /**
+ * Whether this peer keeps the aggregator's own update beside the aggregator. All others are on two disks as soon as they are pulled; were
+ * that one on one, it would be lost to its round with its aggregator. One voter, the first that is there: a copy costs a transfer, and
+ * the aggregator's line out is idle while it collects.
+ */
+export function isDeputy({ self, consensus: { aggregator, voters }, present }: FederationState): boolean {
+  if (aggregator === null || aggregator === self) return false
+  return voters.find(voter => voter !== aggregator && (voter === self || present.has(voter))) === self
+}
+
+export const isForDeputy = (state: FederationState, { by, member }: Update): boolean =>
+  by === state.consensus.aggregator && member === by && isDeputy(state)
+
+/**
  * The place in the roster of `state`'s federation that this peer should ask for: its own, else that of a child federation which it
  * stands for and whose delegates here are not those that its own log names.
  * @param children - federations below that this peer follows.

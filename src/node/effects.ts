@@ -11,7 +11,7 @@ import { certificateCodec, entryCodec } from '../wire/records.ts'
 import { acceptBytes } from '../wire/signature.ts'
 import type { EffectToPerform as Effect, FederationCore } from './federation-core.ts'
 import { announce, apply, train } from './member-effects.ts'
-import { aggregate, combine, pull, receipt } from './round-effects.ts'
+import { aggregate, combine, hold, pull, receipt } from './round-effects.ts'
 import { verify } from './entry-checks.ts'
 import { writeConsensus } from './store.ts'
 import { summarize } from './summary.ts'
@@ -47,6 +47,9 @@ export async function performEffect(node: FederationCore, effect: Effect): Promi
       return
     case 'pull':
       void pull(node, effect.link, effect.update)
+      return
+    case 'hold':
+      hold(node, effect.update)
       return
     case 'receipt':
       receipt(node, effect)

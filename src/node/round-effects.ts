@@ -36,6 +36,12 @@ export async function pull(node: FederationCore, link: Link, update: Update): Pr
   }
 }
 
+/** In its own time: it is announced again as long as it may be wanted. */
+export function hold({ options }: FederationCore, { blob, holders }: Update): void {
+  const { exchange, log } = options.services
+  exchange.pull(blob, holders).catch(error => log.debug({ blob, error: (error as Error).message }, 'not held'))
+}
+
 /** What an aggregator needs and nobody gives is asked for again so late, … */
 const retryMs = 1_000
 /** … so often, before it leaves the round to one that may hold it, or a child goes on without its parent. */

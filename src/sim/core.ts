@@ -261,7 +261,7 @@ export interface ReplicaCore extends FollowedCore {
   readonly handIn: HandIn<SignedRecord>
   /** Since when, by the world's clock. */
   readonly sinceMs: number
-  /** Whether an update, or a presence, may have consequences here at once: it leads, or holds a round open. */
+  /** Whether an update, or a presence, may have consequences here at once: it leads, holds a round open, or is the aggregator's deputy. */
   readonly busy: boolean
   /** Whether it asks for a place in the roster: what it hears of the aggregator then matters. */
   readonly asking: boolean

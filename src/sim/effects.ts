@@ -4,7 +4,8 @@
  */
 import { assertNever } from '../errors.ts'
 import { parentHeadOf } from '../federation/levels.ts'
-import type { EffectToPerform as Effect, PersistedConsensus, ReplicaCore } from './core.ts'
+import type { Update } from '../federation/entry.ts'
+import type { EffectToPerform as Effect, PeerCore, PersistedConsensus, ReplicaCore, Topic } from './core.ts'
 import { verify } from './entry-checks.ts'
 import { aggregate, combine, pull, receipt } from './round-effects.ts'
 import { sign as signatureOf } from './stand-ins.ts'
@@ -53,6 +54,9 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
     case 'pull':
       pull(replica, effect.link, effect.update)
       return
+    case 'hold':
+      hold(peer, topic, effect.update)
+      return
     case 'receipt':
       receipt(replica, effect)
       return
@@ -80,6 +84,10 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
     default:
       assertNever(effect)
   }
+}
+
+function hold(peer: PeerCore, topic: Topic, { blob, holders, round }: Update): void {
+  if (!peer.blobs.has(blob)) peer.pull(blob, holders, topic, round, () => undefined)
 }
 
 function sign(replica: ReplicaCore, { to, index, term, link }: Extract<Effect, { do: 'sign' }>): void {

@@ -13,6 +13,7 @@ import { initialFederation } from '../federation/federation-start.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { HandIn, handInMs } from '../federation/hand-in.ts'
 import { type TimerName, timerEvent } from '../federation/timers.ts'
+import { isDeputy } from '../federation/levels.ts'
 import type { Link, MemberId, PeerName } from '../ids.ts'
 import { Random } from '../math/random.ts'
 import type {
@@ -243,7 +244,8 @@ export class Replica implements ReplicaCore {
   }
 
   #noteBusy(): void {
-    const busy = this.state.round.phase !== 'idle' || this.state.consensus.role === 'leader'
+    const { round, consensus } = this.state
+    const busy = round.phase !== 'idle' || consensus.role === 'leader' || isDeputy(this.state)
     if (busy === this.busy) return
     this.busy = busy
     const { topic } = this

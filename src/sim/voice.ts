@@ -14,6 +14,7 @@
  */
 import type { EvidenceMessage } from '../federation/evidence.ts'
 import type { FederationState } from '../federation/federation-state.ts'
+import { isForDeputy } from '../federation/levels.ts'
 import type { PeerName } from '../ids.ts'
 import type { Message, ReplicaCore, SignedRecord, Voice } from './core.ts'
 import { lieAboutUpdate } from './lies.ts'
@@ -212,6 +213,7 @@ export class TopicVoice implements Voice {
 
 /** Whether the update changes nothing any more (Turn.takeUpdate in federation.ts, take in round.ts). */
 function knows(other: ReplicaCore, signed: SignedRecord): boolean {
+  if (isForDeputy(other.state, signed.update) && !other.peer.blobs.has(signed.update.blob)) return false
   if (!keeps(other, signed)) {
     other.read()
     if (!keeps(other, signed)) return false

@@ -9,12 +9,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import type { Update } from '../../src/federation/entry.ts'
 import type { FederationId, PeerName } from '../../src/ids.ts'
 import { addFederation } from '../../src/node/config-file.ts'
 import { verifyPaths } from '../../src/node/audit.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
 import { type Genesis, initNodeFolder, writeCharter } from '../../src/node/genesis.ts'
 import type { NodeStatus } from '../../src/node/status.ts'
+import { readUpdate } from '../../src/wire/certified-log.ts'
 import { checkInvariants } from '../../testnet/checks/invariants.ts'
 import { loadRecords } from '../../testnet/checks/records.ts'
 
@@ -190,6 +192,15 @@ export class Cluster {
 
   async round(name: string, path = 'world'): Promise<number> {
     return (await this.federation(name, path))?.round ?? 0
+  }
+
+  /** The update that a node has announced, or is about to, and that no round has settled: as it is on its disk. */
+  pending(name: string): Update | null {
+    const path = this.node(name).folder.participation
+    const { pending } = JSON.parse(existsSync(path) ? readFileSync(path, 'utf8') : '{}') as {
+      pending?: { signed: string } | null
+    }
+    return pending == null ? null : (readUpdate(Buffer.from(pending.signed, 'base64'))?.update ?? null)
   }
 
   async until(what: string, holds: () => Promise<boolean>, limitMs = patienceMs): Promise<void> {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
-import { readFileSync, renameSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Update } from '../../src/federation/entry.ts'
+import { loadRecords } from '../../testnet/checks/records.ts'
 import { askOnce } from './asker.ts'
 import { Cluster, withCluster } from './cluster.ts'
 
@@ -16,6 +18,35 @@ describe('real nodes under faults', function () {
       await cluster.start('a')
       const reached = await cluster.round('b')
       await cluster.untilRound(reached + 2, ['a', 'b', 'c'])
+    })
+  })
+
+  it('count the update of an aggregator that was killed, whole and in its round, from another’s disk', async () => {
+    // No round without all three: the one that is open waits for a member that is gone.
+    await withCluster(await Cluster.create(['a', 'b', 'c'], { minMembers: 3 }), async cluster => {
+      await cluster.startAll()
+      await cluster.untilVoters(3, ['a', 'b', 'c'])
+      await cluster.untilRound(1, ['a', 'b', 'c'])
+      const led = cluster.nameOf((await cluster.federation('a'))?.aggregator ?? null)!
+      const [missing, deputy] = ['a', 'b', 'c'].filter(name => name !== led) as [string, string]
+      await cluster.kill(missing)
+      let update: Update | null = null
+      await cluster.until(`${deputy} holds the update of ${led}`, async () => {
+        const federation = await cluster.federation(led)
+        const isGone = federation?.members.find(({ name }) => name === missing)?.present === false
+        update = cluster.pending(led)
+        if (federation === null || !isGone || update?.round !== federation.round + 1) return false
+        return existsSync(join(cluster.node(deputy).folder.blobs, update.blob))
+      })
+      const { round, weight } = update! as Update
+      await cluster.kill(led)
+      await cluster.start(missing)
+      await cluster.untilRound(round, [missing, deputy])
+      const { entries } = await loadRecords([{ name: deputy, root: cluster.node(deputy).folder.root }])
+      const certified = entries.get(cluster.id)?.find(({ entry }) => entry.kind === 'round' && entry.round === round)?.entry
+      assert.ok(certified?.kind === 'round' && certified.proposer !== cluster.node(led).peer)
+      const input = certified.inputs.find(({ member }) => member === cluster.node(led).peer)
+      assert.deepEqual([input?.round, input?.weight], [round, weight])
     })
   })
 

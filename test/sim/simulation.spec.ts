@@ -226,3 +226,38 @@ describe('who signs two entries for one place', () => {
     })
   }
 })
+
+describe('the update of an aggregator that dies', () => {
+  it('is counted in its round all the same: another has it, 20 seeds', async () => {
+    let [counted, unfetched] = [0, 0]
+    for (let seed = 0; seed < 20; seed++) {
+      const faults = Array.from({ length: 8 }, (_, place): Fault => {
+        const [atMs, who] = [14_000 + 9_000 * place + 300 * seed, { aggregatorOf: (place % 2) + 1 }]
+        return { kind: 'crash', atMs, who, downMs: 30_000, afterEffects: 0 }
+      })
+      const sabotage = ({ invariants }: Simulation) => {
+        const { committed } = invariants
+        const seen = new Set<string>()
+        invariants.committed = (replica, certified) => {
+          const { entry, link } = certified
+          if (entry.kind === 'round' && replica.topic.level > 0 && !seen.has(link)) {
+            counted += entry.inputs.length
+            unfetched += entry.excluded.filter(({ reason }) => reason.includes('could not be fetched')).length
+            seen.add(link)
+          }
+          committed.call(invariants, replica, certified)
+        }
+      }
+      const report = await short({
+        seed,
+        faults: { name: 'kills', clockDrift: 0, faults },
+        tree: 'tree:2x7',
+        rounds: 8,
+        sabotage
+      })
+      assert.deepEqual(report.invariants.violations, [], story(report, 'kills'))
+    }
+    // Without a deputy: about 200. What is left died before its deputy had its update.
+    assert.ok(counted > 1500 && unfetched <= 10, `${counted} counted, ${unfetched} could not be fetched`)
+  })
+})
