@@ -80,7 +80,7 @@ export function namedTopology(name: string, peers: number | null, seed: number):
     name,
     organizations: spread(count, random),
     neighbours: make(count, random).map(set => [...set].sort((left, right) => left - right)),
-    links: linkFigures,
+    links: structuredClone(linkFigures),
     file: null
   }
 }
@@ -125,7 +125,14 @@ function treeOfFile(name: string, file: TopologyFile, seed: number): TreeTopolog
     }
   }
   if (organizations.length === 0) throw bad(`${name}: it has no organization`)
-  return { kind: 'tree', name, federations: withFounders(federations, organizations), organizations, links: linkFigures, file }
+  return {
+    kind: 'tree',
+    name,
+    federations: withFounders(federations, organizations),
+    organizations,
+    links: structuredClone(linkFigures),
+    file
+  }
 }
 
 function graphOfFile(name: string, file: TopologyFile): GraphTopology {
@@ -141,7 +148,7 @@ function graphOfFile(name: string, file: TopologyFile): GraphTopology {
     place: { continent: continent ?? 'europe', site: site ?? `node-${place}`, access: access ?? ('line' as const) }
   }))
   const sorted = neighbours.map(set => [...set].sort((left, right) => left - right))
-  return { kind: 'graph', name, organizations, neighbours: sorted, links: linkFigures, file }
+  return { kind: 'graph', name, organizations, neighbours: sorted, links: structuredClone(linkFigures), file }
 }
 
 function tree(name: string, sizes: number[], peers: number | null, seed: number): TreeTopology {
@@ -172,7 +179,7 @@ function tree(name: string, sizes: number[], peers: number | null, seed: number)
     name,
     federations: withFounders(federations, organizations),
     organizations,
-    links: linkFigures,
+    links: structuredClone(linkFigures),
     file: null
   }
 }
