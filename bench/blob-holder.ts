@@ -13,8 +13,8 @@ import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { Random } from '../src/math/random.ts'
 import { BlobExchange } from '../src/net/blob-exchange.ts'
-import { createIdentity, Host } from '../src/net/host.ts'
 import { Blobs } from '../src/node/blobs.ts'
+import { loopbackHost } from './loopback-host.ts'
 
 export interface PeersStarted {
   peers: { peer: string; addresses: string[] }[]
@@ -37,13 +37,7 @@ const [folder = '', count = '1', uploadBytesPerSecond = '0'] = process.argv.slic
 
 async function startPeer(place: number) {
   const { blobs } = await Blobs.open(join(folder, `peer-${process.pid}-${place}`))
-  const host = await Host.start({
-    identity: await createIdentity(),
-    listen: ['/ip4/127.0.0.1/tcp/0'],
-    bootstrap: [],
-    mdns: false,
-    onWarning: () => undefined
-  })
+  const host = await loopbackHost()
   const options = { host, store: blobs, allow: () => true, onLiar: () => undefined }
   const exchange = await BlobExchange.start({ ...options, uploadBytesPerSecond: Number(uploadBytesPerSecond) })
   return { host, blobs, exchange }

@@ -1,19 +1,13 @@
 /** One peer of the gossip benchmark: follows a topic, says what it is told to, and tells when it heard the others. */
 import { Direct } from '../src/net/direct.ts'
 import { Gossip } from '../src/net/gossip.ts'
-import { createIdentity, Host } from '../src/net/host.ts'
+import { loopbackHost } from './loopback-host.ts'
 
 /** Sender and number of a message stand in its first 8 bytes. */
 export type Order = { connect: string[] } | { say: { number: number; bytes: number; direct: string | null } } | { cpu: true }
 
 const topic = 'worldlm-bench'
-const host = await Host.start({
-  identity: await createIdentity(),
-  listen: ['/ip4/127.0.0.1/tcp/0'],
-  bootstrap: [],
-  mdns: false,
-  onWarning: () => undefined
-})
+const host = await loopbackHost()
 /** The same clock in every process of a machine. */
 const nowMs = () => Number(process.hrtime.bigint()) / 1e6
 const heard = (bytes: Uint8Array) => {

@@ -1,19 +1,13 @@
 /** A stranger who asks a node one question, as any peer may. */
+import { loopbackHost } from '../../bench/loopback-host.ts'
 import type { PeerName } from '../../src/ids.ts'
 import { Direct } from '../../src/net/direct.ts'
-import { createIdentity, Host } from '../../src/net/host.ts'
 import { isMalformed } from '../../src/wire/codec.ts'
 import { type Answer, answerCodec, type Question, questionCodec } from '../../src/wire/messages.ts'
 
 /** @param addresses - of the one that is asked. */
 export async function askOnce(addresses: string[], peer: PeerName, question: Question): Promise<Answer> {
-  const host = await Host.start({
-    identity: await createIdentity(),
-    listen: ['/ip4/127.0.0.1/tcp/0'],
-    bootstrap: addresses,
-    mdns: false,
-    onWarning: () => undefined
-  })
+  const host = await loopbackHost({ bootstrap: addresses })
   try {
     const nothing = async () => new Uint8Array()
     const direct = await Direct.start(host, () => undefined, nothing)

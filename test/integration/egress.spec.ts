@@ -4,12 +4,13 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { BlobAway } from '../../src/errors.ts'
 import { BlobExchange } from '../../src/net/blob-exchange.ts'
-import { createIdentity, Host } from '../../src/net/host.ts'
+import { createIdentity } from '../../src/net/host.ts'
 import { Blobs } from '../../src/node/blobs.ts'
 import { CertifiedCar } from '../../src/node/certified-car.ts'
 import { isMalformed } from '../../src/wire/codec.ts'
 import { entryCodec } from '../../src/wire/records.ts'
 import { Cluster, type TestNode, withCluster } from './cluster.ts'
+import { loopbackHost } from '../../bench/loopback-host.ts'
 
 const reason = 'contract 17'
 
@@ -39,8 +40,7 @@ async function modelOf(cluster: Cluster, node: TestNode, path: string): Promise<
 async function fetchAs(identity: Uint8Array, blob: string, holder: TestNode): Promise<string> {
   const folder = mkdtempSync(join(holder.folder.root, '..', 'fetch-'))
   const { blobs } = await Blobs.open(folder)
-  const listen = ['/ip4/127.0.0.1/tcp/0']
-  const host = await Host.start({ identity, listen, bootstrap: [], mdns: false, onWarning: () => undefined })
+  const host = await loopbackHost({ identity })
   try {
     const exchange = await BlobExchange.start({ host, store: blobs, allow: () => false, onLiar: () => undefined })
     await host.learn(holder.peer, holder.folder.running()!.addresses)

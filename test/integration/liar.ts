@@ -2,10 +2,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FederationId, Link } from '../../src/ids.ts'
 import { Gossip } from '../../src/net/gossip.ts'
-import { Host } from '../../src/net/host.ts'
+import type { Host } from '../../src/net/host.ts'
 import { topicCodec } from '../../src/wire/messages.ts'
 import { topicOf } from '../../src/wire/protocol-ids.ts'
 import { acceptBytes } from '../../src/wire/signature.ts'
+import { loopbackHost } from '../../bench/loopback-host.ts'
 
 export class Liar {
   readonly #host: Host
@@ -24,8 +25,7 @@ export class Liar {
   }
 
   static async start(identity: Uint8Array, bootstrap: string[], federation: FederationId): Promise<Liar> {
-    const listen = ['/ip4/127.0.0.1/tcp/0']
-    return new Liar(await Host.start({ identity, listen, bootstrap, mdns: false, onWarning: () => undefined }), federation)
+    return new Liar(await loopbackHost({ identity, bootstrap }), federation)
   }
 
   /** Tells that it accepts each of `entries` at one index and term. */

@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { Random } from '../../src/math/random.ts'
 import { BlobExchange } from '../../src/net/blob-exchange.ts'
 import type { BlobStore } from '../../src/net/blob-store.ts'
-import { createIdentity, Host } from '../../src/net/host.ts'
+import type { Host } from '../../src/net/host.ts'
 import { Blobs } from '../../src/node/blobs.ts'
+import { loopbackHost } from '../../bench/loopback-host.ts'
 
 export interface BlobPeer {
   name: string
@@ -30,13 +31,7 @@ export class BlobPeers {
   async add({ uploadBytesPerSecond = 0, serve = blobs => blobs, folder }: BlobPeerOptions = {}): Promise<BlobPeer> {
     const own = folder ?? mkdtempSync(join(tmpdir(), 'worldlm-blobs-'))
     const { blobs } = await Blobs.open(join(own, 'blobs'))
-    const host = await Host.start({
-      identity: await createIdentity(),
-      listen: ['/ip4/127.0.0.1/tcp/0'],
-      bootstrap: [],
-      mdns: false,
-      onWarning: () => undefined
-    })
+    const host = await loopbackHost()
     const liars: BlobPeer['liars'] = []
     const exchange = await BlobExchange.start({
       host,

@@ -1,11 +1,12 @@
 /** Hosts that know one address: the directory, gossip with its validators and budgets, direct messages. All on loopback, any free port. */
+import { loopbackHost } from '../../bench/loopback-host.ts'
 import assert from 'node:assert/strict'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Directory } from '../../src/net/directory.ts'
 import { Direct } from '../../src/net/direct.ts'
 import { Gossip, type Verdict } from '../../src/net/gossip.ts'
-import { createIdentity, Host, peerNameOf } from '../../src/net/host.ts'
+import { type Host, peerNameOf } from '../../src/net/host.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { limits } from '../../src/wire/limits.ts'
 import { verifyPeerSignature } from '../../src/wire/signature.ts'
@@ -29,13 +30,7 @@ describe('hosts', function () {
   })
 
   async function host(bootstrap: string[] = [], identity?: Uint8Array): Promise<Host> {
-    const made = await Host.start({
-      identity: identity ?? (await createIdentity()),
-      listen: ['/ip4/127.0.0.1/tcp/0'],
-      bootstrap,
-      mdns: false,
-      onWarning: () => undefined
-    })
+    const made = await loopbackHost({ bootstrap, ...(identity && { identity }) })
     closing.push(() => made.stop())
     return made
   }
@@ -51,15 +46,7 @@ describe('hosts', function () {
   })
 
   it('refuse what they cannot begin with, by name', async () => {
-    const start = (facts: object) =>
-      Host.start({
-        identity: peerOf('a').identity,
-        listen: ['/ip4/127.0.0.1/tcp/0'],
-        bootstrap: [],
-        mdns: false,
-        onWarning: () => undefined,
-        ...facts
-      })
+    const start = (facts: object) => loopbackHost({ identity: peerOf('a').identity, ...facts })
     await assert.rejects(start({ identity: bytesOf('no key') }), { code: 'IDENTITY_DAMAGED' })
     await assert.rejects(start({ listen: ['localhost:1'] }), { code: 'BAD_ADDRESS', message: /localhost:1/ })
     await assert.rejects(start({ bootstrap: ['nobody'] }), { code: 'BAD_ADDRESS', message: /nobody/ })
@@ -94,7 +81,7 @@ describe('hosts', function () {
     await early.stop()
     closing = []
     const waiting = await host([`${address}/p2p/${peerNameOf(identity)}`])
-    const late = await Host.start({ identity, listen: [address], bootstrap: [], mdns: false, onWarning: () => undefined })
+    const late = await loopbackHost({ identity, listen: [address] })
     closing.push(() => late.stop())
     await until(() => waiting.connected(late.peer))
   })

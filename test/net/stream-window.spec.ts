@@ -1,9 +1,10 @@
 /** Windows of streams that carry blobs: granted by halves, and as wide as they may be. */
 import assert from 'node:assert/strict'
 import type { Stream } from '@libp2p/interface'
-import { createIdentity, Host } from '../../src/net/host.ts'
+import type { Host } from '../../src/net/host.ts'
 import { widenWindow } from '../../src/net/stream-window.ts'
 import { limits } from '../../src/wire/limits.ts'
+import { loopbackHost } from '../../bench/loopback-host.ts'
 
 const flood = '/flood/1'
 const pieceBytes = 16 * 1024
@@ -18,13 +19,7 @@ describe('the window of a stream', () => {
   })
 
   async function peer(): Promise<Host> {
-    const host = await Host.start({
-      identity: await createIdentity(),
-      listen: ['/ip4/127.0.0.1/tcp/0'],
-      bootstrap: [],
-      mdns: false,
-      onWarning: () => undefined
-    })
+    const host = await loopbackHost()
     started.push(host)
     return host
   }

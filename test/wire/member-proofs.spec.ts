@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { MembersEntry } from '../../src/federation/entry.ts'
-import { createIdentity, Host, peerNameOf } from '../../src/net/host.ts'
+import { createIdentity, type Host, peerNameOf } from '../../src/net/host.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import {
   checkEnroll,
@@ -13,6 +13,7 @@ import {
   leaveRecord
 } from '../../src/wire/member-proofs.ts'
 import { acceptBytes } from '../../src/wire/signature.ts'
+import { loopbackHost } from '../../bench/loopback-host.ts'
 
 const text = (word: string) => linkOf(new TextEncoder().encode(word))
 const federation = text('a federation')
@@ -21,7 +22,7 @@ describe('what a members entry proves', () => {
   const hosts: Host[] = []
   const someone = async () => {
     const identity = await createIdentity()
-    const host = await Host.start({ identity, listen: [], bootstrap: [], mdns: false, onWarning: () => undefined })
+    const host = await loopbackHost({ identity, listen: [] })
     hosts.push(host)
     return { peer: peerNameOf(identity), sign: (bytes: Uint8Array) => host.sign(bytes) }
   }
