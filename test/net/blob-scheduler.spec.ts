@@ -168,7 +168,8 @@ describe('blob scheduler', () => {
           held.set('last', new Set(everyChunk(count)))
           tell('last')
           for (let turns = 0; !scheduler.done; turns++) {
-            assert.ok(turns < 10 * count + 100, 'it does not end')
+            // Companions that a slow answer has made it patient with are waited for, up to 15 seconds (patienceMsMax).
+            assert.ok(turns < 10 * count + 250, 'it does not end')
             now += 100
             ask()
             for (const one of owed.splice(0)) {
