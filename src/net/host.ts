@@ -108,6 +108,8 @@ export class Host {
   readonly peer: PeerName
   readonly libp2p: Libp2p
   readonly #signingKey: ReturnType<typeof createPrivateKey>
+  /** What was last learned of each peer. */
+  readonly #told = new Map<PeerName, string>()
   readonly #dialing = new Map<PeerName, Promise<void>>()
   readonly #redial: NodeJS.Timeout | undefined
 
@@ -157,6 +159,11 @@ export class Host {
   /** Addresses that others told us of `peer`. */
   async learn(peer: PeerName, addresses: string[]): Promise<void> {
     if (peer === this.peer || addresses.length === 0) return
+    // Each presence tells them again, and to write them again costs more than all else that a presence does.
+    const told = addresses.join()
+    if (this.#told.get(peer) === told && this.connected(peer)) return
+    if (this.#told.size >= limits.membersMax) this.#told.clear()
+    this.#told.set(peer, told)
     try {
       await this.libp2p.peerStore.merge(peerIdFromString(peer), { multiaddrs: addresses.map(address => multiaddr(address)) })
     } catch {
