@@ -1,7 +1,5 @@
-/** `worldlm federation create | join | leave | list | show`. */
-import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parse, stringify } from 'yaml'
+import { stringify } from 'yaml'
 import { readConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
@@ -18,6 +16,7 @@ import { fetchStatus } from './node.ts'
 import { beginningOf } from './model-choice.ts'
 import type { Output } from './output.ts'
 import { table } from './table.ts'
+import { readYaml } from './yaml-file.ts'
 
 export async function createFederation(
   options: { dir: string; name?: string; file?: string; parent?: string; model?: string; tokenizer?: string; context?: number },
@@ -25,7 +24,7 @@ export async function createFederation(
 ): Promise<void> {
   const folder = new NodeFolder(options.dir)
   folder.prepare()
-  const written = options.file === undefined ? {} : readYaml(options.file)
+  const written = options.file === undefined ? {} : readCharterFile(options.file)
   const input = { ...written, ...(options.name === undefined ? {} : { name: options.name }) }
   const parent = options.parent === undefined ? null : await findCharter(folder, options.parent)
   const { id, charter } = writeCharter(folder, { ...input, ...(await begin(folder, options)) }, parent)
@@ -120,18 +119,8 @@ export async function leaveFederation(wanted: string, { dir }: { dir: string }, 
   )
 }
 
-function readYaml(path: string): Record<string, unknown> {
-  try {
-    return parse(readFileSync(path, 'utf8')) as Record<string, unknown>
-  } catch (cause) {
-    throw new WorldlmError(
-      'CHARTER_INVALID',
-      `${path}: ${(cause as Error).message}`,
-      'See docs/governance.md for what a charter looks like.',
-      { cause }
-    )
-  }
-}
+const readCharterFile = (path: string) =>
+  readYaml(path, 'CHARTER_INVALID', 'See docs/governance.md for what a charter looks like.') as Record<string, unknown>
 
 /** By id or path, from the node's own folder. @throws {WorldlmError} CHARTER_MISSING */
 async function findCharter(folder: NodeFolder, wanted: string): Promise<{ id: FederationId; charter: Charter }> {

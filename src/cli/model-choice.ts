@@ -1,10 +1,10 @@
 /** What --model names. */
 import { existsSync, readFileSync, statSync } from 'node:fs'
-import { parse } from 'yaml'
 import { WorldlmError } from '../errors.ts'
 import { type PresetName, presets } from '../model/presets.ts'
 import { isModelFile, readModel } from '../train/model-source.ts'
 import type { Start } from '../node/starting-model.ts'
+import { readYaml } from './yaml-file.ts'
 
 /** A preset's name, or a YAML file with `model:` and `algorithm:`. @returns the fields of a charter. @throws {WorldlmError} USAGE, CHARTER_INVALID */
 export function charterOf(model: string): Record<string, unknown> {
@@ -15,7 +15,10 @@ export function charterOf(model: string): Record<string, unknown> {
       `--model ${model} is neither a preset (${Object.keys(presets).join(', ')}) nor a file`,
       'Name one of them, or a YAML file with `model:` and `algorithm:`.'
     )
-  const parsed = parse(readFileSync(model, 'utf8')) as Record<string, unknown> | null
+  const parsed = readYaml(model, 'CHARTER_INVALID', 'It is a YAML file with `model:` and `algorithm:`.') as Record<
+    string,
+    unknown
+  > | null
   const unknown = Object.keys(parsed ?? {}).filter(
     key => !['model', 'algorithm', 'voters', 'delegates', 'minMembers'].includes(key)
   )

@@ -1,18 +1,20 @@
 /** `worldlm simulate`: a tree of federations with thousands of peers in one process, on a virtual network with faults. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { parse, stringify } from 'yaml'
+import { stringify } from 'yaml'
+import { WorldlmError } from '../errors.ts'
 import { short } from '../report/plots.ts'
 import { simulationCsv, simulationHtml, type SimulationReport } from '../report/simulation.ts'
-import { faultsOfFile } from '../sim/fault-plans.ts'
+import { faultsHint, faultsOfFile } from '../sim/fault-plans.ts'
 import type { FaultPlan } from '../sim/faults.ts'
 import { shrink } from '../sim/shrink.ts'
 import { planFor, simulate, type SimulateOptions } from '../sim/simulate.ts'
 import type { Learner } from '../sim/learner.ts'
-import { namedTopology, type Topology, topologyOfFile } from '../sim/topology.ts'
+import { namedTopology, type Topology, topologyHint, topologyOfFile } from '../sim/topology.ts'
 import { comparison, engineLearner, topologyOfTexts } from './simulate-engine.ts'
 import { LiveTable, progressBar } from './live-table.ts'
 import { exitCodes, type Output } from './output.ts'
+import { isFileName, readYaml } from './yaml-file.ts'
 
 interface Flags {
   topology: string
@@ -70,14 +72,25 @@ function compare(runs: SimulationReport[], out: string, output: Output): void {
 }
 
 function topologyFor({ topology, peers, seed, data, learner }: Flags, out: string): Topology {
-  if (existsSync(topology)) return topologyOfFile(topology, parse(readFileSync(topology, 'utf8')), seed)
-  if (topology === 'data' && learner === 'engine') return topologyOfTexts(data, out, seed)
+  if (existsSync(topology)) return topologyOfFile(topology, readYaml(topology, 'TOPOLOGY_INVALID', topologyHint), seed)
+  if (isFileName(topology)) throw new WorldlmError('TOPOLOGY_INVALID', `there is no file ${topology}`, topologyHint)
+  if (topology === 'data') {
+    if (learner !== 'engine')
+      throw new WorldlmError('TOPOLOGY_INVALID', 'data is the tree of the texts', 'Add --learner engine, which trains on them.')
+    mkdirSync(out, { recursive: true })
+    return topologyOfTexts(data, out, seed)
+  }
   return namedTopology(topology, peers ?? null, seed)
+}
+
+function faultsFor({ faults }: Flags, options: Parameters<typeof planFor>[0]): FaultPlan {
+  if (existsSync(faults)) return faultsOfFile(faults, readYaml(faults, 'FAULTS_INVALID', faultsHint))
+  if (isFileName(faults)) throw new WorldlmError('FAULTS_UNKNOWN', `there is no file ${faults}`, faultsHint)
+  return planFor(options, faults)
 }
 
 async function runOne(flags: Flags, out: string, output: Output, signal: AbortSignal): Promise<SimulationReport> {
   const { rounds, seed, heterogeneity, keyFraction, residuals, modelBytes, trainMs } = flags
-  mkdirSync(out, { recursive: true })
   const topology = topologyFor(flags, out)
   const live = new LiveTable(output)
   const began = performance.now()
@@ -92,9 +105,8 @@ async function runOne(flags: Flags, out: string, output: Output, signal: AbortSi
     ...(modelBytes === undefined ? {} : { modelBytes }),
     ...(trainMs === undefined ? {} : { trainMs })
   }
-  const faults = existsSync(flags.faults)
-    ? faultsOfFile(flags.faults, parse(readFileSync(flags.faults, 'utf8')))
-    : planFor(options, flags.faults)
+  const faults = faultsFor(flags, options)
+  mkdirSync(out, { recursive: true })
   let steps = 0
   const begin = async () => {
     const engine =

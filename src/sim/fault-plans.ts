@@ -140,10 +140,12 @@ export function namedFaults(name: string, facts: PlanFacts): FaultPlan {
 }
 
 const ms = z.number().min(0)
-const who = z.union([z.strictObject({ peer: z.int().min(0) }), z.strictObject({ aggregatorOf: z.int().min(0) })])
+const who = z.union([z.strictObject({ peer: z.int().min(0) }), z.strictObject({ aggregatorOf: z.int().min(0) })], {
+  error: 'a peer, { peer: 4 }, or who leads a federation, { aggregatorOf: 1 }'
+})
 const share = z.number().min(0).max(1)
 const planFile = z.strictObject({
-  name: z.string().default('file'),
+  name: z.string().optional(),
   clockDrift: z.number().min(0).max(0.5).default(0),
   faults: z.array(
     z.discriminatedUnion('kind', [
@@ -183,14 +185,30 @@ const planFile = z.strictObject({
   )
 })
 
+export const faultsHint = 'See docs/research.md, "Faults", for every kind of fault and its fields.'
+const invalid = (what: string): WorldlmError => new WorldlmError('FAULTS_INVALID', what, faultsHint)
+
 /** @throws {WorldlmError} FAULTS_INVALID, naming the field. */
 export function faultsOfFile(name: string, document: unknown): FaultPlan {
   const parsed = planFile.safeParse(document)
-  if (parsed.success) return { ...parsed.data, faults: parsed.data.faults.sort((left, right) => left.atMs - right.atMs) }
+  if (parsed.success) {
+    const faults = parsed.data.faults.sort((left, right) => left.atMs - right.atMs)
+    return { ...parsed.data, name: parsed.data.name ?? name.slice(name.search(/[^/\\]*$/)), faults }
+  }
   const { path, message } = parsed.error.issues[0]!
-  throw new WorldlmError(
-    'FAULTS_INVALID',
-    `${name}: ${path.join('.') || 'document'}: ${message}`,
-    'See docs/research.md, "Faults", for every kind of fault and its fields.'
-  )
+  throw invalid(`${name}: ${path.join('.') || 'document'}: ${message}`)
+}
+
+/** @param federations - 0 on a graph, where any peer is as good as who leads. @throws {WorldlmError} FAULTS_INVALID, for whom there is not. */
+export function checkPlan({ name, faults }: FaultPlan, { peers, federations }: Pick<PlanFacts, 'peers' | 'federations'>): void {
+  for (const fault of faults) {
+    const where = `${name}: ${fault.kind} at ${fault.atMs} ms`
+    const named = 'side' in fault ? fault.side : 'who' in fault && 'peer' in fault.who ? [fault.who.peer] : []
+    const stranger = named.find(peer => peer >= peers)
+    if (stranger !== undefined) throw invalid(`${where}: there is no peer ${stranger}, they are 0 to ${peers - 1}`)
+    if (federations === 0 || !('who' in fault) || !('aggregatorOf' in fault.who)) continue
+    const { aggregatorOf } = fault.who
+    if (aggregatorOf >= federations)
+      throw invalid(`${where}: there is no federation ${aggregatorOf}, they are 0 (the world) to ${federations - 1}`)
+  }
 }

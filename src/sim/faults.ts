@@ -90,6 +90,8 @@ export class Faults {
   }
 
   #begin(fault: Fault): void {
+    // On a graph nobody is asked to believe anything.
+    if ((fault.kind === 'lie' || fault.kind === 'equivocate') && this.#world.topics.length === 0) return
     switch (fault.kind) {
       case 'crash':
         this.#crash(fault)

@@ -1,7 +1,7 @@
 /** `simulate()`: one run from its options to its report. What `worldlm simulate` does, without files and without a terminal. */
 import type { SimulationReport } from '../report/simulation.ts'
 import { Averaging } from './averaging.ts'
-import { namedFaults } from './fault-plans.ts'
+import { checkPlan, namedFaults } from './fault-plans.ts'
 import type { FaultPlan } from './faults.ts'
 import { simulatedInvariants } from './invariants.ts'
 import type { Learner } from './learner.ts'
@@ -37,10 +37,15 @@ const quadraticFloats = 32
 /** What a round takes when nothing goes wrong, in virtual milliseconds; the fault plans fill this time. */
 const roundMs = 10_000
 
+/** @throws {WorldlmError} FAULTS_UNKNOWN, FAULTS_INVALID, CHARTER_* */
 export async function simulate(options: SimulateOptions): Promise<SimulationReport> {
   const { topology, rounds, keyFraction = 1 } = options
   const learner: Learner = options.learner ?? quadraticOf(options, keyFraction)
   const faults = typeof options.faults === 'string' ? planFor(options, options.faults) : options.faults
+  checkPlan(faults, {
+    peers: topology.organizations.length,
+    federations: topology.kind === 'tree' ? topology.federations.length : 0
+  })
   const horizonMs = 120_000 + rounds * roundMs * 20
   const given = { ...options, learner, faults, horizonMs, keyFraction }
   return topology.kind === 'tree'

@@ -55,24 +55,27 @@ const continents = ['europe', 'america', 'asia', 'africa', 'australia']
 /** Share of organizations on a mobile line, where a file says nothing else. */
 const mobileShare = 0.02
 
-const bad = (what: string): WorldlmError =>
-  new WorldlmError(
-    'TOPOLOGY_INVALID',
-    `topology ${what}`,
-    'Write tree:4x8, ring:16, clique:8, star:9, small-world:100, random:100, or name a YAML file (docs/research.md, "Topologies").'
-  )
+/** Ten thousand take 2 GB. */
+const peersMax = 100_000
+
+export const topologyHint =
+  'Write tree:4x8, ring:16, clique:8, star:9, small-world:100, random:100, or name a YAML file (docs/research.md, "Topologies").'
+const bad = (what: string): WorldlmError => new WorldlmError('TOPOLOGY_INVALID', `topology ${what}`, topologyHint)
 
 /** @param peers - organizations in all; null: as the name says. @throws {WorldlmError} TOPOLOGY_INVALID */
 export function namedTopology(name: string, peers: number | null, seed: number): Topology {
   const [kind = '', size = ''] = name.split(':')
+  if (kind !== 'tree' && graphs[kind] === undefined) throw bad(`${name} is not known`)
   const sizes = size.split('x').map(Number)
   if (sizes.some(one => !Number.isSafeInteger(one) || one < 1 || one > 1_000_000))
     throw bad(`${name}: sizes are whole numbers ≥ 1`)
+  const product = (of: number[]) => of.reduce((all, one) => all * one, 1)
+  if (Math.max(peers ?? product(sizes), product(sizes.slice(0, -1))) > peersMax)
+    throw bad(`${name}: more than ${peersMax} peers`)
   if (kind === 'tree') return tree(name, sizes, peers, seed)
   const count = peers ?? sizes[0]!
   if (sizes.length !== 1) throw bad(`${name}: a graph has one size`)
-  const make = graphs[kind]
-  if (make === undefined) throw bad(`${name} is not known`)
+  const make = graphs[kind]!
   if (count < 2) throw bad(`${name}: a graph has at least two peers`)
   const random = new Random(`graph/${seed}`)
   return {

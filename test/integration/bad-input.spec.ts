@@ -19,6 +19,14 @@ describe('bad input', function () {
     { args: ['node', 'start'], says: /--dir/ },
     { args: ['node', 'init', '--dir', temporaryFolder()], says: /--name/ },
     { args: ['audit', 'verify'], says: /path/ },
+    { args: ['simulate', '--topology', 'tre:4x8'], says: /tre:4x8 is not known[\s\S]*tree:4x8/ },
+    { args: ['simulate', '--topology', 'mine.yaml'], says: /no file mine\.yaml/ },
+    { args: ['simulate', '--topology', 'tree:2x3', '--peers', '10000000'], says: /more than 100000 peers/ },
+    { args: ['simulate', '--topology', 'tree:2x3', '--faults', 'mine.yaml'], says: /no file mine\.yaml/ },
+    {
+      args: ['simulate', '--topology', 'tree:2x3', '--faults', 'krashes'],
+      says: /no fault plan is named krashes[\s\S]*crashes/
+    },
     { args: [], says: /Usage: worldlm/ }
   ]
   for (const { args, says } of usage) {
