@@ -3,7 +3,7 @@
  * own memory to be measured, and its own setting of denormals.
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -16,7 +16,7 @@ import { type BenchSize, benchModel } from './engine-model.ts'
 export type Reply =
   | { ready: { loss: number; stepTokens: number; version?: string } }
   | { seconds: number; peakBytes: number }
-  | { error: string }
+  | { error: string; code?: string; hint?: string }
 
 export interface SideOptions {
   size: BenchSize
@@ -61,7 +61,7 @@ export class Side {
     const reply = await side.#next()
     if (!('ready' in reply)) {
       await side.close()
-      throw failure(options, 'error' in reply ? reply.error : 'no answer')
+      throw failure(options, 'error' in reply ? reply : { error: 'no answer' })
     }
     side.loss = reply.ready.loss
     side.#stepTokens = reply.ready.stepTokens
@@ -104,6 +104,9 @@ export class Side {
 }
 
 function openNode(options: SideOptions): Side {
+  const { vs } = options
+  if (vs !== null && vs !== 'tfjs' && !existsSync(join(vs, 'model.mjs')))
+    throw new WorldlmError('USAGE', `--vs ${vs}: neither torch nor tfjs nor a folder with model.mjs`, 'See --help.')
   const name = import.meta.url.endsWith('.ts') ? './engine-worker.ts' : './engine-worker.js'
   const child = fork(fileURLToPath(new URL(name, import.meta.url)), [JSON.stringify(options)], {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc']
@@ -138,7 +141,12 @@ function openTorch({ size, threads, dtype }: SideOptions): Side {
   return side
 }
 
-function failure({ vs }: SideOptions, why: string): WorldlmError {
+function failure(
+  { vs }: SideOptions,
+  { error: why, code, hint }: { error: string; code?: string; hint?: string }
+): WorldlmError {
+  // A side of ours knows what is missing and what to do about it.
+  if (code !== undefined && hint !== undefined) return new WorldlmError(code, why, hint)
   const missing = vs === 'torch' && /No module named|ENOENT/.test(why)
   return missing
     ? new WorldlmError(

@@ -1,5 +1,6 @@
 /** One side of the engine benchmark: takes the number of steps, answers the seconds that they took. */
 import { createEngine } from '../src/engine/create.ts'
+import { WorldlmError } from '../src/errors.ts'
 import { benchModel } from './engine-model.ts'
 import { openPrototype } from './engine-prototype.ts'
 import type { Reply, SideOptions } from './engine-side.ts'
@@ -35,5 +36,6 @@ try {
   })
   say({ ready: { loss, stepTokens: batch * layout.config.context } })
 } catch (error) {
-  say({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+  if (error instanceof WorldlmError) say({ error: error.message, code: error.code, hint: error.hint })
+  else say({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
 }

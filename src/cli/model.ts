@@ -1,5 +1,6 @@
 /** `worldlm model import | export | tokenizer`: models and tokenizers as files. */
-import { readdirSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { trainBpe } from '../data/bpe.ts'
 import type { Bytes } from '../data/spool.ts'
 import { loadText, type OrganizationText, readTree } from '../data/text-tree.ts'
@@ -29,6 +30,7 @@ export async function importModel(
   output: Output
 ): Promise<void> {
   const model = readModel(source, options.context)
+  makeFolderFor(options.out)
   writeModel(options.out, model, options.dtype ?? 'f32')
   report(`${source} → ${options.out}`, model, output, { source, out: options.out })
 }
@@ -40,10 +42,13 @@ export async function exportModel(
 ): Promise<void> {
   const { shardMegabytes } = options
   const model = await openModel(source, options.which === undefined ? {} : { which: options.which })
+  makeFolderFor(options.out)
   if (options.out.endsWith('.onnx')) writeOnnx(options.out, model)
   else writeModel(options.out, model, options.dtype ?? 'f32', shardMegabytes && shardMegabytes * 1e6)
   report(`${source} → ${options.out}`, model, output, { source, out: options.out })
 }
+
+const makeFolderFor = (path: string): void => void mkdirSync(dirname(path), { recursive: true })
 
 /** A file of protobuf ends at 2 GiB. */
 const onnxBytesMax = 2 ** 31 - 2 ** 24
@@ -84,6 +89,7 @@ export async function trainTokenizer(
   }
   const { tokenizer, vocabulary } = trainBpe(stringsOf(texts), options.vocabulary, tell)
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
+  makeFolderFor(options.out)
   writeFileSync(options.out, `${JSON.stringify(tokenizer)}\n`)
   output.line(`${options.out}: ${vocabulary} tokens from ${bytes} bytes of text`)
   if (vocabulary < options.vocabulary)

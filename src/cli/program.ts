@@ -1,6 +1,6 @@
 /** All commands with their flags and examples. What they do stands in a file each. */
 import { Command, CommanderError, Option } from 'commander'
-import { WorldlmError } from '../errors.ts'
+import { isDiskFull, WorldlmError } from '../errors.ts'
 import { experimentHelp } from '../experiment/help.ts'
 import { bench } from './bench-commands.ts'
 import { add, between, outputOf, whole } from './command.ts'
@@ -20,16 +20,33 @@ export async function run(argv: string[]): Promise<void> {
       if (argv.includes('--json') && error.exitCode !== 0) output(true).failure('USAGE', error.message, 'See --help.')
       return
     }
-    const { code, hint } =
-      error instanceof WorldlmError
-        ? error
-        : { code: 'INTERNAL', hint: 'This is a mistake of worldlm: please report it with these lines.' }
-    const message =
-      error instanceof WorldlmError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)
+    const { code, message, hint } = error instanceof WorldlmError ? error : (ofPath(error) ?? ofOurs(error))
     output(argv.includes('--json')).failure(code, message, hint)
     process.exitCode = usageCodes.has(code) ? exitCodes.usage : exitCodes.failed
   }
 }
+
+/** What the system refuses to do with a file that a person named. */
+const refusals = new Set(['ENOENT', 'ENOTDIR', 'EISDIR', 'EEXIST', 'ENOTEMPTY', 'EACCES', 'EPERM', 'EROFS', 'ENAMETOOLONG'])
+
+function ofPath(error: unknown): { code: string; message: string; hint: string } | null {
+  const { code = '', path, message = '' } = (error ?? {}) as Partial<NodeJS.ErrnoException>
+  if (path === undefined) return null
+  if (isDiskFull(error))
+    return {
+      code: 'DISK_FULL',
+      message: `the disk is full: ${path} could not be written`,
+      hint: 'Free some space and run it again.'
+    }
+  if (!refusals.has(code)) return null
+  return { code: 'PATH_REFUSED', message, hint: 'Check the path and who may read and write there, or name another one.' }
+}
+
+const ofOurs = (error: unknown) => ({
+  code: 'INTERNAL',
+  message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  hint: 'This is a mistake of worldlm: please report it with these lines.'
+})
 
 /** What was given is wrong, not what happened. */
 const usageCodes = new Set([

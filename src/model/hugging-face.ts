@@ -85,7 +85,11 @@ export function configFromForeign(json: unknown, where: string, context?: number
     throw wrongConfig(where, `head_dim is ${headWidth}; only hidden_size / num_attention_heads (${width / heads}) is known`)
   const longest = whole('max_position_embeddings', 2048)
   if (context !== undefined && context > longest)
-    throw wrongConfig(where, `it knows windows of ${longest} tokens at most, ${context} were asked for`)
+    throw new WorldlmError(
+      'MODEL_CONFIG',
+      `${where}: it knows windows of ${longest} tokens at most, ${context} were asked for`,
+      `Ask for ${longest} or fewer (--context), or choose a model with longer ones.`
+    )
   const kvHeads = whole('num_key_value_heads', heads)
   const { base, scaling } = ropeOf(config, longest, where)
   return {

@@ -83,6 +83,12 @@ function openShards(folder: string): Map<string, TensorFile> {
       // A name, not a path: an index must not reach out of its folder.
       if (typeof shard !== 'string' || /[/\\]/.test(shard) || shard.startsWith('.'))
         throw new WorldlmError('MODEL_CONFIG', `${indexPath} names ${JSON.stringify(shard)} as a shard`, 'Fetch it again.')
+      if (!existsSync(join(folder, shard)))
+        throw new WorldlmError(
+          'MODEL_MISSING',
+          `${folder} is not a whole checkpoint: ${shard} is missing, which its index names`,
+          'Fetch that file again.'
+        )
       const file = open.get(shard) ?? new TensorFile(join(folder, shard))
       open.set(shard, file)
       found.set(name, file)

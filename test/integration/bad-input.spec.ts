@@ -37,6 +37,13 @@ describe('bad input', function () {
     })
   }
 
+  it('is what the system refuses (1), said without a stack: a file where a folder is asked for', async () => {
+    const file = join(writeTree({ file: '' }), 'file')
+    const { code, stderr } = await run(['testnet', '--rounds', '1', '--out', join(file, 'out')])
+    assert.equal(code, 1)
+    assert.match(stderr, /^error PATH_REFUSED: ENOTDIR: [^\n]*file\/out'\n {2}Check the path[^\n]*\n$/)
+  })
+
   const text = textOf(9000)
   const trees: { why: string; files: Record<string, string | Uint8Array>; folders?: string[]; says: RegExp }[] = [
     {
