@@ -40,6 +40,8 @@ export type EntryFault =
   | { code: 'WRONG_CHANGE'; member: MemberId; detail: string }
   | { code: 'STILL_PRESENT'; peer: PeerName }
 
+const unfetched = 'its model could not be fetched'
+
 export function describeUpdateFault(fault: UpdateFault): string {
   switch (fault.code) {
     case 'NOT_A_MEMBER':
@@ -63,7 +65,7 @@ export function describeUpdateFault(fault: UpdateFault): string {
     case 'RESIDUAL_TWICE':
       return `${fault.member} used the residual of ${fault.from} twice in one round`
     case 'NOT_FOUND':
-      return `its model could not be fetched: ${fault.detail}`
+      return `${unfetched}: ${fault.detail}`
     case 'DAMAGED':
       return `its model was refused: ${fault.detail}`
   }
@@ -78,6 +80,9 @@ export const shortened = (text: string): string =>
 
 /** Why an update is not counted, as its round's entry says it. What each holder answered stands in the log of who asked. */
 export const exclusionReason = (fault: UpdateFault): string => shortened(describeUpdateFault(fault))
+
+/** Whether a round that leaves an update out for this reason leaves it to the next one: nothing is wrong with it. */
+export const isForLater = (reason: string): boolean => reason === 'late' || reason === 'absent' || reason.startsWith(unfetched)
 
 export function describeEntryFault(fault: EntryFault): string {
   const { code, ...facts } = fault

@@ -10,6 +10,7 @@
 import { assertNever } from '../errors.ts'
 import type { Link, MemberId } from '../ids.ts'
 import type { RoundEntry, Update } from './entry.ts'
+import { isForLater } from './fault.ts'
 
 /** The newest certified round; `entry` is null before the first, and `link` then is the federation's id. */
 export interface RoundHead {
@@ -123,6 +124,20 @@ function afterTraining(event: { link: Link; update: Update }, facts: Participati
   return announce(event)
 }
 
+/**
+ * Whether the round has left this update to the next one. It has, too, where it counted an earlier one of the member, which its
+ * aggregator still knew when it returned: training anew would bring the next update late again, and so on for ever.
+ */
+function isOverlooked(
+  { link, update }: { link: Link; update: Update },
+  entry: RoundEntry,
+  { self }: ParticipationFacts
+): boolean {
+  const counted = entry.inputs.find(({ member }) => member === self)
+  if (counted !== undefined) return counted.update !== link && counted.round < update.round
+  return entry.excluded.some(({ member, reason }) => member === self && isForLater(reason))
+}
+
 function waitForRound(
   state: Extract<Participation, { phase: 'announced' }>,
   event: ParticipationEvent,
@@ -131,13 +146,11 @@ function waitForRound(
   switch (event.type) {
     case 'certified': {
       const { entry } = facts.head
-      const excluded = entry?.excluded.find(({ member }) => member === facts.self)
-      const overlooked = excluded !== undefined && (excluded.reason === 'late' || excluded.reason === 'absent')
       const staleness = facts.staleness(state.update.base)
       const over = facts.rounds > 0 && facts.head.round >= facts.rounds
-      const counted = entry?.inputs.some(({ update }) => update === state.link) ?? false
       const mayWait = facts.stale === 'discount' && staleness !== null && staleness <= staleRoundsMax && !over
-      if (!counted && overlooked && mayWait) return [state, [{ do: 'announce', link: state.link, update: state.update }]]
+      if (entry !== null && isOverlooked(state, entry, facts) && mayWait)
+        return [state, [{ do: 'announce', link: state.link, update: state.update }]]
       return apply(facts)
     }
     case 'receipt':

@@ -205,7 +205,7 @@ describe('participation of an organization', () => {
       to: 'applying',
       does: ['apply']
     },
-    ...(['late', 'absent'] as const).map(reason => ({
+    ...(['late', 'absent', 'its model could not be fetched: no holder gave it'] as const).map(reason => ({
       why: `announces again what a round left out as ${reason}`,
       from: announcedAt('r0'),
       event: { type: 'certified' } as const,
@@ -213,6 +213,14 @@ describe('participation of an organization', () => {
       to: 'announced' as const,
       does: ['announce']
     })),
+    {
+      why: 'waits where the round has counted an earlier update of its own in its place, or it would be late for ever',
+      from: { phase: 'announced', link: 'u', update: updateOf('a', { base: 'r3', round: 4 }), accepted: false },
+      event: { type: 'certified' },
+      facts: factsAt(4, {}, { inputs: [{ member: 'a', round: 2, update: 'earlier', weight: 1, attention: [] }] }),
+      to: 'announced',
+      does: ['announce']
+    },
     {
       why: 'gives up an update that was refused for what it is',
       from: announcedAt('r0'),

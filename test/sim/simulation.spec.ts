@@ -261,3 +261,30 @@ describe('the update of an aggregator that dies', () => {
     assert.ok(counted > 1500 && unfetched <= 10, `${counted} counted, ${unfetched} could not be fetched`)
   })
 })
+
+describe('an organization that came late', () => {
+  it('is in time again two rounds later, whatever goes wrong meanwhile, 36 runs', async () => {
+    let late = 0
+    for (const plan of ['crashes', 'churn', 'chaos'])
+      for (let seed = 1; seed <= 12; seed++) {
+        let world: Simulation | null = null
+        const sabotage = (made: Simulation) => {
+          world = made
+        }
+        const report = await short({ seed, faults: plan, tree: 'tree:2x7', rounds: 15, sabotage })
+        assert.deepEqual(report.invariants.violations, [], story(report, plan))
+        const { invariants, topics } = world! as Simulation
+        for (const topic of topics.filter(({ level }) => level > 0)) {
+          const inARow = new Map<string, number>()
+          for (const { round, inputs } of invariants.rounds(topic))
+            for (const input of inputs) {
+              const count = input.round === round ? 0 : (inARow.get(input.member) ?? 0) + 1
+              inARow.set(input.member, count)
+              late += count > 0 ? 1 : 0
+              assert.ok(count <= 2, `${plan}, seed ${seed}: ${input.member} is late in round ${round} for the ${count}th time`)
+            }
+        }
+      }
+    assert.ok(late > 10, `${late} late updates`)
+  })
+})
