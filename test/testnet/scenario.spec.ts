@@ -65,6 +65,26 @@ describe('a scenario', () => {
       says: /no step before it is `as: x`/,
       hint: /name/
     },
+    { why: 'a field that is missing', yaml: 'name: a\nsteps: [{ do: heal }]', says: /: about is missing/, hint: /docs/ },
+    {
+      why: 'a deed to nobody',
+      yaml: 'name: a\nabout: b\nsteps: [{ do: kill }]',
+      says: /: steps\[0\]\.whom is missing/,
+      hint: /docs/
+    },
+    { why: 'no step', yaml: 'name: a\nabout: b\nsteps: []', says: /steps: there is none/, hint: /docs/ },
+    {
+      why: 'the end of what never began',
+      yaml: 'name: a\nabout: b\nsteps: [{ do: pause, whom: x }, { do: heal }]',
+      says: /steps\[1\]: no step before it does a `partition`/,
+      hint: /nothing to heal/
+    },
+    {
+      why: 'a cut with somebody on both sides',
+      yaml: 'name: a\nabout: b\nsteps: [{ do: partition, groups: [[x, y], x] }]',
+      says: /steps\[0\]\.groups: x is in two groups/,
+      hint: /both sides/
+    },
     {
       why: 'a repetition without end',
       yaml: 'name: a\nabout: b\nsteps: [{ do: kill, whom: x, repeat: { everySeconds: 1 } }]',

@@ -109,7 +109,7 @@ export const scenarioSchema = z.strictObject({
   late: z.array(who).default([]),
   /** Federations that need not reach their last round. */
   mayEndEarly: z.array(federation).default([]),
-  steps: z.array(step).min(1)
+  steps: z.array(step).min(1, 'there is none')
 })
 
 export type Scenario = z.output<typeof scenarioSchema>
@@ -146,8 +146,10 @@ export function checkScenario(value: unknown, where: string): Scenario {
       near === null ? `There is: ${knownKeys(value, path).join(', ')}.` : `Did you mean ${near}?`
     )
   }
+  const given = path.reduce<unknown>((inner, one) => (inner as Record<PropertyKey, unknown> | undefined)?.[one], value)
+  if (given === undefined) throw invalid(`${where}: ${at} is missing`, 'See docs/scenarios.md for what a scenario says.')
   if (path.at(-1) === 'do') {
-    const said = String(path.reduce<unknown>((inner, one) => (inner as Record<PropertyKey, unknown> | undefined)?.[one], value))
+    const said = String(given)
     const near = nearest(said, Object.keys(actions))
     throw invalid(
       `${where}: ${at}: there is no ${said}`,
@@ -155,6 +157,13 @@ export function checkScenario(value: unknown, where: string): Scenario {
     )
   }
   throw invalid(`${where}: ${at}: ${message}`, 'See docs/scenarios.md for what a scenario may say.')
+}
+
+/** What undoes something, and what has to have been done before it. */
+const undoes: Partial<Record<ScenarioStep['do'], ScenarioStep['do']>> = {
+  heal: 'partition',
+  resume: 'pause',
+  'free-disk': 'fill-disk'
 }
 
 /** What only the steps together can get wrong. */
@@ -169,6 +178,12 @@ function checkOrder(scenario: Scenario, where: string): Scenario {
           'Give the earlier step that name, or name the organization.'
         )
     if (one.as !== undefined) named.add(one.as)
+    const undone = undoes[one.do]
+    if (undone !== undefined && !scenario.steps.slice(0, place).some(before => before.do === undone))
+      throw invalid(`${where}: steps[${place}]: no step before it does a \`${undone}\``, `There is nothing to ${one.do}.`)
+    const twice = 'groups' in one ? all.find((who, nth) => typeof who === 'string' && all.indexOf(who) !== nth) : undefined
+    if (twice !== undefined)
+      throw invalid(`${where}: steps[${place}].groups: ${String(twice)} is in two groups`, 'Nobody is on both sides of a cut.')
     if (one.at !== undefined && one.afterSeconds !== undefined)
       throw invalid(`${where}: steps[${place}] has both \`at\` and \`afterSeconds\``, 'Leave one out.')
     const each = all.some(who => typeof who === 'object' && 'each' in who)
