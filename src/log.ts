@@ -1,6 +1,7 @@
 /** The node's log: JSON lines (pino). Secrets never go in; peers' names and links do. */
 import { openSync, writeSync } from 'node:fs'
 import { pino } from 'pino'
+import type { WorldlmError } from './errors.ts'
 
 export type Logger = pino.Logger
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error'] as const
@@ -19,3 +20,7 @@ export function createLogger(path: string, level: (typeof logLevels)[number]): L
   }
   return pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, destination)
 }
+
+/** An error as a field of a line, its code with it. */
+export const inLog = (error: unknown): unknown =>
+  error instanceof Error ? { code: (error as Partial<WorldlmError>).code, message: error.message, stack: error.stack } : error

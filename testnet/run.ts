@@ -13,6 +13,7 @@ import { completeCharter } from '../src/governance/charter-schema.ts'
 import type { Genesis } from '../src/node/genesis.ts'
 import { type Alone, trainAlone } from '../src/train/alone.ts'
 import { Fleet } from './fleet.ts'
+import { lastWords } from './last-words.ts'
 import { Observation } from './observation.ts'
 import { type Plan, planTestnet } from './plan.ts'
 import type { Start } from '../src/node/starting-model.ts'
@@ -150,7 +151,11 @@ async function play(
       },
       onEnd: node => {
         if (node.endPlanned) observation.gone(node)
-        else line(observation.lose(node))
+        else {
+          line(observation.lose(node))
+          const why = node.ended?.code ? lastWords(node.folder.log) : ''
+          if (why !== '') line(`  ${why}`)
+        }
       }
     },
     signal

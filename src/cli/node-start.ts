@@ -3,7 +3,7 @@ import { flushCompileCache } from 'node:module'
 import { startApi } from '../api/server.ts'
 import { readConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
-import { createLogger } from '../log.ts'
+import { createLogger, inLog } from '../log.ts'
 import { crashAt } from '../node/crash-point.ts'
 import { NodeFolder } from '../node/folder.ts'
 import { type RunningNode, startNode, version } from '../node/node.ts'
@@ -19,7 +19,7 @@ export async function startCommand(options: { dir: string; config?: string; set?
   folder.lock()
   const log = createLogger(folder.log, config.logLevel)
   const refuse = (error: unknown) => {
-    log.fatal({ error: error instanceof Error ? { message: error.message, stack: error.stack } : error }, 'not handled')
+    log.fatal({ error: inLog(error) }, 'not handled')
     output.failure(error instanceof WorldlmError ? error.code : 'INTERNAL', String(error), 'The end of node.log says more.')
     folder.unlock()
     process.exit(exitCodes.failed)

@@ -9,7 +9,7 @@
 import type { NodeConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
 import type { FederationId } from '../ids.ts'
-import type { Logger } from '../log.ts'
+import { inLog, type Logger } from '../log.ts'
 import type { Trainer } from '../train/trainer.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { answerCodec, consensusCodec, questionCodec } from '../wire/messages.ts'
@@ -239,10 +239,7 @@ class Node implements RunningNode {
 
   #fail(error: unknown): void {
     if (this.#stopping !== null) return
-    this.#log.fatal(
-      { error: error instanceof Error ? { message: error.message, stack: error.stack } : error },
-      'the node cannot go on'
-    )
+    this.#log.fatal({ error: inLog(error) }, 'the node cannot go on')
     this.#failure = error
     void this.stop()
   }
