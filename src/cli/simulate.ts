@@ -132,7 +132,7 @@ async function runOne(flags: Flags, out: string, output: Output, signal: AbortSi
     })
     live.clear()
     writeReport(report, out)
-    for (const line of closingLines(report, flags, out)) output.line(line)
+    for (const line of closingLines(report, flags, out, signal.aborted)) output.line(line)
     if (flags.shrink && report.invariants.violations.length > 0 && !signal.aborted)
       await shrinkTo(join(out, 'faults.yaml'), { ...options, ...given }, faults, report, flags, output)
     return report
@@ -173,7 +173,7 @@ function writeReport(report: SimulationReport, out: string): void {
   writeFileSync(join(out, 'curves.csv'), simulationCsv(report))
 }
 
-function closingLines(report: SimulationReport, flags: Flags, out: string): string[] {
+function closingLines(report: SimulationReport, flags: Flags, out: string, interrupted: boolean): string[] {
   const { convergence, invariants, faults } = report
   const last = convergence.curve.at(-1)
   const lines = [
@@ -186,7 +186,7 @@ function closingLines(report: SimulationReport, flags: Flags, out: string): stri
       Object.entries(faults.counts)
         .map(([kind, count]) => `${count} ${kind}`)
         .join(', ') || 'none'
-    }; ${faults.evicted === 0 ? '' : `${faults.evicted} evicted, `}${faults.roundsLost} rounds lost`
+    }; ${faults.evicted === 0 ? '' : `${faults.evicted} evictions, `}${faults.roundsLost} rounds ${interrupted ? 'not made when it was interrupted' : 'lost'}`
   ]
   for (const { path, personal, aggregated } of report.organizations)
     lines.push(`  ${path}: perplexity a byte ${figure(personal)}, after aggregation ${figure(aggregated)}`)
@@ -197,7 +197,7 @@ function closingLines(report: SimulationReport, flags: Flags, out: string): stri
   for (const { invariant, detail, atMs } of invariants.violations)
     lines.push(`VIOLATED ${invariant} at ${(atMs / 1000).toFixed(3)} s: ${detail}`)
   if (report.trace.length > 0) lines.push('The last events:', ...report.trace.map(line => `  ${line}`))
-  if (invariants.violations.length > 0 || !report.complete) lines.push(`Replay: ${replay(flags)}`)
+  if (invariants.violations.length > 0 || !(report.complete || interrupted)) lines.push(`Replay: ${replay(flags)}`)
   lines.push(`Digest ${report.digest}`, `Report: ${join(out, 'report.html')}`)
   return lines
 }
