@@ -194,7 +194,8 @@ export class ExternalEngine implements Engine {
         const code = error instanceof WorldlmError ? error.code : ''
         // What it holds now is not known: it is given the last good state before the next call.
         this.#held = null
-        if (!retried.has(code) || attempt === attemptsMax) throw error
+        if (!retried.has(code)) throw error
+        if (attempt === attemptsMax) throw givenUp(error as WorldlmError)
         this.options.onWarning?.(code, `${(error as Error).message} (try ${attempt} of ${attemptsMax})`)
         this.#process?.kill('its answer could not be used')
         this.#process = null
@@ -337,6 +338,15 @@ export class ExternalEngine implements Engine {
     }
   }
 }
+
+/** The hint of a single failure says that it is tried again. */
+const givenUp = (error: WorldlmError): WorldlmError =>
+  new WorldlmError(
+    error.code,
+    error.message,
+    `Tried ${attemptsMax} times. Mend the trainer and start the node again: it goes on from its last good state (docs/trainer-protocol.md).`,
+    { cause: error }
+  )
 
 const namesOf = ({ tensors }: Layout) => tensors.map(({ name, shape }) => ({ name, shape }))
 
