@@ -4,7 +4,7 @@ import { page } from './page.ts'
 
 export interface SimulatedRound {
   round: number
-  /** Virtual seconds at which the last organization took it over. */
+  /** Virtual seconds at which the last organization took it over; where none did, at which the last had trained. */
   seconds: number
   /** Mean excess losses over organizations: after local training, after aggregation. */
   personal: number

@@ -57,6 +57,8 @@ export class LearningMeasures implements Measures {
     const sums = this.#of(round)
     sums.personal += loss
     sums.trained++
+    // Of a round that nobody takes over, for the run ends before: as far as it came.
+    if (sums.applied === 0) this.#mark(sums)
   }
 
   applied(organization: number, round: number, loss: number, model: Float32Array): void {
@@ -65,13 +67,17 @@ export class LearningMeasures implements Measures {
     const sums = this.#of(round)
     sums.aggregated += loss
     sums.applied++
-    sums.lastMs = this.#nowMs()
-    sums.bytes = this.#bytes()
+    this.#mark(sums)
     for (let place = 0; place < model.length; place++) {
       const value = model[place]!
       sums.sum[place]! += value
       sums.squares += value * value
     }
+  }
+
+  #mark(sums: Sums): void {
+    sums.lastMs = this.#nowMs()
+    sums.bytes = this.#bytes()
   }
 
   told(_topic: Topic | null, code: string): void {

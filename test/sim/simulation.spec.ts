@@ -27,6 +27,24 @@ describe('a simulated tree', () => {
     assert.equal(curve[1]!.organizations, 16)
   })
 
+  it('says of a round that it was ended in when that was', async () => {
+    const abort = new AbortController()
+    let trained = 0
+    const sabotage = ({ measures }: Simulation) => {
+      const { trained: note } = measures
+      measures.trained = (organization, round, loss) => {
+        note.call(measures, organization, round, loss)
+        if (round === 2 && ++trained === 3) abort.abort()
+      }
+    }
+    const { convergence, complete, virtualSeconds } = await short({ rounds: 3, signal: abort.signal, sabotage })
+    const [first, second] = convergence.curve
+    assert.deepEqual([complete, convergence.curve.length, second!.organizations], [false, 2, 0])
+    assert.ok(second!.seconds > first!.seconds && second!.seconds <= virtualSeconds, `${second!.seconds}`)
+    assert.ok(second!.bytes >= first!.bytes)
+    assert.ok((convergence.secondsToTarget ?? 1) > 0)
+  })
+
   it('is the same run for the same seed, and another for another', async () => {
     const [first, again, other] = [
       await short({ seed: 5, faults: 'chaos' }),
