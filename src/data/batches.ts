@@ -16,14 +16,17 @@ export const keptBackBytes = 4096
 /** A piece of the slice, its last target included: long enough for a window. */
 const pieceBytes = (context: number): number => Math.max(512, context)
 
+/** A shorter text is not cut up. */
+const spreadLeast = 128 * 1024
+
 /**
- * Where the pieces of the kept-back slice begin, in order: drawn once, by seed. Up to eight pieces, spread over the text, because one place
- * may be of another kind than the rest; a short text is cut up less, for each piece costs the windows around it too.
+ * Where the pieces of the kept-back slice begin, in order. Of a long text: eight pieces spread over it, drawn once by seed, because one place
+ * may be of another kind than the rest. Of a short one, which is trained on many times over: its end, because what lies between trained text
+ * is known by heart with it, and then flatters one's own model (docs/algorithm.md, "Scores").
  */
 export function keptBackPieces(length: number, context: number, seed: number | string): number[] {
-  const each = pieceBytes(context)
-  const most = Math.max(1, Math.floor(keptBackBytes / each))
-  const count = Math.min(most, Math.max(1, Math.floor(length / 16_384)))
+  if (length < spreadLeast) return [length - pieceLength(1, context) - 1]
+  const count = Math.max(1, Math.floor(keptBackBytes / pieceBytes(context)))
   const random = new Random(`kept-back/${seed}`)
   const stratum = Math.floor(length / count)
   return Array.from(

@@ -43,9 +43,9 @@ describe('batches', () => {
     )
   })
 
-  it('keep at most 4 KiB back, in up to eight pieces spread over the text', () => {
-    assert.equal(keptBackPieces(10_000, 128, 0).length, 1)
-    assert.equal(keptBackPieces(50_000, 128, 0).length, 3)
+  it('keep 4 KiB back: the end of a short text, eight pieces spread over a long one', () => {
+    assert.deepEqual(keptBackPieces(10_000, 128, 0), [10_000 - keptBackBytes - 1])
+    assert.deepEqual(keptBackPieces(50_000, 128, 1), [50_000 - keptBackBytes - 1])
     const pieces = keptBackPieces(1_000_000, 128, 0)
     assert.equal(pieces.length, 8)
     for (const [place, start] of pieces.entries()) assert.equal(Math.floor(start / 125_000), place)
