@@ -14,8 +14,8 @@ export interface LivenessFacts {
   /** No fault of the network or of a voter in force, and a majority of the voters and `minMembers` members up. */
   quiet: (topic: Topic) => boolean
   finished: (topic: Topic) => boolean
-  /** Training, transfer and aggregation of the slowest member, in milliseconds. */
-  slowestMs: number
+  /** Training and aggregation of the slowest member, and all transfers of a round, in milliseconds. */
+  slowestMs: (topic: Topic) => number
   report: (invariant: Violation['invariant'], detail: string) => void
 }
 
@@ -56,13 +56,14 @@ export class Liveness {
     return bound
   }
 
-  #boundOf({ charter, id }: Topic): number {
+  #boundOf(topic: Topic): number {
+    const { charter, id } = topic
     const { deadlineMs, electionTimeoutMs, parentTimeoutMs, startTimeoutMs } = charter.timings
     const parent = charter.parent === null ? 0 : parentTimeoutMs
     let children = 0
-    for (const { topic } of this.#watches.values())
-      if (topic.charter.parent === id) children = Math.max(children, this.boundMs(topic))
-    return deadlineMs + 2 * electionTimeoutMs + parent + this.#facts.slowestMs + startTimeoutMs + children
+    for (const { topic: other } of this.#watches.values())
+      if (other.charter.parent === id) children = Math.max(children, this.boundMs(other))
+    return deadlineMs + 2 * electionTimeoutMs + parent + this.#facts.slowestMs(topic) + startTimeoutMs + children
   }
 
   /** Now and then: conditions are looked at anew. */

@@ -9,7 +9,7 @@ import type { OrganizationMeasures } from './measures.ts'
 import { linkClasses } from './place.ts'
 import { Quadratic } from './quadratic.ts'
 import { defaultModelBytes, defaultTrainMs, Simulation } from './simulation.ts'
-import type { Topology } from './topology.ts'
+import { slowestTransferMs, type Topology } from './topology.ts'
 
 export interface SimulateOptions {
   topology: Topology
@@ -46,18 +46,28 @@ export async function simulate(options: SimulateOptions): Promise<SimulationRepo
     peers: topology.organizations.length,
     federations: topology.kind === 'tree' ? topology.federations.length : 0
   })
-  const horizonMs = 120_000 + rounds * roundMs * 20
-  const given = { ...options, learner, faults, horizonMs, keyFraction }
+  const modelBytes = options.modelBytes ?? learner.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes
+  const horizonMs = 120_000 + rounds * (roundMs * 20 + transfersMs(topology, modelBytes))
+  const given = { ...options, learner, faults, horizonMs, keyFraction, modelBytes }
   return topology.kind === 'tree'
     ? simulateTree(new Simulation({ ...given, topology }), options.signal)
     : simulateGraph(
         new Averaging({
           ...given,
           topology,
-          modelBytes: options.modelBytes ?? learner.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes,
           trainMs: options.trainMs ?? topology.file?.trainMs ?? defaultTrainMs
         })
       )
+}
+
+/** Of a round, in virtual milliseconds: each member's blob up and down over one line, in its federation and in those above it. */
+function transfersMs(topology: Topology, modelBytes: number): number {
+  const sizes =
+    topology.kind === 'tree'
+      ? topology.federations.map(({ members }) => members)
+      : topology.neighbours.map(({ length }) => length)
+  const most = sizes.reduce((size, one) => Math.max(size, one), 1)
+  return 4 * most * slowestTransferMs(topology, modelBytes)
 }
 
 /** The plan of that name for a run of these options. @throws {WorldlmError} FAULTS_UNKNOWN */

@@ -25,7 +25,7 @@ import { Network } from './network.ts'
 import { Peer } from './peer.ts'
 import { lineOf } from './residual-bridge.ts'
 import { linkOfEntry } from './stand-ins.ts'
-import type { TreeTopology } from './topology.ts'
+import { slowestTransferMs, type TreeTopology } from './topology.ts'
 import { Trace } from './trace.ts'
 
 export interface SimulationOptions {
@@ -125,7 +125,7 @@ export class Simulation {
       nowMs: () => this.clock.nowMs,
       quiet: topic => this.#isQuiet(topic),
       finished: topic => this.#finished(topic),
-      slowestMs: this.services.trainMs * slowestPace + 20_000,
+      slowestMs: ({ index }) => this.services.trainMs * slowestPace + Math.max(20_000, this.#transfersMs(index)),
       report: (invariant, detail) => this.invariants.report(invariant, detail)
     })
   }
@@ -220,6 +220,13 @@ export class Simulation {
   }
 
   // ── I8's conditions ──
+
+  /** At worst one line carries a blob of each member, and the models that come of them. */
+  #transfersMs(federation: number): number {
+    const { topology } = this.options
+    const blobs = topology.federations[federation]!.members + 3
+    return blobs * slowestTransferMs(topology, this.services.blobBytes)
+  }
 
   #isQuiet(topic: Topic): boolean {
     let quiet = this.#quietNow.get(topic)

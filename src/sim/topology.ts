@@ -51,6 +51,13 @@ export interface GraphTopology {
 
 export type Topology = TreeTopology | GraphTopology
 
+/** Of one blob over the slowest line that anybody has, in milliseconds. */
+export function slowestTransferMs({ organizations, links }: Topology, bytes: number): number {
+  const mobile = organizations.some(({ place }) => place.access === '4g')
+  const used = linkClasses.filter(name => name !== '4g' || mobile).map(name => links[name])
+  return (bytes * 8) / (Math.min(...used.map(({ mbitUp, mbitDown }) => Math.min(mbitUp, mbitDown))) * 1_000)
+}
+
 const continents = ['europe', 'america', 'asia', 'africa', 'australia']
 /** Share of organizations on a mobile line, where a file says nothing else. */
 const mobileShare = 0.02

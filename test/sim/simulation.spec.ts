@@ -27,6 +27,13 @@ describe('a simulated tree', () => {
     assert.equal(curve[1]!.organizations, 16)
   })
 
+  it('takes the time that large models take for what it is, and no broken promise (I8)', async () => {
+    for (const modelBytes of [5e8, 2e9]) {
+      const { invariants, complete } = await short({ rounds: 2, modelBytes })
+      assert.deepEqual([invariants.violations, complete], [[], true], `${modelBytes} bytes`)
+    }
+  })
+
   it('says of a round that it was ended in when that was', async () => {
     const abort = new AbortController()
     let trained = 0
