@@ -104,7 +104,8 @@ export async function memberDown<Model>(
     softmax(likelihoodLogits(judged, temperature, options.textPrior).map(logit => new Array<number>(groups).fill(logit)))
   const mixing: Mixing<Model> = { operations, backboneFrom: federation, judged }
   const warm = weightsAt(downTemperature)
-  const tolerated = await takeBack(mixing, weightsAt(downTemperature * downCooling), downTolerance)
+  const cold = weightsAt(downTemperature * downCooling)
+  const tolerated = await takeBack(mixing, cold, downTolerance * newText(judged, cold))
   const { model, weights } = downCooling < 1 ? await helped(mixing, warm, tolerated) : tolerated
   const weighed = judged.map(({ name, nllPerByte, textBytes }, place) => ({
     name,
@@ -114,6 +115,21 @@ export async function memberDown<Model>(
     warmWeight: warm[place]![0] ?? 0
   }))
   return { model, weighed, shares: weighed.map(({ name, weight }) => ({ name, weight })) }
+}
+
+/**
+ * How much of what the others bring, by their weights, is of text that the organization does not have, 0 to 1: a cost pays later by that
+ * alone. A federation's mean counts one's own text too, so of others there is at least 2 t − t_own.
+ */
+function newText<Model>([own, ...others]: Candidate<Model>[], [, ...weights]: number[][]): number {
+  const ownBytes = Math.max(1, own!.textBytes)
+  const fresh = others.map(({ textBytes, isResidual }) => {
+    const bytes = isResidual === true ? textBytes : 2 * textBytes - ownBytes
+    return Math.min(1, Math.max(0, bytes / ownBytes))
+  })
+  const weightOf = (place: number) => weights[place]![0] ?? 0
+  const all = others.reduce((sum, _, place) => sum + weightOf(place), 0)
+  return all === 0 ? 0 : fresh.reduce((sum, share, place) => sum + share * weightOf(place), 0) / all
 }
 
 /** Halves on the way back to one's own K, before that is kept as it is. */

@@ -85,6 +85,29 @@ describe('the tolerance of a mix', () => {
     assert.ok(valley(model) < 1)
   })
 
+  it('is for text that one does not have: beside less of it less is tolerated, and nothing where there is next to none', async () => {
+    const taken = async (textBytes: number, isResidual: boolean, tolerance: number) => {
+      const other = { ...at(1), textBytes, isResidual }
+      const given = { ...options, textPrior: 0, downTolerance: tolerance }
+      const { model } = await memberDown(operations(ridge(0.2)), given, 1, at(0), [at(0), other], name => name === other.name)
+      return model
+    }
+    const whole = await taken(1024, true, 1e9)
+    const cost = ridge(0.2)(whole) - 1
+    assert.ok(cost > 0.1)
+    for (const [textBytes, isResidual, share] of [
+      [1024, true, 1],
+      [4096, true, 1],
+      [256, true, 1 / 4],
+      // A federation's mean over two, of which one is oneself: 1024 and 512 bytes, 1024 and 0.
+      [768, false, 1 / 2],
+      [512, false, 0]
+    ] as const) {
+      if (share > 0) assert.equal(await taken(textBytes, isResidual, (cost * 1.001) / share), whole, `${textBytes} bytes`)
+      assert.ok((await taken(textBytes, isResidual, (cost * 0.999) / Math.max(share, 0.1))) < whole, `${textBytes} bytes`)
+    }
+  })
+
   it('takes back by halves, and all of it from a ridge that begins at once', async () => {
     const free = await down(ridge(0.2), 1e9, [1])
     const half = await down(ridge(0.2), 0.11, [1])
