@@ -4,11 +4,12 @@
  *   f32    4 bytes a float     nothing is lost
  *   bf16   2                   the last 16 bits of each
  *   int8   1.016               blocks of 256 share a scale; each float is off by half a step at most
+ *   int3   0.39                the same with seven steps in all (int3.ts)
  *   topk   0.25                the largest sixteenth of each stretch, as bf16; the rest is sent later
  *
  * A stretch is up to 65,536 floats of one tensor: tensors differ in size of change, and the large must not crowd out the small.
  *
- * `int8` and `topk` hold changes, never models: what is close to nothing may become nothing. What they lose is kept by the sender and added
+ * `int8`, `int3` and `topk` hold changes, never models: what is close to nothing may become nothing. What they lose is kept by the sender and added
  * to its next update (error feedback: Seide et al. 2014; Stich et al. 2018), so that over the rounds all of it arrives.
  *
  *   sent = decode(encode(change + rest)),   rest ← change + rest − sent
@@ -16,6 +17,7 @@
  * Is: pure, one stretch at a time; equal floats give equal bytes, and equal bytes equal floats, on every machine (I7).
  * Is not: a check of what the numbers mean; whether they are finite is asked of the whole model.
  */
+import { decodeInt3, encodeInt3, int3Bytes } from './int3.ts'
 import { type Encoding, fromBf16, toBf16, type UpdateEncoding } from '../model/checkpoint.ts'
 
 export type BlockEncoding = Exclude<UpdateEncoding, Encoding>
@@ -28,13 +30,14 @@ const stepsMax = 127
 const keepEvery = 16
 
 export const isBlockEncoding = (encoding: UpdateEncoding): encoding is BlockEncoding =>
-  encoding === 'int8' || encoding === 'topk'
+  encoding !== 'f32' && encoding !== 'bf16'
 
 /** How many floats `topk` sends of a stretch: at least one. */
 const keptOf = (floats: number): number => Math.ceil(floats / keepEvery)
 
 /** Bytes of a stretch of `floats` ≤ 65,536. */
 export function stretchBytes(encoding: BlockEncoding, floats: number): number {
+  if (encoding === 'int3') return int3Bytes(floats)
   return encoding === 'int8' ? Math.ceil(floats / scaleFloats) * 4 + floats : keptOf(floats) * 4
 }
 
@@ -58,6 +61,7 @@ export function encodedBytes(encoding: UpdateEncoding, tensorFloats: readonly nu
 
 /** @param floats - at most 65,536. */
 export function encodeStretch(encoding: BlockEncoding, floats: Float32Array): Uint8Array<ArrayBuffer> {
+  if (encoding === 'int3') return encodeInt3(floats)
   return encoding === 'int8' ? encodeInt8(floats) : encodeTopk(floats)
 }
 
@@ -65,6 +69,7 @@ export function encodeStretch(encoding: BlockEncoding, floats: Float32Array): Ui
 export function decodeStretch(encoding: BlockEncoding, bytes: Uint8Array, into: Float32Array): string | null {
   const want = stretchBytes(encoding, into.length)
   if (bytes.length !== want) return `${bytes.length} bytes for ${into.length} floats, ${encoding} takes ${want}`
+  if (encoding === 'int3') return decodeInt3(bytes, into)
   return encoding === 'int8' ? decodeInt8(bytes, into) : decodeTopk(bytes, into)
 }
 

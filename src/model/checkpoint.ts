@@ -9,7 +9,7 @@ import type { Layout } from './layout.ts'
 
 export type Encoding = 'f32' | 'bf16'
 /** Of updates; what the last two are stands in aggregate/encode.ts. */
-export const updateEncodings = ['f32', 'bf16', 'int8', 'topk'] as const
+export const updateEncodings = ['f32', 'bf16', 'int8', 'int3', 'topk'] as const
 export type UpdateEncoding = (typeof updateEncodings)[number]
 
 const dtypes: Record<Encoding, { dtype: string; bytes: number }> = {

@@ -1,6 +1,6 @@
 /**
  * Update files: ΔB against what the member began with, and K. With `f32` and `bf16` they are model files (model-file.ts) that hold K as it
- * is. With `int8` and `topk` (aggregate/encode.ts) they hold K as its change against the round's base, which every member has: one tensor
+ * is. With `int8`, `int3` and `topk` (aggregate/encode.ts) they hold K as its change against the round's base, which every member has: one tensor
  * of bytes, stretch after stretch.
  */
 import { closeSync } from 'node:fs'
@@ -13,7 +13,7 @@ import {
   stretchBytes,
   stretches
 } from '../aggregate/encode.ts'
-import { checkAgainst, damaged, frameHeader, type Header, type UpdateEncoding } from '../model/checkpoint.ts'
+import { checkAgainst, damaged, frameHeader, type Header, type UpdateEncoding, updateEncodings } from '../model/checkpoint.ts'
 import { groupRanges, type Layout } from '../model/layout.ts'
 import { readModelFile, writeModelFile } from './model-file.ts'
 import { openFile, readFloats, readFully, readHeader, writeFully, writeWhole } from '../engine/tensor-file.ts'
@@ -57,7 +57,7 @@ export function readUpdateFile(path: string, layout: Layout, target: Float32Arra
   try {
     const header = readHeader(fd, path)
     const { encoding = 'f32' } = header.metadata
-    if (encoding !== 'int8' && encoding !== 'topk') {
+    if (!isBlockName(encoding)) {
       readModelFile(path, layout, [target])
       return
     }
@@ -68,6 +68,9 @@ export function readUpdateFile(path: string, layout: Layout, target: Float32Arra
   }
   addKeys(base, layout, target)
 }
+
+const isBlockName = (name: string): name is BlockEncoding =>
+  updateEncodings.some(encoding => encoding === name && isBlockEncoding(encoding))
 
 function readBlocks(
   fd: number,

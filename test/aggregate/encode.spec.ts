@@ -11,7 +11,7 @@ import {
 } from '../../src/aggregate/encode.ts'
 import { Random } from '../../src/math/random.ts'
 
-const encodings: BlockEncoding[] = ['int8', 'topk']
+const encodings: BlockEncoding[] = ['int8', 'int3', 'topk']
 /** No denormals: where onnxruntime has computed in this thread before, they count as 0. */
 const finite = fc
   .float({ noNaN: true, noDefaultInfinity: true, min: Math.fround(-1e30), max: Math.fround(1e30) })
@@ -45,6 +45,35 @@ describe('encodings of updates', () => {
         }
       })
     )
+  })
+
+  it('int3 leaves no more than the best of its steps, and of what is normal a twentieth of the squares', () => {
+    const leastOf = (own: Float32Array) => {
+      const largest = Math.max(...own.map(Math.abs))
+      const errors = [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.43].map(share => {
+        const step = Math.fround((largest / 3) * share)
+        return own.reduce((sum, float) => {
+          const level = step === 0 ? 0 : Math.max(-3, Math.min(3, Math.round(float / step)))
+          return sum + (float - level * step) ** 2
+        }, 0)
+      })
+      return Math.min(...errors)
+    }
+    const squares = (floats: Float32Array) => floats.reduce((sum, float) => sum + float * float, 0)
+    fc.assert(
+      fc.property(stretches, floats => {
+        const got = decoded('int3', encodeStretch('int3', floats), floats.length)
+        for (let block = 0; block < floats.length; block += 256) {
+          const own = floats.subarray(block, block + 256)
+          const left = squares(own.map((float, place) => float - got[block + place]!))
+          assert.ok(left <= leastOf(own) * 1.0001 + squares(own) * 1e-12, `${left} beside ${leastOf(own)}`)
+        }
+      })
+    )
+    const random = new Random('three bits')
+    const bell = Float32Array.from({ length: 65_536 }, () => random.normal())
+    const got = decoded('int3', encodeStretch('int3', bell), bell.length)
+    assert.ok(squares(bell.map((float, place) => float - got[place]!)) / squares(bell) < 0.05)
   })
 
   it('topk keeps the largest sixteenth, of equal ones the first, and nothing else', () => {

@@ -52,13 +52,13 @@ describe('update files', () => {
     return update
   }
 
-  for (const encoding of ['f32', 'bf16', 'int8', 'topk'] as const) {
+  for (const encoding of ['f32', 'bf16', 'int8', 'int3', 'topk'] as const) {
     it(`${encoding}: a member’s update arrives as ΔB and K, in the bytes that it should take`, async () => {
       const base = random('base', 1)
       const start = random('start', 0.1, base)
       const personal = random('personal', 0.01, start)
       const files = { base: save('base', base), start: save('start', start), personal: save('personal', personal) }
-      const isBlock = encoding === 'int8' || encoding === 'topk'
+      const isBlock = encoding !== 'f32' && encoding !== 'bf16'
       const block = isBlock ? { keysBase: files.base, restFrom: null, restTo: at('rest'), keepsKeys: true } : null
       await mixer.difference({ layout, model: files.personal, start: files.start, output: at('update'), encoding, block })
       const header = statSync(at('update')).size - encodedBytes(encoding, sizes)
@@ -70,7 +70,7 @@ describe('update files', () => {
         worst = Math.max(worst, Math.abs(got[place]! - want))
         sent += Number(got[place] !== (isKey[place] === 1 ? base[place] : 0))
       }
-      const worstAllowed = { f32: 1e-6, bf16: 0.02, int8: 0.003, topk: 0.6 }[encoding]
+      const worstAllowed = { f32: 1e-6, bf16: 0.02, int8: 0.003, int3: 0.3, topk: 0.6 }[encoding]
       assert.ok(worst < worstAllowed, `a float is off by ${worst}`)
       if (encoding === 'topk') assert.ok(sent / floats < 1 / 15, `${sent} of ${floats} floats were sent`)
       assert.equal((await mixer.inspect(layout, at('update'), isBlock ? files.base : null, files.base)).fault, null)
