@@ -29,16 +29,33 @@ const stepsMax = 127
 /** One of so many floats is sent. */
 const keepEvery = 16
 
-export const isBlockEncoding = (encoding: UpdateEncoding): encoding is BlockEncoding =>
-  encoding !== 'f32' && encoding !== 'bf16'
+interface Codec {
+  /** Of a stretch of so many floats. */
+  bytes(floats: number): number
+  encode(floats: Float32Array): Uint8Array<ArrayBuffer>
+  /** @returns what is wrong with the bytes, or null. */
+  decode(bytes: Uint8Array, into: Float32Array): string | null
+}
+
+const codecs: Record<BlockEncoding, Codec> = {
+  int8: {
+    bytes: floats => Math.ceil(floats / scaleFloats) * 4 + floats,
+    encode: encodeInt8,
+    decode: decodeInt8
+  },
+  int3: { bytes: int3Bytes, encode: encodeInt3, decode: decodeInt3 },
+  topk: { bytes: floats => keptOf(floats) * 4, encode: encodeTopk, decode: decodeTopk }
+}
+
+/** @param encoding - any name, as a file says it. */
+export const isBlockEncoding = (encoding: string): encoding is BlockEncoding => Object.hasOwn(codecs, encoding)
 
 /** How many floats `topk` sends of a stretch: at least one. */
 const keptOf = (floats: number): number => Math.ceil(floats / keepEvery)
 
 /** Bytes of a stretch of `floats` ≤ 65,536. */
 export function stretchBytes(encoding: BlockEncoding, floats: number): number {
-  if (encoding === 'int3') return int3Bytes(floats)
-  return encoding === 'int8' ? Math.ceil(floats / scaleFloats) * 4 + floats : keptOf(floats) * 4
+  return codecs[encoding].bytes(floats)
 }
 
 /** Where the stretches of tensors of so many floats begin and end. */
@@ -61,16 +78,14 @@ export function encodedBytes(encoding: UpdateEncoding, tensorFloats: readonly nu
 
 /** @param floats - at most 65,536. */
 export function encodeStretch(encoding: BlockEncoding, floats: Float32Array): Uint8Array<ArrayBuffer> {
-  if (encoding === 'int3') return encodeInt3(floats)
-  return encoding === 'int8' ? encodeInt8(floats) : encodeTopk(floats)
+  return codecs[encoding].encode(floats)
 }
 
 /** @param into - as long as what was encoded. @returns what is wrong with the bytes, or null. */
 export function decodeStretch(encoding: BlockEncoding, bytes: Uint8Array, into: Float32Array): string | null {
   const want = stretchBytes(encoding, into.length)
   if (bytes.length !== want) return `${bytes.length} bytes for ${into.length} floats, ${encoding} takes ${want}`
-  if (encoding === 'int3') return decodeInt3(bytes, into)
-  return encoding === 'int8' ? decodeInt8(bytes, into) : decodeTopk(bytes, into)
+  return codecs[encoding].decode(bytes, into)
 }
 
 /**

@@ -13,7 +13,7 @@ import {
   stretchBytes,
   stretches
 } from '../aggregate/encode.ts'
-import { checkAgainst, damaged, frameHeader, type Header, type UpdateEncoding, updateEncodings } from '../model/checkpoint.ts'
+import { checkAgainst, damaged, frameHeader, type Header, type UpdateEncoding } from '../model/checkpoint.ts'
 import { groupRanges, type Layout } from '../model/layout.ts'
 import { readModelFile, writeModelFile } from './model-file.ts'
 import { openFile, readFloats, readFully, readHeader, writeFully, writeWhole } from '../engine/tensor-file.ts'
@@ -57,7 +57,7 @@ export function readUpdateFile(path: string, layout: Layout, target: Float32Arra
   try {
     const header = readHeader(fd, path)
     const { encoding = 'f32' } = header.metadata
-    if (!isBlockName(encoding)) {
+    if (!isBlockEncoding(encoding)) {
       readModelFile(path, layout, [target])
       return
     }
@@ -68,9 +68,6 @@ export function readUpdateFile(path: string, layout: Layout, target: Float32Arra
   }
   addKeys(base, layout, target)
 }
-
-const isBlockName = (name: string): name is BlockEncoding =>
-  updateEncodings.some(encoding => encoding === name && isBlockEncoding(encoding))
 
 function readBlocks(
   fd: number,
