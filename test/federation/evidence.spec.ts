@@ -1,10 +1,11 @@
 /** Two acceptances of one voter for one place (docs/protocol.md, "Members that leave, lie, or are gone"), with real keys and real proofs. */
 import assert from 'node:assert/strict'
 import { type Acceptance, Evidence, type EvidenceMessage } from '../../src/federation/evidence.ts'
+import { signedProofs } from '../../src/node/evidence.ts'
 import type { Certificate, Evicted } from '../../src/federation/entry.ts'
-import { checkEvidence, evidenceOf } from '../../src/wire/member-proofs.ts'
+import { checkEvidence } from '../../src/wire/member-proofs.ts'
 import { linkOf } from '../../src/wire/codec.ts'
-import { acceptBytes, verifyPeerSignature } from '../../src/wire/signature.ts'
+import { acceptBytes } from '../../src/wire/signature.ts'
 import { TestPeer } from '../wire/peers.ts'
 import { testCharter } from './charters.ts'
 import { FederationBench } from './federation-bench.ts'
@@ -46,16 +47,7 @@ class Watcher {
         return watcher.bench.state
       },
       speakers: () => new Set([self.peer, liar.peer, honest.peer]),
-      isSigned: (peer, { index, term, link, signature }) =>
-        verifyPeerSignature(peer, acceptBytes(federation, index, term, link), signature),
-      prove: (peer, first, second) =>
-        evidenceOf(peer, {
-          index: first.index,
-          term: first.term,
-          entries: [first.link, second.link],
-          signatures: [first.signature, second.signature]
-        }),
-      check: checkEvidence,
+      ...signedProofs(federation),
       say: message => this.said.push(message),
       accuse: ({ peer }) => this.accused.push(peer),
       fault: (_, code) => this.faults.push(code)
