@@ -76,6 +76,9 @@ export interface FaultWorld {
 /** A machine that failed (a full disk, a broken assertion) is started again by its operator. */
 const operatorMs = 4_000
 
+/** What a peer is while such a fault lasts. */
+const flags = { silent: 'silent', lie: 'lying', equivocate: 'equivocating' } as const
+
 export class Faults {
   /** Of those that last: how many do at this moment. */
   active = 0
@@ -125,29 +128,17 @@ export class Faults {
         })
         return
       case 'silent':
-        this.#onPeer(fault, peer => {
-          peer.silent = true
-          return () => {
-            peer.silent = false
-          }
-        })
-        return
       case 'lie':
+      case 'equivocate': {
+        const flag = flags[fault.kind]
         this.#onPeer(fault, peer => {
-          peer.lying = true
+          peer[flag] = true
           return () => {
-            peer.lying = false
+            peer[flag] = false
           }
         })
         return
-      case 'equivocate':
-        this.#onPeer(fault, peer => {
-          peer.equivocating = true
-          return () => {
-            peer.equivocating = false
-          }
-        })
-        return
+      }
       case 'disk-full':
         this.#onPeer(fault, peer => {
           peer.disk.full = true

@@ -135,14 +135,7 @@ function treeOfFile(name: string, file: TopologyFile, seed: number): TreeTopolog
     }
   }
   if (organizations.length === 0) throw bad(`${name}: it has no organization`)
-  return {
-    kind: 'tree',
-    name,
-    federations: withFounders(federations, organizations),
-    organizations,
-    links: structuredClone(linkFigures),
-    file
-  }
+  return treeOf(name, federations, organizations, file)
 }
 
 function graphOfFile(name: string, file: TopologyFile): GraphTopology {
@@ -184,14 +177,17 @@ function tree(name: string, sizes: number[], peers: number | null, seed: number)
     const access = random.float() < mobileShare ? '4g' : 'line'
     return { federation, place: { continent: continents[top % continents.length]!, site: `site-${place}`, access } }
   })
-  return {
-    kind: 'tree',
-    name,
-    federations: withFounders(federations, organizations),
-    organizations,
-    links: structuredClone(linkFigures),
-    file: null
-  }
+  return treeOf(name, federations, organizations, null)
+}
+
+function treeOf(
+  name: string,
+  federations: FederationPlan[],
+  organizations: OrganizationPlan[],
+  file: TopologyFile | null
+): TreeTopology {
+  const founded = withFounders(federations, organizations)
+  return { kind: 'tree', name, federations: founded, organizations, links: structuredClone(linkFigures), file }
 }
 
 /** The federation directly below the world that `federation` is or lies in. */
