@@ -1,3 +1,4 @@
+/** `worldlm federation create | join | leave | list | show`. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
 import { readConfig } from '../config.ts'
