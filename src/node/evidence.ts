@@ -6,10 +6,10 @@ import { checkEvidence, evidenceOf } from '../wire/member-proofs.ts'
 import { acceptBytes, verifyPeerSignature } from '../wire/signature.ts'
 import type { FederationCore } from './federation-core.ts'
 
-/** By real signatures. */
-export const signedProofs = (federation: FederationId): Pick<EvidenceHost, 'isSigned' | 'prove' | 'check'> => ({
+/** By real signatures. @param federation - asked when it is needed: a node makes this before it knows its own. */
+export const signedProofs = (federation: () => FederationId): Pick<EvidenceHost, 'isSigned' | 'prove' | 'check'> => ({
   isSigned: (peer, { index, term, link, signature }) =>
-    verifyPeerSignature(peer, acceptBytes(federation, index, term, link), signature),
+    verifyPeerSignature(peer, acceptBytes(federation(), index, term, link), signature),
   prove: (peer, one, other) =>
     evidenceOf(peer, {
       index: one.index,
@@ -26,7 +26,7 @@ export function evidenceHost(node: FederationCore): EvidenceHost {
       return node.state
     },
     speakers: () => rosterPeers(node.state.roster, node.options.charter),
-    ...signedProofs(node.id),
+    ...signedProofs(() => node.id),
     say: message => node.say(message),
     accuse: evicted => node.dispatch({ type: 'accuse', evicted }),
     fault: (peer, code, detail) =>

@@ -47,7 +47,7 @@ class Watcher {
         return watcher.bench.state
       },
       speakers: () => new Set([self.peer, liar.peer, honest.peer]),
-      ...signedProofs(federation),
+      ...signedProofs(() => federation),
       say: message => this.said.push(message),
       accuse: ({ peer }) => this.accused.push(peer),
       fault: (_, code) => this.faults.push(code)
