@@ -18,9 +18,11 @@ const queryTimeoutMs = 5_000
 const pauseShare = 3
 /** Strangers dialed from one answer: gossip needs a few neighbours, and in a federation of a thousand not everyone can know everyone. */
 const dialsPerQueryMax = 8
-/** Provided again soon while the routing table fills: the first record may have gone to nobody. */
-const provideAgainMs = [500, 1_000, 2_000, 5_000]
+/** Provided again soon while the routing table fills: those who are closest to the id may come later. */
+const provideAgainMs = [3_000, 20_000]
 const provideEveryMs = 600_000
+/** As long as there is nobody to tell. */
+const nobodyMs = 50
 
 interface Search {
   /** It goes on until all are reached. */
@@ -64,12 +66,13 @@ export class Directory {
 
   async #provide(federation: FederationId): Promise<void> {
     const { signal } = this.#abort
+    while (this.#host.connectedPeers().length === 0) if (!(await pause(nobodyMs, signal))) return
     for (let turn = 0; ; turn++) {
       const query = AbortSignal.any([signal, AbortSignal.timeout(queryTimeoutMs)])
       try {
         await this.#host.libp2p.contentRouting.provide(CID.parse(federation), { signal: query })
       } catch {
-        // Nobody to tell yet; the next turn tells.
+        // Nobody took it; the next turn tells again.
       }
       if (!(await pause(provideAgainMs[turn] ?? provideEveryMs, signal))) return
     }

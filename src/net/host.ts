@@ -6,6 +6,7 @@
  */
 import { sign as signWith, createPrivateKey } from 'node:crypto'
 import { gossipsub } from '@libp2p/gossipsub'
+import type { FastMsgIdFn } from '@libp2p/gossipsub/types'
 import { identify } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
@@ -14,14 +15,15 @@ import { mdns } from '@libp2p/mdns'
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
 import { ping } from '@libp2p/ping'
 import { tcp, type TCPSocketOptions } from '@libp2p/tcp'
-import { yamux } from '@libp2p/yamux'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { WorldlmError } from '../errors.ts'
 import type { PeerName } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
 import { protocols } from '../wire/protocol-ids.ts'
+import { rememberPeers } from './peer-memory.ts'
 import { socketTls } from './socket-tls.ts'
+import { yamuxByHalves } from './stream-window.ts'
 
 export interface HostOptions {
   identity: Uint8Array
@@ -65,22 +67,31 @@ function readIdentity(identity: Uint8Array): PrivateKey {
 /** PKCS#8 of an Ed25519 key before its seed (RFC 8410 §7). */
 const pkcs8Prefix = Buffer.from('302e020100300506032b657004220420', 'hex')
 
-type Libp2p = Awaited<ReturnType<typeof startLibp2p>>
+type Libp2p = Awaited<ReturnType<typeof createHost>>
 
-function startLibp2p(privateKey: PrivateKey, options: HostOptions) {
+async function startLibp2p(privateKey: PrivateKey, options: HostOptions): Promise<Libp2p> {
+  const libp2p = await createHost(privateKey, options)
+  rememberPeers(libp2p.peerStore)
+  await libp2p.start()
+  return libp2p
+}
+
+function createHost(privateKey: PrivateKey, options: HostOptions) {
   // @libp2p/tcp hands its dialOpts to net.connect as they are; its type names a few of them only.
   const dialOpts = options.dialFrom ? ({ localAddress: options.dialFrom } as TCPSocketOptions) : {}
   return createLibp2p({
+    start: false,
     privateKey,
     ...(options.agent === undefined ? {} : { nodeInfo: { userAgent: options.agent } }),
     addresses: { listen: options.listen, announce: options.announce ?? [] },
     transports: [tcp({ dialOpts })],
     connectionEncrypters: [socketTls()],
-    streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: limits.streamWindowBytes } })],
+    streamMuxers: [yamuxByHalves()],
     // Many peers of one machine or LAN share an address: libp2p's defaults (5 a second from one address) turn them away.
     connectionManager: { inboundConnectionThreshold: 1000, maxIncomingPendingConnections: 100, maxConnections: 1000 },
     // Its default ends connections whose ping waits behind a blob, or behind two busy cores.
-    connectionMonitor: { pingTimeout: { minTimeout: 60_000 } },
+    // A ping is a stream of its own, and there are as many as connections: presence finds the dead long before.
+    connectionMonitor: { pingInterval: 30_000, pingTimeout: { minTimeout: 60_000 } },
     ...(options.mdns ? { peerDiscovery: [mdns({ serviceTag: '_worldlm._udp.local' })] } : {}),
     services: {
       identify: identify(),
@@ -91,18 +102,40 @@ function startLibp2p(privateKey: PrivateKey, options: HostOptions) {
         // Loopback and private addresses are addresses here: organizations meet inside VPNs too.
         peerInfoMapper: passthroughMapper,
         initialQuerySelfInterval: 100,
+        // Records stand with the eight closest peers, not with twenty: each is a dial, two streams and an answer for every query.
+        kBucketSize: 8,
         reprovide: { interval: 600_000, validity: 3_600_000, threshold: 3_000_000 }
       }),
       pubsub: gossipsub({
         globalSignaturePolicy: 'StrictSign',
         allowPublishToZeroTopicPeers: true,
         maxInboundDataLength: limits.gossipBytesMax * 8,
+        fastMsgIdFn: copyName,
+        // Whoever says something says it to all whom it knows in the topic (floodPublish): passing on is for who knows few, and each
+        // neighbour more is another copy of every message at every peer. What is missed comes by the next heartbeat's list.
+        D: 3,
+        Dlo: 2,
+        Dhi: 5,
+        Dscore: 2,
+        Dout: 1,
+        Dlazy: 3,
         // Many organizations behind one address are no attack here; with the default weight the mesh empties.
         scoreParams: { IPColocationFactorWeight: 0 }
       })
     }
   })
 }
+
+/**
+ * Gossip brings most messages several times. What has the name of one whose signature was checked is its copy, and goes unread; the name
+ * is kept after that check alone, so a forger can keep nothing from being heard.
+ */
+function copyName({ from, seqno, signature, topic }: Parameters<FastMsgIdFn>[0]): string {
+  return [from, seqno, signature].map(latin1).join('') + topic
+}
+
+const latin1 = (bytes: Uint8Array = new Uint8Array()): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
 
 export class Host {
   readonly peer: PeerName

@@ -1,13 +1,17 @@
 /**
- * How much the other side may send on a stream of blobs before it hears from here.
+ * How much the other side may send on a stream before it hears from here.
  *
- * @libp2p/yamux grants anew after each frame. A grant costs both sides a TLS record and a wake-up, and Node writes a connection's second
- * record only after the turn in which it read: the holder stood still while the receiver hashed a megabyte. So the window is two megabytes
- * here, granted anew by halves as HashiCorp's yamux does it. It still begins with 256 KiB, and yamux doubles it only while the
- * stream is quick for its round trip: on a slow link little stands before other messages.
+ * @libp2p/yamux grants anew after each frame, however small. A grant costs both sides a TLS record and a wake-up: in a node that only
+ * hears heartbeats and gossip every second record was one. So windows are granted anew by halves, as HashiCorp's yamux does it; yamux
+ * begins with 256 KiB, so that the other side always has half of that left.
+ *
+ * On streams of blobs the window is two megabytes: Node writes a connection's second record only after the turn in which it read, and
+ * the holder stood still while the receiver hashed a megabyte. Yamux doubles it only while the stream is quick for its round trip: on a
+ * slow link little stands before other messages.
  */
-import type { Stream } from '@libp2p/interface'
-import { YamuxStream } from '@libp2p/yamux/stream'
+import type { Stream, StreamMuxerFactory } from '@libp2p/interface'
+import { yamux } from '@libp2p/yamux'
+import { StreamState, YamuxStream } from '@libp2p/yamux/stream'
 import { limits } from '../wire/limits.ts'
 
 /** Fields of YamuxStream that its type calls private; versions are pinned, and test/net/stream-window.spec.ts fails when they are gone. */
@@ -15,15 +19,41 @@ interface Receiving {
   recvWindow: number
   recvWindowCapacity: number
   maxStreamWindowSize: number
+  sendWindowUpdate(): void
+  state: StreamState
+}
+
+/** Where YamuxMuxer makes its streams, both sides' ones. */
+interface Making {
+  _newStream(...given: unknown[]): Receiving
+}
+
+/** The multiplexer for libp2p's options: yamux, with windows granted by halves. */
+export function yamuxByHalves(): () => StreamMuxerFactory {
+  return () => {
+    const factory = yamux({ streamOptions: { maxStreamWindowSize: limits.streamWindowBytes } })()
+    const create = factory.createStreamMuxer.bind(factory)
+    factory.createStreamMuxer = connection => {
+      const muxer = create(connection)
+      const making = muxer as unknown as Making
+      const newStream = making._newStream.bind(making)
+      making._newStream = (...given) => grantByHalves(newStream(...given))
+      return muxer
+    }
+    return factory
+  }
+}
+
+function grantByHalves(stream: Receiving): Receiving {
+  const grant = stream.sendWindowUpdate.bind(stream)
+  stream.sendWindowUpdate = () => {
+    // Until a stream is established the same frame opens it.
+    if (stream.state !== StreamState.Established || stream.recvWindowCapacity <= stream.recvWindow / 2) grant()
+  }
+  return stream
 }
 
 /** Before anything of weight has come. A stream of another multiplexer, or of a test, stays as it is. */
 export function widenWindow(stream: Stream): void {
-  if (!(stream instanceof YamuxStream)) return
-  const receiving = stream as unknown as Receiving
-  const grant = stream.sendWindowUpdate.bind(stream)
-  receiving.maxStreamWindowSize = limits.blobWindowBytes
-  stream.sendWindowUpdate = () => {
-    if (receiving.recvWindowCapacity <= receiving.recvWindow / 2) grant()
-  }
+  if (stream instanceof YamuxStream) (stream as unknown as Receiving).maxStreamWindowSize = limits.blobWindowBytes
 }
