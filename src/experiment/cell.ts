@@ -192,12 +192,22 @@ async function evaluate(
   if (shape === 'none') return { personal, aggregated: personal, federation: null }
   const federation = one.federation === null ? null : state.federations.get(one.federation)!.model
   // Ditto's personal model takes nothing over: its federation's model is only what it is pulled towards. Adapters lie over another model now.
-  const models = [...(one.beside === null ? [one.start] : []), ...(federation === null ? [] : [federation])]
-  const figures = (await pool.evaluate(one.session, models, 'validation')).map(figureOf)
+  const taken = one.beside === null ? one.start : null
+  const models = taken !== null && federation !== null && isSame(taken, federation) ? [taken] : [taken, federation]
+  const known = models.filter(model => model !== null)
+  const figures = (await pool.evaluate(one.session, known, 'validation')).map(figureOf)
   const beside = plan.adapters === null ? personal : figureOf(await evaluateOwn(plan, pool, one))
-  const aggregated = one.beside === null ? figures.shift()! : beside
-  return { personal, aggregated, federation: figures[0] ?? null }
+  return {
+    personal,
+    aggregated: taken === null ? beside : figures[0]!,
+    federation: federation === null ? null : figures.at(-1)!
+  }
 }
+
+/** A federation's model that replaces one's own is evaluated once. */
+const isSame = (one: Float32Array, other: Float32Array): boolean => Buffer.compare(bytesOf(one), bytesOf(other)) === 0
+
+const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array => new Uint8Array(buffer, byteOffset, byteLength)
 
 const finite = (value: number): number | null => (Number.isFinite(value) ? value : null)
 
