@@ -21,6 +21,7 @@ import type { Said } from './said.ts'
 import type { Fingerprint } from './fingerprint.ts'
 import type { FoldedLog } from './folded-log.ts'
 import type { Certified } from './stand-ins.ts'
+import type { Swarm } from './swarm.ts'
 import type { Trace } from './trace.ts'
 
 /** One federation of the world, and who follows it. */
@@ -162,8 +163,8 @@ export interface Services {
   readonly trace: Trace
   readonly peers: Map<PeerName, PeerCore>
   readonly topics: Map<FederationId, Topic>
-  /** Who holds a blob, in the order in which they got it. */
-  readonly swarm: Map<Link, PeerCore[]>
+  /** Who holds a blob, and who waits for one. */
+  readonly swarm: Swarm
   /** What a model weighs on the network. */
   readonly blobBytes: number
   readonly trainMs: number

@@ -10,7 +10,7 @@
 import { exponential } from '../math/exponential.ts'
 import type { Random } from '../math/random.ts'
 import type { Clock, Happening } from './clock.ts'
-import { linkBetween, type LinkClass, linkClasses, type LinkFigures, type Place } from './place.ts'
+import { lineBetween, linkBetween, type LinkClass, linkClasses, type LinkFigures, type Place } from './place.ts'
 
 /** A peer, as the network sees it. */
 export interface Endpoint {
@@ -40,6 +40,9 @@ export interface Weather {
 
 /** Whether `from` cannot reach `to`. */
 export type Cut = (from: Endpoint, to: Endpoint) => boolean
+
+/** Ways over a link until a blob is under way: a connection, and the question. */
+const dialTrips = 3
 
 const fair: Weather = { loss: 0, duplication: 0, reordering: 0, reorderMs: 0 }
 
@@ -166,24 +169,31 @@ export class Network {
   }
 
   /**
-   * A blob of `bytes` from one peer to another. Both lines are busy with it, one blob after another.
+   * A blob of `bytes` from one peer to another. Each one's line takes its blobs one after another at its own rate, and is kept busy no longer
+   * because the other's is slow: others use it meanwhile.
    * @param done - whether it arrived; not called when the receiver is gone by then.
    */
   transfer(from: Endpoint, to: Endpoint, bytes: number, level: number, done: (whole: boolean) => void): void {
     const name = linkBetween(from.place, to.place)
-    const { mbitUp, mbitDown, latencyMs } = this.#figures[name]
-    const busyMs = (bytes * 8) / (Math.min(mbitUp, mbitDown) * 1000)
-    const begin = Math.max(this.#clock.nowMs + 3 * latencyMs, from.upFreeMs, to.downFreeMs)
-    const end = begin + busyMs * Math.max(from.slowness, to.slowness)
-    from.upFreeMs = end
-    to.downFreeMs = end
+    const { latencyMs } = this.#figures[name]
+    const beginMs = this.#clock.nowMs + dialTrips * latencyMs
+    const { mbitUp } = this.#figures[lineBetween(from.place, to.place)]
+    const { mbitDown } = this.#figures[lineBetween(to.place, from.place)]
+    from.upFreeMs = Math.max(beginMs, from.upFreeMs) + (bytes * 8 * from.slowness) / (mbitUp * 1000)
+    to.downFreeMs = Math.max(beginMs, to.downFreeMs) + (bytes * 8 * to.slowness) / (mbitDown * 1000)
+    const delayMs = Math.max(from.upFreeMs, to.downFreeMs) - this.#clock.nowMs + latencyMs
     const [source, target] = [from.incarnation, to.incarnation]
-    this.#clock.call(end - this.#clock.nowMs + latencyMs, () => {
+    this.#clock.call(delayMs, () => {
       if (!to.up || to.incarnation !== target) return
       const whole = from.up && from.incarnation === source && this.reaches(from, to)
       if (whole) this.count(name, level, bytes)
       done(whole)
     })
+  }
+
+  /** From when on what is asked of `from` now need not wait for what it sends to others. */
+  freeMs(from: Endpoint, to: Endpoint): number {
+    return from.upFreeMs - dialTrips * this.#figures[linkBetween(from.place, to.place)].latencyMs
   }
 
   /** There and back, of an empty message. */

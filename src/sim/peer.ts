@@ -7,25 +7,16 @@ import type { Blob, FollowedCore, Message, OrganizationCore, PeerCore, Services,
 import { Disk } from './disk.ts'
 import { performEffect } from './effects.ts'
 import { Follower } from './follower.ts'
-import { blobLink } from './mixing.ts'
 import type { Endpoint } from './network.ts'
 import { SimOrganization } from './organization.ts'
 import type { Place } from './place.ts'
+import { Pulling } from './pulling.ts'
 import { Replica } from './replica.ts'
 
 /** Who wants to leave waits at most so long for the entry that lets it go. */
 const leaveMs = 120_000
 /** It stays so long when it is out: others may need what it alone knows, and an earlier wish to join may still be under way. */
 const lingerMs = 8_000
-/** A holder that does not answer is given up after so long. */
-const dialTimeoutMs = 3_000
-/** Rounds whose blobs are kept; more than are ever asked for again. */
-const roundsKept = 5
-/** Named holders that a receiver weighs at a time: the likeliest come first. */
-const namedMax = 6
-/** Holders besides the named ones that a receiver knows of and weighs. */
-const swarmSample = 4
-
 export interface PeerOptions {
   name: PeerName
   index: number
@@ -70,8 +61,7 @@ export class Peer implements PeerCore {
   readonly #random: Random
   readonly rate: number
   readonly #pace: number
-  readonly #pulling = new Map<Link, ((got: boolean) => void)[]>()
-  #sweptRound = 0
+  readonly #pulling: Pulling
 
   constructor({ name, index, place, services, topics, random, rate, pace, strength }: PeerOptions) {
     this.name = name
@@ -84,6 +74,7 @@ export class Peer implements PeerCore {
     this.rate = rate
     this.#pace = pace
     this.strength = strength
+    this.#pulling = new Pulling(this, services, random)
   }
 
   localMs(): number {
@@ -209,7 +200,7 @@ export class Peer implements PeerCore {
   #end(): void {
     this.up = false
     this.incarnation++
-    this.#pulling.clear()
+    this.#pulling.end()
     for (const replica of this.replicas.values()) replica.stop()
     this.replicas.clear()
   }
@@ -241,111 +232,16 @@ export class Peer implements PeerCore {
 
   grown(members: boolean): void {
     if (members) for (const replica of this.replicas.values()) replica.grown()
-    const round = this.replicas.get(this.#topics[0]!.id)?.state.head.round ?? 0
-    if (round > this.#sweptRound) this.#sweep(round)
+    this.#pulling.sweep(this.replicas.get(this.#topics[0]!.id)?.state.head.round ?? 0)
   }
 
   // ── blobs ──
 
   put(model: Float32Array, round: number): Link {
-    const link = blobLink(model)
-    this.#hold(link, { model, round })
-    return link
+    return this.#pulling.put(model, round)
   }
 
   pull(link: Link, holders: readonly PeerName[], topic: Topic, round: number, done: (got: boolean) => void): void {
-    if (this.blobs.has(link)) {
-      const { incarnation } = this
-      this.#services.clock.call(0, () => {
-        if (this.incarnation === incarnation) done(this.blobs.has(link))
-      })
-      return
-    }
-    const waiting = this.#pulling.get(link)
-    if (waiting !== undefined) {
-      waiting.push(done)
-      return
-    }
-    this.#pulling.set(link, [done])
-    this.#pullFrom(link, new Set(holders), topic, round, new Set([this.name]))
-  }
-
-  /** From one holder; from the others when that one fails. */
-  #pullFrom(link: Link, named: ReadonlySet<PeerName>, topic: Topic, round: number, tried: Set<PeerName>): void {
-    const { network, clock } = this.#services
-    const { incarnation } = this
-    const source = this.#holderOf(link, named, tried)
-    if (source === null) {
-      this.#pulled(link, false)
-      return
-    }
-    tried.add(source.name)
-    const again = () => {
-      if (this.incarnation === incarnation) this.#pullFrom(link, named, topic, round, tried)
-    }
-    const reachable = network.reaches(this, source) && network.reaches(source, this)
-    if (!source.up || !reachable) clock.call(reachable ? network.roundTripMs(this, source) : dialTimeoutMs, again)
-    else if (!source.blobs.has(link)) clock.call(network.roundTripMs(this, source), again)
-    else {
-      network.transfer(source, this, this.#services.blobBytes, topic.level, whole => {
-        const blob = source.blobs.get(link)
-        if (!whole || blob === undefined) {
-          again()
-          return
-        }
-        this.#services.observer.moved(this, link)
-        this.#hold(link, { model: blob.model, round })
-        this.#pulled(link, true)
-      })
-    }
-  }
-
-  /** The one whose line is free the soonest: the likeliest of those that are free now, where there is any. */
-  #holderOf(link: Link, named: ReadonlySet<PeerName>, tried: ReadonlySet<PeerName>): PeerCore | null {
-    const { peers, swarm, clock } = this.#services
-    const { nowMs } = clock
-    let best: PeerCore | null = null
-    let left = namedMax
-    for (const name of named) {
-      if (left === 0) break
-      const peer = tried.has(name) ? undefined : peers.get(name)
-      if (peer === undefined) continue
-      if (peer.upFreeMs <= nowMs) return peer
-      if (best === null || peer.upFreeMs < best.upFreeMs) best = peer
-      left--
-    }
-    const known = swarm.get(link) ?? []
-    for (let count = 0; count < swarmSample && known.length > 0; count++) {
-      const peer = known[this.#random.below(known.length)]!
-      if (!tried.has(peer.name) && (best === null || peer.upFreeMs < best.upFreeMs)) best = peer
-    }
-    return best
-  }
-
-  #pulled(link: Link, got: boolean): void {
-    const waiting = this.#pulling.get(link) ?? []
-    this.#pulling.delete(link)
-    for (const done of waiting) done(got)
-  }
-
-  #hold(link: Link, blob: Blob): void {
-    const known = this.blobs.get(link)
-    this.blobs.set(link, blob)
-    if (known !== undefined) return
-    const { swarm } = this.#services
-    const holders = swarm.get(link)
-    if (holders === undefined) swarm.set(link, [this])
-    else holders.push(this)
-  }
-
-  /** Blobs of old rounds go. */
-  #sweep(round: number): void {
-    this.#sweptRound = round
-    const { swarm } = this.#services
-    for (const [link, blob] of this.blobs) {
-      if (blob.round >= round - roundsKept) continue
-      this.blobs.delete(link)
-      swarm.delete(link)
-    }
+    this.#pulling.pull(link, holders, topic, round, done)
   }
 }

@@ -35,3 +35,9 @@ export function linkBetween(left: Place, right: Place): LinkClass {
   if (left.continent !== right.continent) return 'intercontinental'
   return left.site === right.site ? 'lan' : 'continental'
 }
+
+/** Whose figures the line of `own` has towards `other`: that of a peer at home is no slower because the other's is mobile. */
+export function lineBetween(own: Place, other: Place): LinkClass {
+  if (own.access === '4g') return '4g'
+  return linkBetween(own, other.access === '4g' ? { ...other, access: 'line' } : other)
+}

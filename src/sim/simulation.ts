@@ -3,7 +3,7 @@
  *
  *   topology → charters → topics, peers ──start──▶ events … ──every leaf federation has its rounds──▶ report
  *
- * Drives federation, governance and aggregate as they are. Is not: the daemon's bytes; see stand-ins.ts, and peer.ts for blobs.
+ * Drives federation, governance and aggregate as they are. Is not: the daemon's bytes; see stand-ins.ts, and pulling.ts for blobs.
  */
 import type { RoundEntry, Update } from '../federation/entry.ts'
 import { Pending } from './pending.ts'
@@ -25,6 +25,7 @@ import { Network } from './network.ts'
 import { Peer } from './peer.ts'
 import { lineOf } from './residual-bridge.ts'
 import { linkOfEntry } from './stand-ins.ts'
+import { Swarm } from './swarm.ts'
 import { slowestTransferMs, type TreeTopology } from './topology.ts'
 import { Trace } from './trace.ts'
 
@@ -109,7 +110,7 @@ export class Simulation {
       trace: this.trace,
       peers: new Map<PeerName, PeerCore>(),
       topics: new Map(this.topics.map(topic => [topic.id, topic])),
-      swarm: new Map(),
+      swarm: new Swarm(this.clock),
       blobBytes: options.modelBytes ?? learner.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes,
       trainMs: options.trainMs ?? topology.file?.trainMs ?? defaultTrainMs,
       aggregateMs,
@@ -197,7 +198,7 @@ export class Simulation {
   #recompute(topic: Topic, entry: RoundEntry, updates: readonly Update[], previous: RoundEntry | null): Link | null {
     const { mixing, learner, swarm } = this.services
     const modelOf = (link: Link) => {
-      for (const peer of swarm.get(link) ?? []) {
+      for (const peer of swarm.holdersOf(link)) {
         const blob = peer.blobs.get(link)
         if (blob !== undefined) return blob.model
       }
