@@ -35,8 +35,8 @@ export function sketchUpdate(
 
 /** @returns [groups × 512] */
 export function readSketch(bytes: Uint8Array): Float32Array {
-  const copy = bytes.slice()
-  const halves = new Uint16Array(copy.buffer, 0, copy.length / 2)
+  const aligned = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice()
+  const halves = new Uint16Array(aligned.buffer, aligned.byteOffset, bytes.length >> 1)
   const floats = new Float32Array(halves.length)
   fromBf16(halves, floats)
   return floats
@@ -108,13 +108,21 @@ function updateScores(inputs: SketchedInput[], groups: number): number[][] {
     const length = norm(sketch)
     if (length > 0) for (let place = 0; place < query.length; place++) query[place]! += sketch[place]! / length
   }
+  const wanted = Array.from({ length: groups }, (_, group) => {
+    const part = groupOf(query, group)
+    return { part, length: norm(part) }
+  })
   return sketches.map(sketch =>
-    Array.from({ length: groups }, (_, group) => {
-      const range = [group * sketchBuckets, (group + 1) * sketchBuckets] as const
-      return cosine(query.subarray(...range), sketch.subarray(...range))
+    wanted.map(({ part, length }, group) => {
+      const own = groupOf(sketch, group)
+      const lengths = length * norm(own)
+      return lengths > 0 ? dot(part, own) / lengths : 0
     })
   )
 }
+
+const groupOf = <Numbers extends Floats>(numbers: Numbers, group: number): Numbers =>
+  numbers.subarray(group * sketchBuckets, (group + 1) * sketchBuckets) as Numbers
 
 type Floats = Float32Array | Float64Array
 
