@@ -52,6 +52,10 @@ export interface Topic {
   version: number
   /** Rises when participants come or go. */
   seats: number
+  /** Rises when an election, a vote, an entry or an office changes what a voter knows; not when it is heard that another lives. */
+  moves: number
+  /** Rises when what a round has collected may be less than before, or others collect. */
+  collects: number
   /** Index of the newest certified entry that anybody has. */
   newestIndex: number
   /** No participant's last presence was said before this; −∞: not known. */
@@ -118,6 +122,8 @@ export interface Voice {
   presence(): void
   /** @returns whether it was announced to all at once, the speaker among them. */
   update(kind: 'update' | 'contribution', signed: SignedRecord): boolean
+  /** Says an update once more, where that tells nobody anything. @returns false where it may, and so has to be said as ever. */
+  updateAgain(signed: SignedRecord): boolean
   head(certified: Certified): void
   evidence(message: EvidenceMessage): void
 }

@@ -3,12 +3,16 @@
  * has, puts an election off, and its answer says that it was heard. Whether it is one is for the machine itself to say: its step leaves
  * the voter's state as it is. Then nothing needs to be delivered, and both sides have at once what would come of it.
  *
+ * Where a whole beat told nothing, and nothing has changed since, the next ones are left out (`Beats`): as many as no voter's patience
+ * would miss. Their bytes are counted.
+ *
  * Is not: for worlds with faults. There a heartbeat may come after its sender has died, or not at all, and each is delivered.
  */
 import { stepConsensus } from '../federation/consensus.ts'
-import type { ConsensusMessage } from '../federation/consensus-state.ts'
+import type { ConsensusMessage, ConsensusState } from '../federation/consensus-state.ts'
 import type { Entry } from '../federation/entry.ts'
 import type { PeerCore, ReplicaCore } from './core.ts'
+import { type LinkClass, linkBetween } from './place.ts'
 import { messageBytes } from './sizes.ts'
 import { economy } from './voice.ts'
 
@@ -40,3 +44,72 @@ export function tellsNothing(replica: ReplicaCore, to: PeerCore, message: Consen
 
 const isReplica = (followed: ReturnType<PeerCore['replicas']['get']>): followed is ReplicaCore =>
   followed !== undefined && 'startTimer' in followed
+
+const never = -1
+
+/** The beats of one aggregator. */
+export class Beats {
+  readonly #replica: ReplicaCore
+  /** Version and moves of the topic at which a whole beat told nothing. */
+  #version = never
+  #moves = never
+  /** Heartbeats of the beat under way, and how many of them told nothing. */
+  #said = 0
+  #idle = 0
+  #leftOut = 0
+  /** Of one beat and its answers, by the voters' links. */
+  #bytes = new Map<LinkClass, number>()
+
+  constructor(replica: ReplicaCore) {
+    this.#replica = replica
+  }
+
+  /** Whether the beat that is due now would tell nobody anything: then it is over. */
+  leaveOut(): boolean {
+    const { topic, services, state } = this.#replica
+    const { electionTimeoutMs, heartbeatMs } = state.consensus.timing
+    // A voter waits an election timeout and a quarter; the next beat but this one has to come well before.
+    const most = Math.floor(electionTimeoutMs / heartbeatMs) - 2
+    if (this.#version !== topic.version || this.#moves !== topic.moves || this.#leftOut >= most) return false
+    this.#leftOut++
+    for (const [name, bytes] of this.#bytes) services.network.count(name, topic.level, bytes)
+    return true
+  }
+
+  /** @param work - says the beat. */
+  take(work: () => void): void {
+    this.#said = 0
+    this.#idle = 0
+    this.#leftOut = 0
+    this.#bytes = new Map()
+    work()
+    const { topic } = this.#replica
+    const still = this.#said > 0 && this.#idle === this.#said
+    this.#version = still ? topic.version : never
+    this.#moves = still ? topic.moves : never
+  }
+
+  /** One heartbeat of the beat under way. @param bytes - with its answer. */
+  note(to: PeerCore, toldNothing: boolean, bytes: number): void {
+    this.#said++
+    if (!toldNothing) return
+    this.#idle++
+    const name = linkBetween(this.#replica.peer.place, to.place)
+    this.#bytes.set(name, (this.#bytes.get(name) ?? 0) + bytes)
+  }
+}
+
+/** Whether a voter knows or is something else than before, and not only heard that others live. */
+export function moved(before: ConsensusState<Entry>, after: ConsensusState<Entry>): boolean {
+  return (
+    before.role !== after.role ||
+    before.term !== after.term ||
+    before.votedFor !== after.votedFor ||
+    before.commitIndex !== after.commitIndex ||
+    before.accepted !== after.accepted ||
+    before.aggregator !== after.aggregator ||
+    before.voters !== after.voters ||
+    before.nonce !== after.nonce ||
+    before.distrusted !== after.distrusted
+  )
+}

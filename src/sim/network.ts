@@ -38,6 +38,15 @@ export interface Weather {
   reorderMs: number
 }
 
+/** Listeners of one speaker, in three columns, to whom its messages may get lost. */
+export interface AtRisk {
+  indices: readonly number[]
+  /** What of each listener goes into what is drawn. */
+  mixed: Int32Array
+  /** It gets lost where 32 drawn bits are below this. */
+  limits: Float64Array
+}
+
 /** Whether `from` cannot reach `to`. */
 export type Cut = (from: Endpoint, to: Endpoint) => boolean
 
@@ -147,17 +156,34 @@ export class Network {
   /** The same of a message whose bytes are counted, and that reaches its listener. */
   gossipDelayMs(from: Endpoint, to: Endpoint, bytes: number, listeners: number, nth: number): number {
     const name = linkBetween(from.place, to.place)
-    if (this.isLost(from.index, to.index, this.#figures[name].loss, nth)) return -1
+    const { loss } = this.#figures[name]
+    if (loss > 0 && chance(this.#seed, from.index, to.index, nth) < loss) return -1
     return this.#delayMs(name, from, to, bytes, chance(this.#seed + 1, from.index, to.index, nth)) * hops(listeners)
   }
 
-  /** @param loss - of the link between them. */
-  isLost(from: number, to: number, loss: number, nth: number): boolean {
-    return loss > 0 && chance(this.#seed, from, to, nth) < loss
+  /** Those of `listeners` to whom messages of `from` may get lost, for `lostTo`. */
+  atRisk(from: Endpoint, listeners: Iterable<Endpoint>): AtRisk {
+    const risks = [...listeners].flatMap(to => {
+      const { loss } = this.#figures[linkBetween(from.place, to.place)]
+      return loss > 0 ? [{ index: to.index, loss }] : []
+    })
+    return {
+      indices: risks.map(({ index }) => index),
+      mixed: Int32Array.from(risks, ({ index }) => mixedIn(from.index, index)),
+      limits: Float64Array.from(risks, ({ loss }) => loss * 2 ** 32)
+    }
   }
 
-  lossBetween(from: Endpoint, to: Endpoint): number {
-    return this.#figures[linkBetween(from.place, to.place)].loss
+  /** Listeners that do not get a message which all others get: those for whom `gossipDelayMs` is negative. Null: it gets lost to none. */
+  lostTo({ indices, mixed, limits }: AtRisk, nth: number): number[] | null {
+    let lost: number[] | null = null
+    const rest = Math.imul(nth + 1, 0xc2b2ae35) ^ this.#seed
+    for (let place = 0; place < mixed.length; place++) {
+      if (finished(mixed[place]! ^ rest) >= limits[place]!) continue
+      lost ??= []
+      lost.push(indices[place]!)
+    }
+    return lost
   }
 
   /** After `delayMs`, and perhaps once more. @param tie - see `Clock.at`. */
@@ -221,12 +247,17 @@ export class Network {
   }
 }
 
-/** 0 ≤ x < 1, for one message of one speaker to one listener (the finish of MurmurHash3). @param nth - of the speaker's, in one topic. */
-function chance(seed: number, from: number, to: number, nth: number): number {
-  let hash = Math.imul(from + 1, 0x9e3779b1) ^ Math.imul(to + 1, 0x85ebca6b) ^ Math.imul(nth + 1, 0xc2b2ae35) ^ seed
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+/** 0 ≤ x < 1, for one message of one speaker to one listener. @param nth - of the speaker's, in one topic. */
+const chance = (seed: number, from: number, to: number, nth: number): number =>
+  finished(mixedIn(from, to) ^ Math.imul(nth + 1, 0xc2b2ae35) ^ seed) / 2 ** 32
+
+const mixedIn = (from: number, to: number): number => Math.imul(from + 1, 0x9e3779b1) ^ Math.imul(to + 1, 0x85ebca6b)
+
+/** The finish of MurmurHash3: 32 bits. */
+function finished(mixed: number): number {
+  let hash = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b)
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
-  return ((hash ^ (hash >>> 16)) >>> 0) / 2 ** 32
+  return (hash ^ (hash >>> 16)) >>> 0
 }
 
 /** Of a mesh of degree 6 with so many listeners. */

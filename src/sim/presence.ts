@@ -6,6 +6,7 @@
  */
 import { LastHeard, rankAmong, type Times } from '../federation/presence.ts'
 import type { PeerName } from '../ids.ts'
+import type { Happening } from './clock.ts'
 import type { ReplicaCore, Topic } from './core.ts'
 import type { LogSync } from './log-sync.ts'
 import { saidOf } from './said.ts'
@@ -59,7 +60,7 @@ class Heard extends LastHeard {
   }
 }
 
-export class Presence {
+export class Presence implements Happening {
   readonly #replica: Host
   readonly #last: Heard
   #rankedVoters: readonly PeerName[] | null = null
@@ -73,7 +74,16 @@ export class Presence {
 
   /** @param phase - 0 to 1: when in a period its first tick is. */
   start(phase: number): void {
-    this.#replica.later(phase * this.#replica.topic.charter.timings.presenceMs, () => this.#tick())
+    this.#wait(phase * this.#replica.topic.charter.timings.presenceMs)
+  }
+
+  #wait(localMs: number): void {
+    const { services, peer } = this.#replica
+    services.clock.at(services.clock.nowMs + peer.worldMs(localMs), this)
+  }
+
+  fire(): void {
+    if (this.#replica.alive) this.#tick()
   }
 
   seen(peer: PeerName, fresh = true): void {
@@ -107,7 +117,7 @@ export class Presence {
   #tick(): void {
     const replica = this.#replica
     const { presenceMs } = replica.topic.charter.timings
-    replica.later(presenceMs, () => this.#tick())
+    this.#wait(presenceMs)
     this.#rank()
     if (replica.rosterPeers().has(replica.peer.name)) replica.voice.presence()
     else if (!replica.participates) this.#listen()

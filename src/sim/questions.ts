@@ -11,7 +11,7 @@ const updatesMax = 50
 
 /** @param done - called once, with null where nobody answers; not at all once this replica is gone. */
 export function ask(replica: FollowedCore, to: PeerName, question: Question, done: (answer: Answer | null) => void): void {
-  const { network, peers, clock } = replica.services
+  const { network, peers, clock, peaceful } = replica.services
   const peer = peers.get(to)
   const { incarnation } = replica.peer
   let open = true
@@ -27,7 +27,8 @@ export function ask(replica: FollowedCore, to: PeerName, question: Question, don
   }
   const { topic } = replica
   network.send(replica.peer, peer, { kind: 'question', topic, question, done: once }, questionBytes(question), topic.level)
-  clock.call(replica.peer.worldMs(askTimeoutMs), () => once(null))
+  // Where nobody dies and nothing is cut, there is an answer.
+  if (!peaceful) clock.call(replica.peer.worldMs(askTimeoutMs), () => once(null))
 }
 
 /** Answers a question of `from`. */

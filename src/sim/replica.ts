@@ -12,6 +12,7 @@ import { type FederationEvent, stepFederation } from '../federation/federation.t
 import { initialFederation } from '../federation/federation-start.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { HandIn, handInMs } from '../federation/hand-in.ts'
+import { announceMs, staleRoundsMax } from '../federation/participation.ts'
 import { type TimerName, timerEvent } from '../federation/timers.ts'
 import { isDeputy } from '../federation/levels.ts'
 import type { Link, MemberId, PeerName } from '../ids.ts'
@@ -31,7 +32,7 @@ import type {
 } from './core.ts'
 import { evidenceHost } from './evidence.ts'
 import { handInHost } from './handing-in.ts'
-import { isBeat, tellsNothing } from './heartbeats.ts'
+import { Beats, isBeat, moved, tellsNothing } from './heartbeats.ts'
 import { Incoming } from './incoming.ts'
 import { Joining } from './joining.ts'
 import { LogSync } from './log-sync.ts'
@@ -49,8 +50,8 @@ import { tellsOtherwise, TopicVoice } from './voice.ts'
 
 /** A node that comes back looks for what it missed before it trains. */
 const catchUpGraceMs = 2_500
-/** More than the entries hold that are under way; a daemon keeps more. */
-const updatesKeptMax = 256
+/** Updates of so many rounds before the newest one are kept, which is more than an entry under way holds; a daemon keeps more. */
+const updateRoundsKept = staleRoundsMax + 1
 
 export interface ReplicaOptions {
   peer: PeerCore
@@ -85,6 +86,7 @@ export class Replica implements ReplicaCore {
   readonly #perform: ReplicaOptions['perform']
   readonly #events: FederationEvent[] = []
   readonly #timers: Timers
+  readonly #beats: Beats
   readonly #random: Random
   readonly #begunMs: number
   readonly #handInTicker: Ticker
@@ -104,7 +106,8 @@ export class Replica implements ReplicaCore {
     this.#perform = perform
     this.#random = new Random(`${peer.name}/${topic.id}/${peer.incarnation}`)
     this.#begunMs = begunMs
-    this.#timers = new Timers(this, services.clock, name => this.dispatch(timerEvent(name)))
+    this.#timers = new Timers(this, services.clock, name => this.#onTimer(name))
+    this.#beats = new Beats(this)
     this.handIn = new HandIn(handInHost(this, () => this.#handInTicker.wake()))
     this.evidence = services.treacherous ? new Evidence(evidenceHost(this)) : null
     this.sync = new LogSync(this)
@@ -210,6 +213,8 @@ export class Replica implements ReplicaCore {
     this.state = state
     if (before.head !== state.head) this.#incoming.noteRound(state.head.round)
     if (this.participates && tellsOtherwise(before, state)) this.topic.version++
+    if (before.consensus !== state.consensus && moved(before.consensus, state.consensus)) this.topic.moves++
+    if (this.busy && (before.round.phase !== state.round.phase || event.type === 'unpulled')) this.topic.collects++
     this.#noteBusy()
     for (const effect of effects) {
       if (!this.peer.burn()) return
@@ -249,6 +254,7 @@ export class Replica implements ReplicaCore {
     if (busy === this.busy) return
     this.busy = busy
     const { topic } = this
+    topic.collects++
     if (!busy) {
       drop(topic.busy, this)
       // What was said meanwhile came as messages.
@@ -258,6 +264,16 @@ export class Replica implements ReplicaCore {
     topic.busy.push(this)
     // What is still on its way has consequences now.
     this.#incoming.mail.deliver()
+  }
+
+  #onTimer(name: TimerName): void {
+    const { participation, consensus } = this.state
+    if (name === 'heartbeat') {
+      if (this.#beats.leaveOut()) this.#timers.start(name, consensus.timing.heartbeatMs)
+      else this.#beats.take(() => this.dispatch(timerEvent(name)))
+    } else if (name === 'announce' && participation.phase === 'announced' && this.voice.updateAgain(participation))
+      this.#timers.start(name, announceMs)
+    else this.dispatch(timerEvent(name))
   }
 
   // ── what comes in ──
@@ -287,8 +303,12 @@ export class Replica implements ReplicaCore {
   }
 
   keepUpdate({ link, update }: SignedRecord): void {
-    this.updates.set(link, update)
-    if (this.updates.size > updatesKeptMax) this.updates.delete(this.updates.keys().next().value!)
+    const { updates } = this
+    updates.set(link, update)
+    for (const [known, { round }] of updates) {
+      if (round >= update.round - updateRoundsKept) break
+      updates.delete(known)
+    }
   }
 
   seen(peer: PeerName, fresh = true): void {
@@ -322,7 +342,10 @@ export class Replica implements ReplicaCore {
 
   send(to: PeerName, message: ConsensusMessage<Entry>): void {
     const peer = this.services.peers.get(to)
-    if (peer === undefined || tellsNothing(this, peer, message)) return
+    if (peer === undefined) return
+    const nothing = tellsNothing(this, peer, message)
+    if (message.type === 'heartbeat') this.#beats.note(peer, nothing, 2 * messageBytes(message))
+    if (nothing) return
     const said = asSaid(this, message, to)
     const envelope: Message = { kind: 'consensus', topic: this.topic, message: said }
     const { network } = this.services

@@ -35,9 +35,16 @@ export class Said {
     return this.#count++
   }
 
-  note(saying: Saying): void {
+  note(atMs: number, nth: number, bytes: number, listeners: number): void {
     this.#newest = (this.#newest + 1) % kept
-    this.#sayings[this.#newest] = saying
+    const saying = this.#sayings[this.#newest]
+    if (saying === undefined) this.#sayings.push({ atMs, nth, bytes, listeners })
+    else {
+      saying.atMs = atMs
+      saying.nth = nth
+      saying.bytes = bytes
+      saying.listeners = listeners
+    }
   }
 
   /** When `to` heard the newest of these, or will, by the world's clock; −∞ where it heard none. @param sinceMs - since when it listens. */

@@ -321,6 +321,8 @@ function topicsOf(
     announced: new Announced(),
     version: 0,
     seats: 0,
+    moves: 0,
+    collects: 0,
     presentSinceMs: Number.NEGATIVE_INFINITY
   }))
 }

@@ -15,9 +15,10 @@
 import type { EvidenceMessage } from '../federation/evidence.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { isForDeputy } from '../federation/levels.ts'
-import type { PeerName } from '../ids.ts'
+import type { Link, PeerName } from '../ids.ts'
 import type { Message, ReplicaCore, SignedRecord, Voice } from './core.ts'
 import { lieAboutUpdate } from './lies.ts'
+import type { AtRisk } from './network.ts'
 import { type LinkClass, linkBetween } from './place.ts'
 import { type Said, saidOf } from './said.ts'
 import { entryBytes, evidenceBytes, presenceBytes, updateBytes } from './sizes.ts'
@@ -29,13 +30,13 @@ export const economy = { on: true }
 /** Listeners of one speaker, until participants come or go. */
 interface Seats {
   version: number
-  /** Listeners to whom messages may get lost, and how easily. */
-  indices: readonly number[]
-  losses: readonly number[]
+  /** Listeners to whom messages may get lost. */
+  atRisk: AtRisk
   classes: Map<LinkClass, number>
 }
 
 const never = -1
+const none: readonly number[] = []
 
 export class TopicVoice implements Voice {
   readonly #replica: ReplicaCore
@@ -46,6 +47,8 @@ export class TopicVoice implements Voice {
   /** … and at which its presence, which said `#idle`, told them nothing. */
   #idleAt = never
   #idle = { index: 0, term: 0, aggregator: null as PeerName | null }
+  /** The update that told nothing to those who collect, and what that depends on. */
+  #known = { link: '' as Link, version: never, collects: never }
 
   constructor(replica: ReplicaCore) {
     this.#replica = replica
@@ -59,10 +62,11 @@ export class TopicVoice implements Voice {
     this.#said.presenceMs = clock.nowMs
     const { commitIndex: index, term, aggregator } = state.consensus
     const same = index === this.#idle.index && term === this.#idle.term && aggregator === this.#idle.aggregator
+    const all = this.#holds(this.#expectedAt)
+    if (all) this.#toAll(nth, presenceBytes)
+    if (all && same && this.#holds(this.#idleAt)) return
     const message: Message = { kind: 'presence', topic, index, term, aggregator }
-    if (this.#holds(this.#expectedAt)) {
-      this.#toAll(nth, presenceBytes)
-      if (same && this.#holds(this.#idleAt)) return
+    if (all) {
       let idle = true
       for (const other of topic.participants) {
         if (other === this.#replica || tellsNothing(other, index, term, aggregator)) continue
@@ -86,26 +90,26 @@ export class TopicVoice implements Voice {
       // Without a drawn tie, so that the other draws are the same whether it is delivered or noted.
       if (delay >= 0 && !(nothing && expects)) network.deliver(peer, other.peer, message, delay, 0)
     }
-    this.#said.lost = []
+    this.#said.lost = none
     this.#expectedAt = expected ? topic.version : never
     this.#idleAt = idle ? topic.version : never
     this.#idle = { index, term, aggregator }
   }
 
   update(kind: 'update' | 'contribution', record: SignedRecord): boolean {
-    const { topic, peer, services } = this.#replica
+    const { topic, peer } = this.#replica
     const nth = this.#nth()
     const signed = peer.lying ? lieAboutUpdate(this.#replica, record, nth >>> 0) : record
     const bytes = updateBytes(signed.update)
     if (kind === 'update' && this.#holds(this.#expectedAt)) {
-      this.#toAll(nth, bytes)
-      const listeners = topic.participants.length
-      topic.announced.add({ atMs: services.clock.nowMs, from: peer, signed, nth, bytes, listeners })
+      this.#announce(signed, nth, bytes)
+      let known = true
       for (const other of topic.busy) {
         if (other === this.#replica) continue
         const delay = this.#delayMs(other, bytes, nth)
-        if (delay >= 0) this.#tellUpdate(other, kind, signed, delay)
+        if (delay < 0 || !this.#tellUpdate(other, kind, signed, delay)) known = false
       }
+      this.#known = { link: signed.link, version: known ? topic.version : never, collects: topic.collects }
       return true
     }
     for (const other of topic.participants) {
@@ -113,8 +117,25 @@ export class TopicVoice implements Voice {
       const delay = this.#gossip(other, bytes, nth)
       if (delay >= 0) this.#tellUpdate(other, kind, signed, delay)
     }
-    this.#said.lost = []
+    this.#said.lost = none
     return false
+  }
+
+  updateAgain(signed: SignedRecord): boolean {
+    const { topic, peer } = this.#replica
+    const { link, version, collects } = this.#known
+    if (link !== signed.link || collects !== topic.collects || peer.lying) return false
+    if (!this.#holds(version) || !this.#holds(this.#expectedAt)) return false
+    this.#announce(signed, this.#nth(), updateBytes(signed.update))
+    return true
+  }
+
+  /** To all at once, who look at it when they have to. */
+  #announce({ link, update }: SignedRecord, nth: number, bytes: number): void {
+    const { topic, peer, services } = this.#replica
+    const listeners = topic.participants.length
+    this.#toAll(nth, bytes)
+    topic.announced.add({ atMs: services.clock.nowMs, from: peer, signed: { link, update }, nth, bytes, listeners })
   }
 
   head(certified: Certified): void {
@@ -144,13 +165,15 @@ export class TopicVoice implements Voice {
     }
   }
 
-  #tellUpdate(other: ReplicaCore, kind: 'update' | 'contribution', signed: SignedRecord, delay: number): void {
+  /** @returns whether it told nothing, and so was not sent. */
+  #tellUpdate(other: ReplicaCore, kind: 'update' | 'contribution', signed: SignedRecord, delay: number): boolean {
     const { peer, topic, services } = this.#replica
-    if (kind === 'update' && knows(other, signed) && other.touch(peer.name, delay)) return
+    if (kind === 'update' && knows(other, signed) && other.touch(peer.name, delay)) return true
     // Nothing follows from a contribution where it cannot be handed in.
     const above = topic.charter.parent
-    if (kind === 'contribution' && !(other.peer.replicas.get(above!)?.participates ?? false)) return
+    if (kind === 'contribution' && !(other.peer.replicas.get(above!)?.participates ?? false)) return true
     services.network.deliver(peer, other.peer, { kind, topic, signed }, delay, 0)
+    return false
   }
 
   #nth(): number {
@@ -175,38 +198,27 @@ export class TopicVoice implements Voice {
 
   /** Said to all at once. Whoever misses two in a row may soon take the speaker for silent: then each is looked at again. */
   #toAll(nth: number, bytes: number): void {
-    const { topic, services, peer } = this.#replica
+    const { topic, services } = this.#replica
     const { network, clock } = services
-    const { indices, losses, classes } = this.#seatsNow()
+    const { atRisk, classes } = this.#seatsNow()
     for (const [name, count] of classes) network.count(name, topic.level, bytes * count)
-    this.#said.note({ atMs: clock.nowMs, nth, bytes, listeners: topic.participants.length })
+    this.#said.note(clock.nowMs, nth, bytes, topic.participants.length)
     const before = this.#said.lost
-    let lost: number[] | null = null
-    for (let place = 0; place < indices.length; place++) {
-      if (!network.isLost(peer.index, indices[place]!, losses[place]!, nth)) continue
-      lost ??= []
-      lost.push(indices[place]!)
-      if (before.includes(indices[place]!)) topic.version++
-    }
-    this.#said.lost = lost ?? []
+    const lost = network.lostTo(atRisk, nth)
+    for (const index of lost ?? none) if (before.includes(index)) topic.version++
+    this.#said.lost = lost ?? none
   }
 
   #seatsNow(): Seats {
     const { topic, peer, services } = this.#replica
     if (this.#seats?.version === topic.seats) return this.#seats
-    const indices: number[] = []
-    const losses: number[] = []
+    const others = topic.participants.filter(other => other !== this.#replica).map(other => other.peer)
     const classes = new Map<LinkClass, number>()
-    for (const other of topic.participants) {
-      if (other === this.#replica) continue
-      const name = linkBetween(peer.place, other.peer.place)
+    for (const { place } of others) {
+      const name = linkBetween(peer.place, place)
       classes.set(name, (classes.get(name) ?? 0) + 1)
-      const loss = services.network.lossBetween(peer, other.peer)
-      if (loss === 0) continue
-      indices.push(other.peer.index)
-      losses.push(loss)
     }
-    this.#seats = { version: topic.seats, indices, losses, classes }
+    this.#seats = { version: topic.seats, atRisk: services.network.atRisk(peer, others), classes }
     return this.#seats
   }
 }
