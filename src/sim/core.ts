@@ -170,7 +170,7 @@ export interface Services {
   readonly peers: Map<PeerName, PeerCore>
   readonly topics: Map<FederationId, Topic>
   /** Who holds a blob, and who waits for one. */
-  readonly swarm: Swarm
+  readonly swarm: Swarm<PeerCore>
   /** What a model weighs on the network. */
   readonly blobBytes: number
   readonly trainMs: number

@@ -6,7 +6,6 @@
  */
 import type { Link } from '../ids.ts'
 import type { Clock } from './clock.ts'
-import type { PeerCore } from './core.ts'
 
 /** Asks once more. @returns when a line that it found taken is free, or null where it waits no longer. */
 type Attempt = () => number | null
@@ -17,23 +16,23 @@ interface Waiting {
   wakeMs: number
 }
 
-const nobody: readonly PeerCore[] = []
+const nobody: readonly never[] = []
 
-export class Swarm {
+export class Swarm<Peer> {
   readonly #clock: Clock
   /** In the order in which they got it. */
-  readonly #holders = new Map<Link, PeerCore[]>()
+  readonly #holders = new Map<Link, Peer[]>()
   readonly #waiting = new Map<Link, Waiting>()
 
   constructor(clock: Clock) {
     this.#clock = clock
   }
 
-  holdersOf(link: Link): readonly PeerCore[] {
+  holdersOf(link: Link): readonly Peer[] {
     return this.#holders.get(link) ?? nobody
   }
 
-  add(link: Link, holder: PeerCore): void {
+  add(link: Link, holder: Peer): void {
     const holders = this.#holders.get(link)
     if (holders === undefined) this.#holders.set(link, [holder])
     else holders.push(holder)
