@@ -28,7 +28,7 @@ export function sketchUpdate(
       before.subarray(offset, offset + floats),
       (seed * 8191 + place * 131) >>> 0
     )
-    out.set(new Uint8Array(toBf16(Float32Array.from(scratch)).buffer), place * sketchGroupBytes)
+    out.set(new Uint8Array(toBf16(new Float32Array(scratch)).buffer), place * sketchGroupBytes)
   }
   return out
 }

@@ -83,6 +83,9 @@ function peopleAfter(
   roster: Roster,
   change: Omit<MembersChange, 'voters' | 'delegates'>
 ): Omit<Roster, 'voters' | 'delegates'> {
+  const { joined, left, evicted: lied, enrolled: given } = change
+  // Asked at every turn of an aggregator; most of the time nothing was asked for.
+  if (joined.length + left.length + lied.length + given.length === 0) return { ...roster, absent: new Set(change.absent) }
   const members = new Map(roster.members)
   for (const { member } of change.left) members.delete(member)
   for (const member of change.joined) members.set(member.member, member)

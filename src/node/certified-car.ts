@@ -2,7 +2,7 @@
  * `certified.car`: the certified log of every federation that this node follows, as a CAR archive of dag-cbor blocks
  * (CARv1, https://ipld.io/specs/transport/car/carv1/).
  *
- *   header { version 1, roots: [] } · charter · entry · certificate · signed update · …      appended and fsynced, never rewritten
+ *   header { version 1, roots: [] } · charter · signed update · entry · certificate · …      appended and fsynced, never rewritten
  *
  * Roots are left empty: federations are added while the archive grows, and CARv1 fixes its header at the beginning. A torn tail
  * (the process died while it wrote) is cut off at opening; a damaged block in the middle is an error that names it.
@@ -163,6 +163,11 @@ export class CertifiedCar {
 
   addCharter(bytes: Uint8Array): void {
     this.#append([{ link: linkOf(bytes), bytes }])
+  }
+
+  /** Signed updates that an entry which is not certified yet may come to count, on disk when this returns. */
+  addUpdates(updates: { link: Link; bytes: Uint8Array }[]): void {
+    this.#append(updates)
   }
 
   /** An entry, its certificate, and the signed updates that it counts, on disk when this returns. */

@@ -4,8 +4,10 @@
  * simulator has its own answer to each.
  */
 import { assertNever } from '../errors.ts'
+import type { Entry } from '../federation/entry.ts'
 import { describeEntryFault, describeUpdateFault } from '../federation/fault.ts'
 import { parentHeadOf } from '../federation/levels.ts'
+import type { Link } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
 import { acceptBytes } from '../wire/signature.ts'
@@ -20,6 +22,8 @@ export async function performEffect(node: FederationCore, effect: Effect): Promi
   const { services } = node.options
   switch (effect.do) {
     case 'persist':
+      // Whoever has accepted a round may be the only one to propose it again, and the others believe it by what it counts.
+      if (effect.accepted !== null) services.car.addUpdates(updatesOf(node, effect.accepted.entry))
       writeConsensus(services.folder.consensus(node.id), effect)
       return
     case 'send':
@@ -116,12 +120,7 @@ function sign(node: FederationCore, { to, index, term, link }: Extract<Effect, {
 function store(node: FederationCore, { link, entry, certificate }: Extract<Effect, { do: 'store' }>): void {
   const { car, events } = node.options.services
   const bytes = { entry: entryCodec.encode(entry), certificate: certificateCodec.encode(certificate) }
-  const inputs = entry.kind === 'round' ? entry.inputs : []
-  const updates = inputs.flatMap(({ update }) => {
-    const signed = node.signedUpdates.get(update)
-    return signed === undefined ? [] : [{ link: update, bytes: signed }]
-  })
-  car.addEntry(bytes, updates)
+  car.addEntry(bytes, updatesOf(node, entry))
   node.log.push(bytes)
   if (entry.kind === 'members') {
     for (const { member, name } of entry.joined)
@@ -137,6 +136,15 @@ function store(node: FederationCore, { link, entry, certificate }: Extract<Effec
   const head = parentHeadOf(node.state, entry, link)
   for (const child of node.options.children(node.id)) child.dispatch({ type: 'parent-head', head })
   node.options.onRound()
+}
+
+/** The signed updates that an entry counts, as far as they are here. */
+function updatesOf({ signedUpdates }: FederationCore, entry: Entry): { link: Link; bytes: Uint8Array }[] {
+  const inputs = entry.kind === 'round' ? entry.inputs : []
+  return inputs.flatMap(({ update: link }) => {
+    const bytes = signedUpdates.get(link)
+    return bytes === undefined ? [] : [{ link, bytes }]
+  })
 }
 
 function publish(node: FederationCore, { entry, certificate }: Extract<Effect, { do: 'publish' }>): void {

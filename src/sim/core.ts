@@ -80,6 +80,8 @@ export interface PersistedConsensus {
   votedFor: PeerName | null
   accepted: Accepted<Entry> | null
   nonce: number | null
+  /** What the accepted entry counts. */
+  updates: readonly SignedRecord[]
 }
 
 export type Question =

@@ -4,8 +4,8 @@
  */
 import { assertNever } from '../errors.ts'
 import { parentHeadOf } from '../federation/levels.ts'
-import type { Update } from '../federation/entry.ts'
-import type { EffectToPerform as Effect, PeerCore, PersistedConsensus, ReplicaCore, Topic } from './core.ts'
+import type { Entry, Update } from '../federation/entry.ts'
+import type { EffectToPerform as Effect, PeerCore, PersistedConsensus, ReplicaCore, SignedRecord, Topic } from './core.ts'
 import { verify } from './entry-checks.ts'
 import { aggregate, combine, pull, receipt } from './round-effects.ts'
 import { sign as signatureOf } from './stand-ins.ts'
@@ -18,7 +18,8 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
         term: effect.term,
         votedFor: effect.votedFor,
         accepted: effect.accepted,
-        nonce: effect.nonce
+        nonce: effect.nonce,
+        updates: updatesOf(replica, effect.accepted?.entry)
       } satisfies PersistedConsensus)
       return
     case 'send':
@@ -84,6 +85,15 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
     default:
       assertNever(effect)
   }
+}
+
+/** The updates that an entry counts, as far as they are here: whoever has accepted a round may have to propose it again. */
+function updatesOf({ updates }: ReplicaCore, entry: Entry | undefined): SignedRecord[] {
+  const inputs = entry?.kind === 'round' ? entry.inputs : []
+  return inputs.flatMap(({ update: link }) => {
+    const update = updates.get(link)
+    return update === undefined ? [] : [{ link, update }]
+  })
 }
 
 function hold(peer: PeerCore, topic: Topic, { blob, holders, round }: Update): void {

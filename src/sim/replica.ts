@@ -123,7 +123,8 @@ export class Replica implements ReplicaCore {
       this.handIn.again()
       return !this.handIn.idle
     })
-    const { nonce, ...persisted } = readConsensus(peer, topic, this.#random)
+    const { nonce, updates, ...persisted } = readConsensus(peer, topic, this.#random)
+    for (const update of updates) this.keepUpdate(update)
     this.state = initialFederation({
       id: topic.id,
       charter: topic.charter,

@@ -285,7 +285,7 @@ export class Simulation {
       // Who founds a federation knows that it has never voted there (node/genesis.ts).
       for (const { files, charter } of topics)
         if (charter.founders.includes(peer.name))
-          peer.disk.write(files.consensus, { term: 0, votedFor: null, accepted: null, nonce: null })
+          peer.disk.write(files.consensus, { term: 0, votedFor: null, accepted: null, nonce: null, updates: [] })
       return peer
     })
   }

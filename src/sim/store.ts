@@ -12,7 +12,7 @@ export function readConsensus({ disk }: PeerCore, { files }: Topic, random: Rand
   const term = disk.log<Certified>(files.log).at(-1)?.certificate.term ?? 0
   if (known !== undefined && known.term >= term) return known
   const nonce = known === undefined ? random.below(2 ** 48 - 1) : known.nonce
-  const fresh = { term, votedFor: null, accepted: known?.accepted ?? null, nonce }
+  const fresh = { term, votedFor: null, accepted: known?.accepted ?? null, nonce, updates: known?.updates ?? [] }
   disk.write(files.consensus, fresh)
   return fresh
 }
