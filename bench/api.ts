@@ -21,7 +21,7 @@ const giveUpMs = 60_000
 
 export async function benchApi({ turns = 5, onProgress }: ApiBenchOptions = {}): Promise<BenchReport> {
   const finished = new Set<string>()
-  const timings = { electionTimeoutMs: 1500, heartbeatMs: 300, presenceMs: 1000, deadlineMs: 30_000 }
+  const timings = { electionTimeoutMs: 1500, presenceMs: 1000, deadlineMs: 30_000 }
   const testnet = await openSmallTestnet(
     { organizations: ['a', 'b', 'c'], seed: 0, steps: 1, rounds: 1, timings },
     { onEvent: ({ peer }, { type }) => void (type === 'finished' && finished.add(peer)), onEnd: () => undefined }

@@ -16,7 +16,7 @@ export interface DiscoveryBenchOptions {
 const goalSeconds = 10
 const federationPeers = 6
 const giveUpMs = 120_000
-const timings = { electionTimeoutMs: 1500, heartbeatMs: 300, presenceMs: 2000, deadlineMs: 60_000, startTimeoutMs: 120_000 }
+const timings = { electionTimeoutMs: 1500, presenceMs: 2000, deadlineMs: 60_000, startTimeoutMs: 120_000 }
 
 export async function benchDiscovery({ peers = 30, seed = 0, onProgress }: DiscoveryBenchOptions = {}): Promise<BenchReport> {
   const organizations = Array.from(

@@ -21,7 +21,7 @@ export interface FailoverBenchOptions {
 
 const organizations = ['a', 'b', 'c', 'd', 'e', 'f', 'g']
 /** The defaults of a testnet, but for a deadline that lets the bound be short. */
-const timings = { electionTimeoutMs: 1500, heartbeatMs: 300, presenceMs: 1000, deadlineMs: 5000 }
+const timings = { electionTimeoutMs: 1500, presenceMs: 1000, deadlineMs: 5000 }
 const boundMs = 2 * timings.electionTimeoutMs + timings.deadlineMs
 /** A kill comes within this time after the one before is over: in any step of a round. */
 const momentMs = 3000

@@ -16,7 +16,7 @@ export interface RoundBenchOptions {
 
 const giveUpMs = 180_000
 const warmUpRounds = 2
-const timings = { electionTimeoutMs: 1500, heartbeatMs: 300, presenceMs: 1000, deadlineMs: 60_000 }
+const timings = { electionTimeoutMs: 1500, presenceMs: 1000, deadlineMs: 60_000 }
 
 export async function benchRound({ rounds = 20, seed = 0, onProgress }: RoundBenchOptions = {}): Promise<BenchReport> {
   const summaries = new Map<number, { round: RoundSummary; atMs: number }>()

@@ -66,7 +66,6 @@ export interface TestnetResult {
 /** Dead members are noticed by their silence; the deadlines are for what is slow. */
 export const testnetTimings = {
   electionTimeoutMs: 1500,
-  heartbeatMs: 300,
   presenceMs: 1000,
   deadlineMs: 120_000,
   parentTimeoutMs: 120_000,

@@ -95,7 +95,7 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
     }
     this.state = { ...this.shared(), role: 'pre-candidate', grants: new Set([this.state.self]) }
     // Asked again soon: whoever refused now may find the aggregator silent a moment later.
-    this.awaitTurn(this.state.timing.heartbeatMs * 2)
+    this.awaitTurn(this.state.timing.electionTimeoutMs * 0.4)
     if (majority(this.state.voters) === 1) this.campaign()
     else this.toOthers({ type: 'pre-vote', term: this.state.term + 1, ...position(this.state) })
   }

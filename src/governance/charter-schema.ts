@@ -118,7 +118,7 @@ export const charterSchema = z.strictObject({
   timings: z
     .strictObject({
       electionTimeoutMs: milliseconds.default(1500),
-      heartbeatMs: milliseconds.default(300),
+      heartbeatMs: milliseconds.optional(),
       presenceMs: milliseconds.default(2000),
       deadlineMs: milliseconds.default(600_000),
       parentTimeoutMs: milliseconds.default(600_000),
@@ -199,7 +199,7 @@ export function completeCharter(input: unknown, { founders, parent }: CharterFac
       'See docs/governance.md for every field of a charter.'
     )
   }
-  const { model: chosen, algorithm: asked, ...rest } = parsed.data
+  const { model: chosen, algorithm: asked, timings, ...rest } = parsed.data
   const config = typeof chosen === 'string' ? presets[chosen] : { model: chosen, batch: algorithmDefaults.batch }
   const { preset, ...own } = asked
   const known = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined))
@@ -208,6 +208,7 @@ export function completeCharter(input: unknown, { founders, parent }: CharterFac
   const charter: Charter = {
     schema: 'worldlm.charter/1',
     ...rest,
+    timings: { ...timings, heartbeatMs: timings.heartbeatMs ?? Math.floor(timings.electionTimeoutMs / 3) },
     path: parent === null ? rest.name : `${parent.charter.path}/${rest.name}`,
     parent: parent?.id ?? null,
     founders,

@@ -104,6 +104,11 @@ describe('a charter', () => {
     })
   }
 
+  it('has a heartbeat three times in an election timeout, unless it says how often', () => {
+    const heartbeat = (timings: object) => complete({ name: 'w', timings }).timings.heartbeatMs
+    assert.deepEqual([heartbeat({}), heartbeat({ electionTimeoutMs: 1000 }), heartbeat({ heartbeatMs: 200 })], [500, 333, 200])
+  })
+
   const contradictions: { why: string; input: object; says: RegExp }[] = [
     {
       why: 'one lost heartbeat would start an election',
