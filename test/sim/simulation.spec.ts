@@ -242,7 +242,7 @@ describe('who signs two entries for one place', () => {
     })
   }
 
-  for (const plan of ['crashes', 'lossy', 'partitions', 'slow']) {
+  for (const plan of ['crashes', 'lossy', 'partitions', 'slow', 'liars', 'chaos']) {
     it(`breaks no invariant, whatever else goes wrong: ${plan}, 8 seeds`, async () => {
       for (let seed = 1; seed <= 8; seed++) {
         const { faults } = planFor({ topology: treeOf('tree:2x5', seed), rounds: 5, seed }, plan)
