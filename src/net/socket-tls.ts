@@ -1,6 +1,6 @@
 /**
  * libp2p's TLS (https://github.com/libp2p/specs/blob/master/tls/tls.md) straight on the TCP socket. On the wire it is what @libp2p/tls
- * speaks (tls-certificate.ts has the certificates).
+ * speaks; certificates are made and checked by its own functions.
  *
  * Why: @libp2p/tls lays Node's TLS over a stream of JavaScript, so that each record of 16 kB passes the event loop on its way to the
  * socket. Given the socket itself, Node encrypts and writes a whole slice in one native call. What stands on no socket of ours (tests
@@ -20,11 +20,11 @@ import type {
   SecuredConnection,
   StreamMuxerFactory
 } from '@libp2p/interface'
-import type { TLSComponents } from '@libp2p/tls'
+import { type TLSComponents, tls } from '@libp2p/tls'
+import { generateCertificate, verifyPeerCertificate } from '@libp2p/tls/utils'
 import { AbstractMessageStream, type SendResult } from '@libp2p/utils'
 import type { Uint8ArrayList } from 'uint8arraylist'
 import { giveSentBytes } from './send-buffers.ts'
-import { makeCertificate, verifyCertificate } from './tls-certificate.ts'
 
 /** What both sides name when they want no multiplexer chosen in the handshake. */
 const noMuxer = 'libp2p'
@@ -37,32 +37,28 @@ export function socketTls(): (components: TLSComponents) => ConnectionEncrypter 
 }
 
 class SocketTls implements ConnectionEncrypter {
-  readonly protocol = '/tls/1.0.0'
+  readonly protocol: string
   readonly #components: TLSComponents
-  /** Loaded when there is need of it: it takes as long as a third of libp2p. */
-  #overStreams: Promise<ConnectionEncrypter> | null = null
+  readonly #overStreams: ConnectionEncrypter
   /** One for as long as the host runs, as go-libp2p does: a new one for each connection costs milliseconds. */
   #certificate: Promise<{ cert: string; key: string }> | null = null
 
   constructor(components: TLSComponents) {
     this.#components = components
+    this.#overStreams = tls()(components)
+    this.protocol = this.#overStreams.protocol
   }
 
-  async secureInbound(connection: MessageStream, options?: SecureConnectionOptions): Promise<SecuredConnection> {
+  secureInbound(connection: MessageStream, options?: SecureConnectionOptions): Promise<SecuredConnection> {
     const socket = socketOf(connection)
-    if (socket === null) return (await this.#plain()).secureInbound(connection, options)
+    if (socket === null) return this.#overStreams.secureInbound(connection, options)
     return this.#secure(connection, socket, true, options)
   }
 
-  async secureOutbound(connection: MessageStream, options?: SecureConnectionOptions): Promise<SecuredConnection> {
+  secureOutbound(connection: MessageStream, options?: SecureConnectionOptions): Promise<SecuredConnection> {
     const socket = socketOf(connection)
-    if (socket === null) return (await this.#plain()).secureOutbound(connection, options)
+    if (socket === null) return this.#overStreams.secureOutbound(connection, options)
     return this.#secure(connection, socket, false, options)
-  }
-
-  #plain(): Promise<ConnectionEncrypter> {
-    this.#overStreams ??= import('@libp2p/tls').then(({ tls }) => tls()(this.#components))
-    return this.#overStreams
   }
 
   async #secure(
@@ -71,7 +67,7 @@ class SocketTls implements ConnectionEncrypter {
     isServer: boolean,
     options: SecureConnectionOptions = {}
   ): Promise<SecuredConnection> {
-    this.#certificate ??= makeCertificate(this.#components.privateKey)
+    this.#certificate ??= generateCertificate(this.#components.privateKey)
     const certificate = await this.#certificate
     options.signal?.throwIfAborted()
     await takeOver(connection, socket)
@@ -100,7 +96,7 @@ class SocketTls implements ConnectionEncrypter {
     })
     try {
       await handshake(secure, options.signal)
-      const remotePeer = await verifyCertificate(secure.getPeerX509Certificate(), options.remotePeer)
+      const remotePeer = await verifyPeerCertificate(secure.getPeerCertificate().raw, options.remotePeer, connection.log)
       return { remotePeer, connection: new SecureSocket(connection, secure), ...chosenMuxer(secure, muxers) }
     } catch (error) {
       secure.destroy()
