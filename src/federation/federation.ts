@@ -289,7 +289,10 @@ export function stepFederation(env: Environment, state: FederationState, event: 
       turn.tryPropose()
       break
     case 'leave':
-      turn.state = { ...state, leaving: asked(state.leaving, event.left.member, event.left) }
+      // Who has no place asks for none any more.
+      turn.state = state.roster.members.has(event.left.member)
+        ? { ...state, leaving: asked(state.leaving, event.left.member, event.left) }
+        : { ...state, pending: without(state.pending, [event.left.member]) }
       turn.tryPropose()
       break
     case 'enroll':

@@ -114,6 +114,20 @@ function proofsAfter({ proofs }: Roster, { joined, left }: Pick<MembersChange, '
   return after
 }
 
+/**
+ * Whether who wants to leave is out. Whoever is not in the roster that it knows may have been given a place since, and a vote, for which
+ * the others would wait for ever: it goes when it has seen itself let go, or when its aggregator has said that there is nothing to be let
+ * go from (`letsGo`). The last member stays the voter; nobody is there to take the vote over.
+ */
+export function hasLeft({ members, voters }: Roster, self: PeerName, wasLetGo: boolean): boolean {
+  return wasLetGo && !members.has(self) && (members.size === 0 || !voters.includes(self))
+}
+
+/** An aggregator's answer to who wants to leave: that it has no place. @param isOpen - whether an entry is open, which may give it one. */
+export function letsGo({ members, voters }: Roster, member: PeerName, isOpen: boolean): boolean {
+  return !isOpen && !members.has(member) && !voters.includes(member)
+}
+
 /** Every peer that may speak in the federation's topic. Who left and still votes too: it may hold the certificate that lets it go. */
 export function rosterPeers(roster: Roster, charter: Charter): Set<PeerName> {
   const peers = new Set<PeerName>([...charter.founders, ...roster.voters].filter(peer => !roster.evicted.has(peer)))

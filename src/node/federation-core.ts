@@ -69,6 +69,8 @@ export interface FederationCore {
   readonly stopped: boolean
   /** This node wants to be no member any more. */
   readonly leaving: boolean
+  /** Asks to be let go, until it is. */
+  leave(): void
   /** One event; its effects are performed before the next event is looked at. */
   dispatch(event: FederationEvent): void
   /** Resolves when all events so far are done with. */

@@ -13,7 +13,7 @@ import { initialFederation } from '../federation/federation-start.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import { HandIn, type HandInHost, handInMs } from '../federation/hand-in.ts'
 import { holdersOf, parentHeadOf } from '../federation/levels.ts'
-import { rosterPeers } from '../federation/membership.ts'
+import { hasLeft, rosterPeers } from '../federation/membership.ts'
 import type { ParentHead } from '../federation/round-state.ts'
 import { timerEvent, type TimerName } from '../federation/timers.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
@@ -360,10 +360,8 @@ export class FederationNode implements FederationCore {
     if (this.#hasLeft()) this.options.onLeft()
   }
 
-  /** The last member stays the voter; nobody is there to take the vote over. */
   #hasLeft(): boolean {
-    const { members, voters } = this.state.roster
-    return this.leaving && !members.has(this.self) && (members.size === 0 || !voters.includes(this.self))
+    return this.leaving && hasLeft(this.state.roster, this.self, this.#joining.knowsPlace)
   }
 
   /** Begins to take part once the roster holds this organization and its log is as new as anybody's. */

@@ -1,6 +1,7 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go; and being asked for it. */
 import type { Member } from '../federation/entry.ts'
 import { placeToAsk } from '../federation/levels.ts'
+import { letsGo } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import { isMalformed } from '../wire/codec.ts'
@@ -16,12 +17,17 @@ type Asked = Pick<Extract<Question, { kind: 'join' }>, 'member' | 'enrolled' | '
 export const joinPollMs = 100
 /** Between two questions. */
 const joinRetryMs = 400
+/** Who wants to leave, and has no place as far as it knows, waits so long for an aggregator that knows better. */
+const leaveMs = 120_000
 
 export class Joining {
   readonly #node: FederationCore
   readonly #random: Random
   readonly #catchUp: (from: PeerName) => Promise<void>
   #askAgainMs = 0
+  /** It has been in the roster, or its aggregator has said that it has no place there. */
+  #knowsPlace = false
+  #leavingSinceMs = Number.POSITIVE_INFINITY
 
   constructor(node: FederationCore, random: Random, catchUp: (from: PeerName) => Promise<void>) {
     this.#node = node
@@ -31,7 +37,7 @@ export class Joining {
 
   /** As its aggregator; others say who it is. */
   onJoin(from: PeerName, asked: Asked): Answer {
-    const { consensus } = this.#node.state
+    const { consensus, roster } = this.#node.state
     if (consensus.role !== 'leader')
       return { kind: 'join', taken: false, aggregator: consensus.aggregator ?? this.#node.heard.aggregator }
     const why = this.#refusal(from, asked)
@@ -49,8 +55,16 @@ export class Joining {
       return { kind: 'join', taken: false, aggregator: this.#node.self }
     }
     for (const peer of asked.member?.peers ?? []) if (peer !== this.#node.self) this.#node.seen(peer, peer === from)
+    const taken = asked.left === null || letsGo(roster, asked.left.member, consensus.accepted !== null)
     this.#take(asked)
-    return { kind: 'join', taken: true, aggregator: this.#node.self }
+    return { kind: 'join', taken, aggregator: this.#node.self }
+  }
+
+  /** Whether it goes by what it knows of its place; `hasLeft`. */
+  get knowsPlace(): boolean {
+    const { roster, consensus } = this.#node.state
+    this.#knowsPlace ||= roster.members.has(this.#node.self) || consensus.nonce === null
+    return this.#knowsPlace || performance.now() - this.#leavingSinceMs > leaveMs
   }
 
   #refusal(from: PeerName, { member, enrolled, left }: Asked): string | null {
@@ -77,6 +91,10 @@ export class Joining {
   /** Asks for a place in the roster, a vote, or to be let go, until it is so. */
   async join(): Promise<void> {
     const now = performance.now()
+    if (this.#node.leaving) {
+      this.#leavingSinceMs = Math.min(this.#leavingSinceMs, now)
+      this.#node.leave()
+    }
     const asked = now < this.#askAgainMs ? null : this.#wanted()
     if (asked === null) return
     const { services } = this.#node.options
@@ -94,6 +112,7 @@ export class Joining {
     if (peer === undefined) return
     this.#askAgainMs = now + joinRetryMs
     const answer = await this.#node.ask(peer, { kind: 'join', federation: this.#node.id, ...asked })
+    if (asked.left !== null && answer?.kind === 'join' && answer.taken) this.#knowsPlace = true
     if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== peer)
       this.#node.heard = { aggregator: answer.aggregator, term: this.#node.heard.term }
     else if (answer === null) this.#node.heard = { aggregator: null, term: this.#node.heard.term }
@@ -106,7 +125,7 @@ export class Joining {
     const { roster, consensus } = state
     const sign = (bytes: Uint8Array) => this.#node.options.services.host.sign(bytes)
     if (leaving)
-      return roster.members.has(self)
+      return roster.members.has(self) || !this.knowsPlace
         ? { member: null, enrolled: null, left: leaveRecord(sign, id, self, consensus.commitIndex) }
         : null
     const member = this.#wantedMember()

@@ -1,6 +1,7 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go (node/joining.ts). Proofs are taken as good. */
 import type { Member } from '../federation/entry.ts'
 import { placeToAsk } from '../federation/levels.ts'
+import { letsGo } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import type { Answer, ReplicaCore, Wish } from './core.ts'
@@ -14,6 +15,7 @@ export class Joining {
   readonly #replica: ReplicaCore & { readonly sync: LogSync }
   readonly #random: Random
   readonly #ticker: Ticker
+  #knowsPlace = false
 
   constructor(replica: ReplicaCore & { readonly sync: LogSync }, random: Random) {
     this.#replica = replica
@@ -22,6 +24,13 @@ export class Joining {
       this.#join()
       return this.wanted()
     })
+  }
+
+  /** Whether it goes by what it knows of its place; `hasLeft`. */
+  get knowsPlace(): boolean {
+    const { state, peer } = this.#replica
+    this.#knowsPlace ||= state.roster.members.has(peer.name) || state.consensus.nonce === null
+    return this.#knowsPlace
   }
 
   wanted(): boolean {
@@ -41,8 +50,9 @@ export class Joining {
     const another = (member !== null && !member.peers.includes(from)) || (left !== null && left.member !== from)
     if (another) return { kind: 'join', taken: false, aggregator: replica.peer.name }
     for (const peer of member?.peers ?? []) if (peer !== replica.peer.name) replica.seen(peer, peer === from)
+    const taken = left === null || letsGo(replica.state.roster, left.member, consensus.accepted !== null)
     this.#take({ member, enrolled, left })
-    return { kind: 'join', taken: true, aggregator: replica.peer.name }
+    return { kind: 'join', taken, aggregator: replica.peer.name }
   }
 
   /** Asks for a place in the roster, until it has the one that it should have. */
@@ -59,6 +69,7 @@ export class Joining {
     const asked = aggregator !== null && aggregator !== replica.peer.name ? aggregator : this.#anyone()
     if (asked === null) return
     replica.ask(asked, { kind: 'join', ...wish }, answer => {
+      if (wish.left !== null && answer?.kind === 'join' && answer.taken) this.#knowsPlace = true
       const { term } = replica.heard
       if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== asked)
         replica.heard = { aggregator: answer.aggregator, term }
@@ -81,7 +92,9 @@ export class Joining {
     const { roster, consensus } = state
     const none = { member: null, enrolled: null, left: null }
     if (leaving)
-      return roster.members.has(peer.name) ? { ...none, left: { member: peer.name, reason: 'by its own word', proof } } : null
+      return roster.members.has(peer.name) || !this.knowsPlace
+        ? { ...none, left: { member: peer.name, reason: 'by its own word', proof } }
+        : null
     const member = this.#wantedMember()
     if (consensus.nonce === null) return member === null ? null : { ...none, member }
     const belongs = member !== null || this.#replica.rosterPeers().has(peer.name)

@@ -1,6 +1,7 @@
 /** One simulated peer: its disk and clock, the federations that it follows, its death and its return. */
 import { AssertionError } from '../errors.ts'
 import { parentHeadOf } from '../federation/levels.ts'
+import { hasLeft } from '../federation/membership.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import type { Blob, FollowedCore, Message, OrganizationCore, PeerCore, Services, Topic } from './core.ts'
@@ -177,8 +178,7 @@ export class Peer implements PeerCore {
     let outSinceMs: number | null = null
     const look = () => {
       if (!own.alive) return
-      const { members, voters } = own.state.roster
-      const out = !members.has(this.name) && (members.size === 0 || !voters.includes(this.name))
+      const out = hasLeft(own.state.roster, this.name, own.joining.knowsPlace)
       outSinceMs = out ? (outSinceMs ?? clock.nowMs) : null
       if ((outSinceMs !== null && clock.nowMs - outSinceMs > lingerMs) || clock.nowMs > until) {
         this.gone = true

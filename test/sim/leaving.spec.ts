@@ -1,0 +1,25 @@
+/** Who leaves before it knows that it was let in: the others would wait for its vote for ever. */
+import assert from 'node:assert/strict'
+import type { FaultPlan } from '../../src/sim/faults.ts'
+import { short, story } from './runs.ts'
+
+/** While a third is away, the second to join is given a vote at once: of two, so that nothing is certified without it. */
+const leavesAt = (cutAtMs: number): FaultPlan => ({
+  name: 'leaves at once',
+  clockDrift: 0,
+  faults: [
+    { kind: 'stop', atMs: 2_500, who: { peer: 2 }, downMs: 40_000 },
+    { kind: 'late', atMs: 10_000, who: { peer: 1 } },
+    { kind: 'partition', atMs: cutAtMs, forMs: 15_000, side: [1], way: 'both' },
+    { kind: 'leave', atMs: cutAtMs + 10, who: { peer: 1 } }
+  ]
+})
+
+describe('an organization that leaves as soon as it has asked to join', () => {
+  it('is let go, and the others go on without it, wherever it is cut off meanwhile', async () => {
+    for (let cutAtMs = 10_000; cutAtMs < 11_000; cutAtMs += 20) {
+      const report = await short({ seed: 1, tree: 'tree:3', rounds: 2, faults: leavesAt(cutAtMs) })
+      assert.deepEqual([report.invariants.violations, report.complete], [[], true], story(report, `cut at ${cutAtMs} ms`))
+    }
+  })
+})
