@@ -2,7 +2,6 @@
 import { memberOf, rosterPeers } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
 import { LastHeard, rankAmong } from '../federation/presence.ts'
-import type { TopicMessage } from '../wire/messages.ts'
 import type { FederationCore } from './federation-core.ts'
 import { strength } from './strength.ts'
 
@@ -10,8 +9,6 @@ export class Presence {
   readonly #node: FederationCore
   readonly #lastHeard = new LastHeard()
   readonly #strengths = new Map<PeerName, number>()
-  /** By the tick before; null: it said nothing. */
-  #told: string | null = null
 
   constructor(node: FederationCore) {
     this.#node = node
@@ -47,8 +44,8 @@ export class Presence {
     const { consensus, participation, roster, away } = this.#node.state
     const peers = rosterPeers(roster, charter)
     this.#rank()
-    if (peers.has(this.#node.self))
-      this.#tell({
+    if (peers.has(this.#node.self)) {
+      this.#node.say({
         kind: 'presence',
         index: consensus.commitIndex,
         term: consensus.term,
@@ -58,23 +55,13 @@ export class Presence {
         starting: !ready,
         strength: strength()
       })
+    }
     const now = performance.now()
     for (const peer of this.#lastHeard.silent(this.#node.state.present, now, charter.timings.presenceMs))
       this.#gone(peer, `nothing heard of ${peer}`)
     peers.delete(this.#node.self)
     for (const peer of this.#lastHeard.away(peers, now, charter.timings.presenceMs))
       if (!away.has(peer)) this.#node.dispatch({ type: 'away', peer })
-  }
-
-  /** What is as it was told goes without saying every other time: two of them may still be lost before anybody is missed. */
-  #tell(message: Extract<TopicMessage, { kind: 'presence' }>): void {
-    const told = JSON.stringify(message)
-    if (told === this.#told) {
-      this.#told = null
-      return
-    }
-    this.#told = told
-    this.#node.say(message)
   }
 
   #gone(peer: PeerName, reason: string): void {
