@@ -68,8 +68,8 @@ export class Beats {
   leaveOut(): boolean {
     const { topic, services, state } = this.#replica
     const { electionTimeoutMs, heartbeatMs } = state.consensus.timing
-    // A voter waits an election timeout and a quarter; the next beat but this one has to come well before.
-    const most = Math.floor(electionTimeoutMs / heartbeatMs) - 2
+    // A voter waits an election timeout and a quarter; the next beat comes within the timeout.
+    const most = Math.floor(electionTimeoutMs / heartbeatMs) - 1
     if (this.#version !== topic.version || this.#moves !== topic.moves || this.#leftOut >= most) return false
     this.#leftOut++
     for (const [name, bytes] of this.#bytes) services.network.count(name, topic.level, bytes)
