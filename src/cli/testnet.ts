@@ -197,6 +197,7 @@ function closingLines(report: TestnetReport, { out }: TestnetOptions): string[] 
   )
   const { violations, checked } = report.invariants
   const shares = report.outsideTraining.rounds.map(({ round, share }) => `${round}: ${(share * 100).toFixed(0)} %`)
+  const shown = shares.length > 10 ? [...shares.slice(0, 4), '…', ...shares.slice(-4)] : shares
   return [
     '',
     outcome,
@@ -210,7 +211,7 @@ function closingLines(report: TestnetReport, { out }: TestnetOptions): string[] 
     ...(report.outsideTraining.share === null
       ? []
       : [
-          `Outside training and evaluation: ${(report.outsideTraining.share * 100).toFixed(1)} % (by round ${shares.join(', ')}).`
+          `Outside training and evaluation: ${(report.outsideTraining.share * 100).toFixed(1)} % (by round ${shown.join(', ')}).`
         ]),
     ...faultLines(report),
     `Invariants ${checked.join(', ')}: ${violations.length === 0 ? 'none violated' : `${violations.length} VIOLATED`}`,
