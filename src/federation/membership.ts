@@ -83,9 +83,9 @@ function peopleAfter(
   roster: Roster,
   change: Omit<MembersChange, 'voters' | 'delegates'>
 ): Omit<Roster, 'voters' | 'delegates'> {
-  const { joined, left, evicted: lied, enrolled: given } = change
   // Asked at every turn of an aggregator; most of the time nothing was asked for.
-  if (joined.length + left.length + lied.length + given.length === 0) return { ...roster, absent: new Set(change.absent) }
+  const asked = [change.joined, change.left, change.evicted, change.enrolled]
+  if (asked.every(({ length }) => length === 0)) return { ...roster, absent: new Set(change.absent) }
   const members = new Map(roster.members)
   for (const { member } of change.left) members.delete(member)
   for (const member of change.joined) members.set(member.member, member)
@@ -115,18 +115,19 @@ function proofsAfter({ proofs }: Roster, { joined, left }: Pick<MembersChange, '
 }
 
 /**
- * Whether who wants to leave is out. Whoever is not in the roster that it knows may have been given a place since, and a vote, for which
- * the others would wait for ever: it goes when it has seen itself let go, or when its aggregator has said that there is nothing to be let
- * go from (`letsGo`). The last member stays the voter; nobody is there to take the vote over.
+ * Whether a peer knows its place in a federation: it is in the roster that it has, or has founded the federation (`nonce` null). Whoever
+ * asked for a place may have been given one, and a vote, and not have heard of it.
  */
-export function hasLeft({ members, voters }: Roster, self: PeerName, wasLetGo: boolean): boolean {
-  return wasLetGo && !members.has(self) && (members.size === 0 || !voters.includes(self))
-}
+export const knowsPlace = (roster: Roster, self: PeerName, nonce: number | null): boolean =>
+  nonce === null || roster.members.has(self)
+
+/** Whether who wants to leave, and knows its place, is out. The last member stays the voter; nobody is there to take the vote over. */
+export const hasLeft = ({ members, voters }: Roster, self: PeerName): boolean =>
+  !members.has(self) && (members.size === 0 || !voters.includes(self))
 
 /** An aggregator's answer to who wants to leave: that it has no place. @param isOpen - whether an entry is open, which may give it one. */
-export function letsGo({ members, voters }: Roster, member: PeerName, isOpen: boolean): boolean {
-  return !isOpen && !members.has(member) && !voters.includes(member)
-}
+export const letsGo = ({ members, voters }: Roster, member: PeerName, isOpen: boolean): boolean =>
+  !isOpen && !members.has(member) && !voters.includes(member)
 
 /** Every peer that may speak in the federation's topic. Who left and still votes too: it may hold the certificate that lets it go. */
 export function rosterPeers(roster: Roster, charter: Charter): Set<PeerName> {

@@ -13,7 +13,7 @@ import { initialFederation } from '../federation/federation-start.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import { HandIn, type HandInHost, handInMs } from '../federation/hand-in.ts'
 import { holdersOf, parentHeadOf } from '../federation/levels.ts'
-import { hasLeft, rosterPeers } from '../federation/membership.ts'
+import { rosterPeers } from '../federation/membership.ts'
 import type { ParentHead } from '../federation/round-state.ts'
 import { timerEvent, type TimerName } from '../federation/timers.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
@@ -231,7 +231,6 @@ export class FederationNode implements FederationCore {
         if (effect.do === 'store') {
           this.#evidence.seeAll(effect.certificate)
           this.#becomeReady()
-          if (this.#hasLeft()) this.options.onLeft()
           this.#tellEviction()
         }
     }
@@ -357,11 +356,7 @@ export class FederationNode implements FederationCore {
   /** Asks to be let go, until it is. */
   leave(): void {
     this.leaving = true
-    if (this.#hasLeft()) this.options.onLeft()
-  }
-
-  #hasLeft(): boolean {
-    return this.leaving && hasLeft(this.state.roster, this.self, this.#joining.knowsPlace)
+    if (this.#joining.hasLeft) this.options.onLeft()
   }
 
   /** Begins to take part once the roster holds this organization and its log is as new as anybody's. */

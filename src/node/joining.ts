@@ -1,7 +1,7 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go; and being asked for it. */
 import type { Member } from '../federation/entry.ts'
 import { placeToAsk } from '../federation/levels.ts'
-import { letsGo } from '../federation/membership.ts'
+import { hasLeft, knowsPlace, letsGo } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import { isMalformed } from '../wire/codec.ts'
@@ -60,10 +60,15 @@ export class Joining {
     return { kind: 'join', taken, aggregator: this.#node.self }
   }
 
-  /** Whether it goes by what it knows of its place; `hasLeft`. */
-  get knowsPlace(): boolean {
+  /** Whether it is out, if it wants to leave. */
+  get hasLeft(): boolean {
+    return this.#knows() && hasLeft(this.#node.state.roster, this.#node.self)
+  }
+
+  /** Whether it goes by what it knows of its place; in the end also because nobody has told it more. */
+  #knows(): boolean {
     const { roster, consensus } = this.#node.state
-    this.#knowsPlace ||= roster.members.has(this.#node.self) || consensus.nonce === null
+    this.#knowsPlace ||= knowsPlace(roster, this.#node.self, consensus.nonce)
     return this.#knowsPlace || performance.now() - this.#leavingSinceMs > leaveMs
   }
 
@@ -125,7 +130,7 @@ export class Joining {
     const { roster, consensus } = state
     const sign = (bytes: Uint8Array) => this.#node.options.services.host.sign(bytes)
     if (leaving)
-      return roster.members.has(self) || !this.knowsPlace
+      return roster.members.has(self) || !this.#knows()
         ? { member: null, enrolled: null, left: leaveRecord(sign, id, self, consensus.commitIndex) }
         : null
     const member = this.#wantedMember()

@@ -1,7 +1,7 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go (node/joining.ts). Proofs are taken as good. */
 import type { Member } from '../federation/entry.ts'
 import { placeToAsk } from '../federation/levels.ts'
-import { letsGo } from '../federation/membership.ts'
+import { hasLeft, knowsPlace, letsGo } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import type { Answer, ReplicaCore, Wish } from './core.ts'
@@ -26,10 +26,14 @@ export class Joining {
     })
   }
 
-  /** Whether it goes by what it knows of its place; `hasLeft`. */
-  get knowsPlace(): boolean {
+  /** Whether it is out, if it wants to leave. */
+  get hasLeft(): boolean {
+    return this.#knows() && hasLeft(this.#replica.state.roster, this.#replica.peer.name)
+  }
+
+  #knows(): boolean {
     const { state, peer } = this.#replica
-    this.#knowsPlace ||= state.roster.members.has(peer.name) || state.consensus.nonce === null
+    this.#knowsPlace ||= knowsPlace(state.roster, peer.name, state.consensus.nonce)
     return this.#knowsPlace
   }
 
@@ -92,7 +96,7 @@ export class Joining {
     const { roster, consensus } = state
     const none = { member: null, enrolled: null, left: null }
     if (leaving)
-      return roster.members.has(peer.name) || !this.knowsPlace
+      return roster.members.has(peer.name) || !this.#knows()
         ? { ...none, left: { member: peer.name, reason: 'by its own word', proof } }
         : null
     const member = this.#wantedMember()

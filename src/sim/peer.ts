@@ -1,7 +1,6 @@
 /** One simulated peer: its disk and clock, the federations that it follows, its death and its return. */
 import { AssertionError } from '../errors.ts'
 import { parentHeadOf } from '../federation/levels.ts'
-import { hasLeft } from '../federation/membership.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import type { Blob, FollowedCore, Message, OrganizationCore, PeerCore, Services, Topic } from './core.ts'
@@ -14,10 +13,11 @@ import type { Place } from './place.ts'
 import { Pulling } from './pulling.ts'
 import { Replica } from './replica.ts'
 
-/** Who wants to leave waits at most so long for the entry that lets it go. */
+/** Who wants to leave waits at most so long for the entry that lets it go, or for its aggregator's word that there is none. */
 const leaveMs = 120_000
 /** It stays so long when it is out: others may need what it alone knows, and an earlier wish to join may still be under way. */
 const lingerMs = 8_000
+
 export interface PeerOptions {
   name: PeerName
   index: number
@@ -178,8 +178,7 @@ export class Peer implements PeerCore {
     let outSinceMs: number | null = null
     const look = () => {
       if (!own.alive) return
-      const out = hasLeft(own.state.roster, this.name, own.joining.knowsPlace)
-      outSinceMs = out ? (outSinceMs ?? clock.nowMs) : null
+      outSinceMs = own.joining.hasLeft ? (outSinceMs ?? clock.nowMs) : null
       if ((outSinceMs !== null && clock.nowMs - outSinceMs > lingerMs) || clock.nowMs > until) {
         this.gone = true
         this.stop()

@@ -69,6 +69,24 @@ describe('real nodes under faults', function () {
     })
   })
 
+  it('let who asked for a place leave when it has been told that it has none, and no sooner', async () => {
+    await withCluster(await Cluster.create(['a', 'b']), async cluster => {
+      // It has met somebody before who had the charter.
+      cluster.node('b').folder.addCharter(cluster.node('a').folder.charters().get(cluster.id)!)
+      await cluster.start('b')
+      const leaving = cluster.cli('federation', 'leave', 'world', '--dir', cluster.node('b').folder.root)
+      await cluster.until('b is leaving', async () => (await cluster.federation('b'))?.leaving === true)
+      await cluster.start('a')
+      const { code, document } = await leaving
+      assert.deepEqual([code, document.certified], [0, true])
+      const federation = await cluster.federation('a')
+      assert.deepEqual(
+        federation?.members.map(({ name }) => name),
+        ['a']
+      )
+    })
+  })
+
   it('wait for a model that nobody holds any more, say so, and go on when one has it back', async () => {
     const names = ['a', 'b', 'c']
     await withCluster(await Cluster.create(names), async cluster => {
