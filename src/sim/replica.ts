@@ -6,13 +6,13 @@
  * for, handing in again only while something is handed in. Both tick at the same moments as a clock that never slept.
  */
 import type { ConsensusMessage } from '../federation/consensus-state.ts'
-import type { Entry, Member, Update } from '../federation/entry.ts'
+import type { Entry, Member } from '../federation/entry.ts'
 import { Evidence } from '../federation/evidence.ts'
-import { type FederationEvent, stepFederation } from '../federation/federation.ts'
+import { type FederationEffect, type FederationEvent, stepFederation } from '../federation/federation.ts'
 import { initialFederation } from '../federation/federation-start.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { HandIn, handInMs } from '../federation/hand-in.ts'
-import { announceMs, staleRoundsMax } from '../federation/participation.ts'
+import { announceMs } from '../federation/participation.ts'
 import { type TimerName, timerEvent } from '../federation/timers.ts'
 import { isDeputy } from '../federation/levels.ts'
 import type { Link, MemberId, PeerName } from '../ids.ts'
@@ -35,6 +35,7 @@ import { handInHost } from './handing-in.ts'
 import { Beats, isBeat, moved, tellsNothing } from './heartbeats.ts'
 import { Incoming } from './incoming.ts'
 import { Joining } from './joining.ts'
+import { KeptUpdates } from './kept-updates.ts'
 import { LogSync } from './log-sync.ts'
 import { asSaid, lieAboutRound } from './lies.ts'
 import { ignoresUpdates } from './mail.ts'
@@ -50,8 +51,6 @@ import { tellsOtherwise, TopicVoice } from './voice.ts'
 
 /** A node that comes back looks for what it missed before it trains. */
 const catchUpGraceMs = 2_500
-/** Updates of so many rounds before the newest one are kept, which is more than an entry under way holds; a daemon keeps more. */
-const updateRoundsKept = staleRoundsMax + 1
 
 export interface ReplicaOptions {
   peer: PeerCore
@@ -71,7 +70,7 @@ export class Replica implements ReplicaCore {
   readonly as: 'organization' | 'witness' | null
   readonly organization: OrganizationCore | null
   state: FederationState
-  readonly updates = new Map<Link, Update>()
+  readonly updates = new KeptUpdates()
   alive = true
   participates = false
   sinceMs = 0
@@ -239,10 +238,8 @@ export class Replica implements ReplicaCore {
     }
   }
 
-  #jitterMs(effect: object): number {
-    return 'jitterMs' in effect && typeof effect.jitterMs === 'number' && effect.jitterMs > 0
-      ? effect.jitterMs * this.#random.float()
-      : 0
+  #jitterMs(effect: FederationEffect & { do: 'start-timer' }): number {
+    return 'jitterMs' in effect && effect.jitterMs > 0 ? effect.jitterMs * this.#random.float() : 0
   }
 
   startTimer(name: TimerName, ms: number, delayMs: number): void {
@@ -303,13 +300,8 @@ export class Replica implements ReplicaCore {
     this.dispatch({ type: 'update', ...record })
   }
 
-  keepUpdate({ link, update }: SignedRecord): void {
-    const { updates } = this
-    updates.set(link, update)
-    for (const [known, { round }] of updates) {
-      if (round >= update.round - updateRoundsKept) break
-      updates.delete(known)
-    }
+  keepUpdate(record: SignedRecord): void {
+    this.updates.keep(record)
   }
 
   seen(peer: PeerName, fresh = true): void {
@@ -347,8 +339,7 @@ export class Replica implements ReplicaCore {
     const nothing = tellsNothing(this, peer, message)
     if (message.type === 'heartbeat') this.#beats.note(peer, nothing, 2 * messageBytes(message))
     if (nothing) return
-    const said = asSaid(this, message, to)
-    const envelope: Message = { kind: 'consensus', topic: this.topic, message: said }
+    const envelope: Message = { kind: 'consensus', topic: this.topic, message: asSaid(this, message, to) }
     const { network } = this.services
     const bytes = messageBytes(message)
     // Their delays are drawn so that it changes no others whether they are delivered.
