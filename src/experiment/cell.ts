@@ -205,9 +205,7 @@ async function evaluate(
 }
 
 /** A federation's model that replaces one's own is evaluated once. */
-const isSame = (one: Float32Array, other: Float32Array): boolean => Buffer.compare(bytesOf(one), bytesOf(other)) === 0
-
-const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array => new Uint8Array(buffer, byteOffset, byteLength)
+const isSame = (one: Float32Array, other: Float32Array): boolean => one.every((value, place) => value === other[place])
 
 const finite = (value: number): number | null => (Number.isFinite(value) ? value : null)
 

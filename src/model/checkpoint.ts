@@ -8,7 +8,7 @@ import { WorldlmError } from '../errors.ts'
 import type { Layout } from './layout.ts'
 
 export type Encoding = 'f32' | 'bf16'
-/** Of updates; what those are that are none of models stands in aggregate/encode.ts. */
+/** Of updates. Those that are not of models too stand in aggregate/encode.ts. */
 export const updateEncodings = ['f32', 'bf16', 'int8', 'int3', 'topk'] as const
 export type UpdateEncoding = (typeof updateEncodings)[number]
 

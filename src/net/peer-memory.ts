@@ -1,7 +1,7 @@
 /**
  * libp2p's peer store, with what it last said of each peer kept as it said it.
  *
- * Why: the store keeps every peer as bytes, and decodes, merges and encodes them behind a lock at each call. The DHT tells of twenty peers
+ * Why: the store keeps every peer as bytes, and decodes, merges and encodes them behind a lock at each call. The DHT tells of many peers
  * in each answer, all with the addresses that they had before; each stream tells again that its peer knows its protocol. A node that
  * started among seventeen others made 4,000 such calls, nearly all for what was known.
  *
