@@ -23,6 +23,8 @@ export interface SmallTestnetOptions {
   /** 0: no end. */
   rounds: number
   timings: Record<string, number>
+  /** Whose nodes are not started yet: `fleet.start`. */
+  late?: ReadonlySet<string>
 }
 
 export interface SmallTestnet {
@@ -39,7 +41,7 @@ const model = { layers: 1, width: 16, hidden: 32, heads: 2, context: 32, vocabul
 const textBytes = 40_000
 
 export async function openSmallTestnet(options: SmallTestnetOptions, events: FleetEvents): Promise<SmallTestnet> {
-  const { organizations, seed, steps, rounds, timings } = options
+  const { organizations, seed, steps, rounds, timings, late } = options
   const folder = mkdtempSync(join(tmpdir(), 'worldlm-bench-'))
   for (const path of organizations) {
     mkdirSync(join(folder, 'text', path), { recursive: true })
@@ -51,7 +53,7 @@ export async function openSmallTestnet(options: SmallTestnetOptions, events: Fle
   const { nodes, federations } = await prepareNodes(given)
   const fleet = new Fleet(nodes, events, new AbortController().signal)
   // Whoever interrupts the bench leaves no nodes behind: they end with their standard input.
-  await fleet.begin()
+  await fleet.begin(late)
   return {
     fleet,
     federations,

@@ -35,9 +35,9 @@ export class Fleet {
     for (const node of present) this.#watch(node)
   }
 
-  /** Later than the others, or again. @throws {WorldlmError} NODE_FAILED */
-  async start(node: TestnetNode): Promise<void> {
-    await startAgain(node, this.nodes, ended => this.#onEnd(ended), this.#signal)
+  /** Later than the others, or again, with the addresses of `known` others. @throws {WorldlmError} NODE_FAILED */
+  async start(node: TestnetNode, known?: number): Promise<void> {
+    await startAgain(node, this.nodes, ended => this.#onEnd(ended), this.#signal, known)
     this.#watch(node)
   }
 

@@ -74,21 +74,22 @@ export async function spawnNodes(nodes: TestnetNode[], onEnd: (node: TestnetNode
 }
 
 /**
- * Starts a node later than the others, or again: at the address that it had, with a few of `others` to begin with.
+ * Starts a node later than the others, or again: at the address that it had, with `known` of `others` to begin with.
  * @throws {WorldlmError} NODE_FAILED
  */
 export async function startAgain(
   node: TestnetNode,
   others: TestnetNode[],
   onEnd: (node: TestnetNode) => void,
-  signal: AbortSignal
+  signal: AbortSignal,
+  known = bootstrapMax
 ): Promise<void> {
   const living = others.filter(one => one !== node && isRunning(one) && one.addresses.length > 0)
   if (living.length > 0)
     setOption(
       node.folder,
       'bootstrap',
-      living.slice(0, bootstrapMax).flatMap(one => one.addresses.slice(0, 1))
+      living.slice(0, known).flatMap(one => one.addresses.slice(0, 1))
     )
   const port = /^\/ip4\/127\.0\.0\.1\/tcp\/(\d+)/.exec(node.addresses[0] ?? '')?.[1]
   if (port !== undefined) setOption(node.folder, 'listen', [`/ip4/127.0.0.1/tcp/${port}`])
