@@ -48,10 +48,15 @@ function grantByHalves(stream: Receiving): Receiving {
   const grant = stream.sendWindowUpdate.bind(stream)
   stream.sendWindowUpdate = () => {
     // Until a stream is established the same frame opens it.
-    if (stream.state !== StreamState.Established || stream.recvWindowCapacity <= stream.recvWindow / 2) grant()
+    if (stream.state !== StreamState.Established || widens(stream) || stream.recvWindowCapacity <= stream.recvWindow / 2)
+      grant()
   }
   return stream
 }
+
+/** Yamux doubles with a grant: by halves the first megabytes of a blob would wait for the other side once a doubling. */
+const widens = ({ recvWindow, maxStreamWindowSize }: Receiving): boolean =>
+  recvWindow < maxStreamWindowSize && maxStreamWindowSize === limits.blobWindowBytes
 
 /** Before anything of weight has come. A stream of another multiplexer, or of a test, stays as it is. */
 export function widenWindow(stream: Stream): void {

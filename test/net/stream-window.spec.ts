@@ -24,8 +24,10 @@ describe('the window of a stream', () => {
     return host
   }
 
-  /** A stream on which everything comes. @returns how often the other side was granted more, and the window at the end. */
-  async function receive(prepare: (stream: Stream) => void): Promise<{ bytes: number; grants: number; windowBytes: number }> {
+  /** A stream on which everything comes. @returns how often the other side was granted more, the window at the end, and what had come when it was that wide. */
+  async function receive(
+    prepare: (stream: Stream) => void
+  ): Promise<{ bytes: number; grants: number; windowBytes: number; widestAfterBytes: number }> {
     const [from, to] = [await peer(), await peer()]
     await from.libp2p.handle(flood, async stream => {
       for (let piece = 0; piece < pieces; piece++) {
@@ -44,11 +46,13 @@ describe('the window of a stream', () => {
       return sendFrame(header)
     }
     let bytes = 0
+    let widest = { windowBytes: 0, bytes: 0 }
     stream.addEventListener('message', ({ data }) => {
       bytes += data.byteLength
+      if (inner.recvWindow > widest.windowBytes) widest = { windowBytes: inner.recvWindow, bytes }
     })
     await new Promise(resolve => stream.addEventListener('remoteCloseWrite', resolve))
-    return { bytes, grants, windowBytes: inner.recvWindow }
+    return { bytes, grants, windowBytes: inner.recvWindow, widestAfterBytes: widest.bytes }
   }
 
   for (const [name, prepare] of [
@@ -62,4 +66,12 @@ describe('the window of a stream', () => {
       assert.ok(grants > 0 && grants <= most, `${grants} grants, more than one for each half of the first window`)
       assert.ok(windowBytes <= (prepare === widenWindow ? limits.blobWindowBytes : limits.streamWindowBytes))
     })
+  it('is as wide as it may be before half of the first one has come, on a stream of blobs far away', async () => {
+    const { windowBytes, widestAfterBytes } = await receive(stream => {
+      widenWindow(stream)
+      Object.assign(stream, { getRTT: () => 10_000 })
+    })
+    assert.equal(windowBytes, limits.blobWindowBytes)
+    assert.ok(widestAfterBytes <= firstWindowBytes / 2, `only after ${widestAfterBytes} bytes`)
+  })
 })
