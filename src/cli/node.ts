@@ -110,8 +110,10 @@ export async function showLogs(
   if (follow !== true) return
   let offset = statSync(folder.log).size
   watchFile(folder.log, { interval: 300 }, ({ size }) => {
+    // A file that got too long made room for another.
+    if (size < offset) offset = 0
     const fd = openSync(folder.log, 'r')
-    const bytes = Buffer.alloc(Math.max(0, size - offset))
+    const bytes = Buffer.alloc(size - offset)
     readSync(fd, bytes, 0, bytes.length, offset)
     closeSync(fd)
     offset = size
