@@ -5,7 +5,7 @@ import { readConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId } from '../ids.ts'
-import { readCertifiedCar } from '../node/certified-car.ts'
+import { readCharters } from '../node/certified-car.ts'
 import { addFederation, removeFederation } from '../node/config-file.ts'
 import { NodeFolder } from '../node/folder.ts'
 import { writeCharter } from '../node/genesis.ts'
@@ -135,10 +135,7 @@ async function findCharter(folder: NodeFolder, wanted: string): Promise<{ id: Fe
 }
 
 async function charters(folder: NodeFolder): Promise<{ id: FederationId; charter: Charter }[]> {
-  const archived = await readCertifiedCar(folder.certifiedCar).then(
-    ({ charters: known }) => known,
-    () => new Map<FederationId, Uint8Array>()
-  )
+  const archived = await readCharters(folder.certifiedCar)
   const all = new Map([...archived, ...folder.charters()])
   return [...all].flatMap(([id, bytes]) => {
     const charter = charterCodec.decode(bytes)

@@ -46,6 +46,7 @@ export async function verifyPaths(paths: string[]): Promise<AuditReport> {
     const archive = await readCertifiedCar(path)
     if (archive.tornBytes > 0) report.torn.push({ node, bytes: archive.tornBytes })
     for (const [id, charter] of archive.charters) verifyOne(node, id, charter, archive, report, entryAt)
+    archive.file.close()
   }
   report.ok = report.faults.length === 0
   return report
@@ -67,7 +68,9 @@ function verifyOne(
   let log: LogState = begun
   let fault: LogFault | null = null
   let [counted, checked] = [0, 0]
-  for (const bytes of archive.logs.get(id) ?? []) {
+  const entries = archive.logs.get(id)
+  for (let place = 0; place < (entries?.length ?? 0); place++) {
+    const bytes = entries!.at(place)
     if (bytes === undefined) {
       fault = { federation: id, index: log.index + 1, code: 'GAP', detail: 'an entry is missing' }
       break

@@ -12,8 +12,6 @@ import { memberOf, rosterPeers } from '../federation/membership.ts'
 import { forbidsAny, mayFetch, type Place, type TensorClass } from '../governance/egress.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { backboneRanges } from '../model/layout.ts'
-import { isMalformed } from '../wire/codec.ts'
-import { entryCodec } from '../wire/records.ts'
 import { chainOf, type FederationCore } from './federation-core.ts'
 
 /** Refusals that were told of; each pair once. */
@@ -22,7 +20,6 @@ const toldMax = 1_000
 export class BlobGate {
   readonly #federations: () => FederationCore[]
   readonly #onRefused: (peer: PeerName, detail: string) => void
-  readonly #certified = new Map<FederationId, { entries: number; blobs: Set<Link> }>()
   readonly #told = new Set<string>()
 
   /** @param onRefused - told once for each peer and blob. */
@@ -65,26 +62,13 @@ export class BlobGate {
     const update = [...known.values(), ...inputs].find(one => one.update.blob === blob)?.update
     // A child's contribution leaves by the child's rules, where this node follows the child.
     if (update !== undefined) return federation.options.sibling(update.member as FederationId) ?? federation
-    if (this.#certifiedBy(federation).has(blob)) return federation
+    if (federation.log.blobs.has(blob)) return federation
     const made: (Link | null)[] = []
     if ('result' in round) made.push(round.result.model, round.result.contribution, round.result.outer)
     if ('body' in round) made.push(round.body.model, round.body.outer)
     const open = consensus.accepted?.entry
     if (open?.kind === 'round') made.push(open.model, open.outer)
     return made.includes(blob) ? federation : null
-  }
-
-  /** Models of all rounds in its log. */
-  #certifiedBy({ id, log }: FederationCore): ReadonlySet<Link> {
-    const known = this.#certified.get(id) ?? { entries: 0, blobs: new Set() }
-    this.#certified.set(id, known)
-    for (; known.entries < log.length; known.entries++) {
-      const entry = entryCodec.decode(log[known.entries]!.entry)
-      if (isMalformed(entry) || entry.kind !== 'round') continue
-      known.blobs.add(entry.model)
-      if (entry.outer !== null) known.blobs.add(entry.outer)
-    }
-    return known.blobs
   }
 }
 

@@ -7,27 +7,33 @@
  * Roots are left empty: federations are added while the archive grows, and CARv1 fixes its header at the beginning. A torn tail
  * (the process died while it wrote) is cut off at opening; a damaged block in the middle is an error that names it.
  */
-import { closeSync, createReadStream, existsSync, fsyncSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs'
 import * as dagCbor from '@ipld/dag-cbor'
 import { CID } from 'multiformats/cid'
 import { WorldlmError, isDiskFull } from '../errors.ts'
+import type { Entry } from '../federation/entry.ts'
 import type { FederationId, Link } from '../ids.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { type CertifiedBytes, signedCodec } from '../wire/messages.ts'
 import { certificateCodec, charterCodec, entryCodec } from '../wire/records.ts'
+import { limits } from '../wire/limits.ts'
+import { BlockFile, EntryLog, type Place, StoredUpdates } from './entry-log.ts'
 
 /** A block larger than any record is no block of ours. */
 const blockBytesMax = 8 * 1024 * 1024
 
+/** Charters are in memory, the rest is read when it is asked for, until `file` is closed. */
 export interface CertifiedArchive {
+  file: BlockFile
   charters: Map<FederationId, Uint8Array>
-  /** In order of index, from 1. */
-  logs: Map<FederationId, CertifiedBytes[]>
-  /** Signed update records by the link of the record. */
-  updates: Map<Link, Uint8Array>
+  logs: Map<FederationId, EntryLog>
+  updates: StoredUpdates
   /** Bytes cut off the end. */
   tornBytes: number
 }
+
+/** Of a block's length. */
+const varintBytesMax = 5
 
 function varint(value: number): Uint8Array {
   const bytes: number[] = []
@@ -37,7 +43,7 @@ function varint(value: number): Uint8Array {
 
 function readVarint(bytes: Uint8Array, offset: number): { value: number; end: number } | null {
   let value = 0
-  for (let place = 0; place < 5; place++) {
+  for (let place = 0; place < varintBytesMax; place++) {
     const byte = bytes[offset + place]
     if (byte === undefined) return null
     value += (byte & 0x7f) * 0x80 ** place
@@ -60,62 +66,106 @@ function frame(block: Uint8Array): Uint8Array {
 
 /** Reads an archive, whole blocks at a time. @throws {WorldlmError} CAR_DAMAGED, naming the offset and the block. */
 export async function readCertifiedCar(path: string): Promise<CertifiedArchive & { bytes: number }> {
-  const archive: CertifiedArchive = { charters: new Map(), logs: new Map(), updates: new Map(), tornBytes: 0 }
-  const entries = new Map<Link, Uint8Array>()
-  let offset = 0
-  for await (const block of blocks(path)) {
-    if ('tornAt' in block) {
-      offset = block.tornAt
-      archive.tornBytes = statSync(path).size - offset
-      break
+  const file = new BlockFile(path)
+  const archive: CertifiedArchive = {
+    file,
+    charters: new Map(),
+    logs: new Map(),
+    updates: new StoredUpdates(file),
+    tornBytes: 0
+  }
+  const entries = new Map<Link, { entry: Entry; place: Place }>()
+  let offset = header.length
+  try {
+    for (const block of blocks(path, file)) {
+      if ('tornAt' in block) {
+        offset = block.tornAt
+        archive.tornBytes = statSync(path).size - offset
+        break
+      }
+      offset = block.end
+      sort(archive, entries, block)
     }
-    offset = block.end
-    sort(archive, entries, block.bytes, block.link)
+  } catch (error) {
+    file.close()
+    throw error
   }
   return { ...archive, bytes: offset }
 }
 
-/** Puts a block where it belongs, by its shape. Unknown blocks are left alone: a newer version may have written them. */
-function sort(archive: CertifiedArchive, entries: Map<Link, Uint8Array>, bytes: Uint8Array, link: Link): void {
-  const value = dagCbor.decode<Record<string, unknown>>(bytes)
-  if ('schema' in value && !isMalformed(charterCodec.decode(bytes))) archive.charters.set(link, bytes)
-  else if ('kind' in value && !isMalformed(entryCodec.decode(bytes))) entries.set(link, bytes)
-  else if ('signatures' in value) {
-    const certificate = certificateCodec.decode(bytes)
-    if (isMalformed(certificate)) return
-    const entry = entries.get(certificate.entry)
-    if (entry === undefined) return
-    const log = archive.logs.get(certificate.federation) ?? []
-    log[certificate.index - 1] = { entry, certificate: bytes }
-    archive.logs.set(certificate.federation, log)
-    entries.delete(certificate.entry)
-  } else if ('record' in value) {
-    const signed = signedCodec.decode(bytes)
-    if (!isMalformed(signed)) archive.updates.set(linkOf(signed.record), bytes)
+/** The charters of an archive; none if there is no archive that can be read. */
+export async function readCharters(path: string): Promise<Map<FederationId, Uint8Array>> {
+  try {
+    const { file, charters } = await readCertifiedCar(path)
+    file.close()
+    return charters
+  } catch {
+    return new Map()
   }
 }
 
-async function* blocks(path: string): AsyncGenerator<{ bytes: Uint8Array; link: Link; end: number } | { tornAt: number }> {
-  let rest: Uint8Array = new Uint8Array()
-  let offset = 0
-  let inHeader = true
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
-    rest = rest.length === 0 ? (chunk as Buffer) : Buffer.concat([rest, chunk as Buffer])
-    for (;;) {
-      const length = readVarint(rest, 0)
-      if (length === null) break
-      if (length.value > blockBytesMax) throw damaged(path, offset, 'a length that no block has')
-      if (rest.length < length.end + length.value) break
-      const body = rest.subarray(length.end, length.end + length.value)
-      offset += length.end + length.value
-      rest = rest.subarray(length.end + length.value)
-      if (inHeader) {
-        if (Buffer.compare(body, header.subarray(1)) !== 0) throw damaged(path, 0, 'it does not begin as an archive of ours')
-        inHeader = false
-      } else yield { ...checked(path, offset - body.length, body), end: offset }
-    }
+interface Block {
+  bytes: Uint8Array
+  link: Link
+  /** Of the file, behind it. */
+  end: number
+}
+
+/** Puts a block where it belongs, by its shape. Unknown blocks are left alone: a newer version may have written them. */
+function sort(
+  { file, charters, logs, updates }: CertifiedArchive,
+  entries: Map<Link, { entry: Entry; place: Place }>,
+  { bytes, link, end }: Block
+): void {
+  const value = dagCbor.decode<Record<string, unknown>>(bytes)
+  const place = { offset: end - bytes.length, length: bytes.length }
+  if ('schema' in value && !isMalformed(charterCodec.decode(bytes))) charters.set(link, bytes)
+  else if ('signatures' in value) {
+    const certificate = certificateCodec.decode(bytes)
+    const certified = isMalformed(certificate) ? undefined : entries.get(certificate.entry)
+    if (isMalformed(certificate) || certified === undefined) return
+    const log = logs.get(certificate.federation) ?? new EntryLog(file)
+    log.put(certified.entry, { entry: certified.place, certificate: place })
+    logs.set(certificate.federation, log)
+    entries.delete(certificate.entry)
+  } else if ('kind' in value) {
+    const entry = entryCodec.decode(bytes)
+    if (!isMalformed(entry)) entries.set(link, { entry, place })
+  } else if ('record' in value) {
+    const signed = signedCodec.decode(bytes)
+    if (!isMalformed(signed)) updates.put(linkOf(signed.record), place)
   }
-  if (rest.length > 0) yield { tornAt: offset }
+}
+
+/** At most so much is read at once, unless a block is larger. */
+const windowBytes = 1024 * 1024
+
+function* blocks(path: string, file: BlockFile): Generator<Block | { tornAt: number }> {
+  const size = statSync(path).size
+  if (size < header.length) {
+    yield { tornAt: 0 }
+    return
+  }
+  if (Buffer.compare(file.read({ offset: 0, length: header.length }), header) !== 0)
+    throw damaged(path, 0, 'it does not begin as an archive of ours')
+  let window: Uint8Array = new Uint8Array()
+  for (let [offset, start] = [header.length, header.length]; offset < size; ) {
+    const seen = window.subarray(offset - start)
+    const length = readVarint(seen, 0)
+    if (length !== null && length.value > blockBytesMax) throw damaged(path, offset, 'a length that no block has')
+    const needed = length === null ? varintBytesMax : length.end + length.value
+    if (length === null || seen.length < needed) {
+      if (start + window.length === size && offset >= start) {
+        yield { tornAt: offset }
+        return
+      }
+      start = offset
+      window = file.read({ offset, length: Math.min(size - offset, Math.max(windowBytes, needed)) })
+      continue
+    }
+    offset += needed
+    yield { ...checked(path, offset - length.value, seen.subarray(length.end, needed)), end: offset }
+  }
 }
 
 function checked(path: string, offset: number, body: Uint8Array): { bytes: Uint8Array; link: Link } {
@@ -136,29 +186,38 @@ const damaged = (path: string, offset: number, what: string): WorldlmError =>
 /** The archive of a running node. */
 export class CertifiedCar {
   readonly #fd: number
-  readonly #written = new Set<Link>()
+  readonly #file: BlockFile
+  /** Of the file, so far. */
+  #bytes: number
+  /** Charters, and updates that no entry counts yet: each is written once. */
+  readonly #written: Set<Link>
 
-  private constructor(fd: number, written: Iterable<Link>) {
+  private constructor(fd: number, file: BlockFile, bytes: number, written: Iterable<Link>) {
     this.#fd = fd
+    this.#file = file
+    this.#bytes = bytes
     this.#written = new Set(written)
   }
 
-  /** Opens or creates; cuts a torn tail off. @throws {WorldlmError} CAR_DAMAGED */
+  /** Opens or creates; cuts a torn tail off. What the archive has can be read until the car is closed. @throws {WorldlmError} CAR_DAMAGED */
   static async open(path: string): Promise<{ car: CertifiedCar; archive: CertifiedArchive }> {
     if (!existsSync(path) || statSync(path).size < header.length) {
-      const fd = openSync(path, 'w+')
+      const fd = openSync(path, 'w')
       writeSync(fd, header)
       fsyncSync(fd)
-      return {
-        car: new CertifiedCar(fd, []),
-        archive: { charters: new Map(), logs: new Map(), updates: new Map(), tornBytes: 0 }
-      }
+      closeSync(fd)
     }
     const { bytes, ...archive } = await readCertifiedCar(path)
-    const fd = openSync(path, 'r+')
+    const { file, charters, updates } = archive
+    const fd = openSync(path, 'a')
     if (archive.tornBytes > 0) ftruncateSync(fd, bytes)
-    closeSync(fd)
-    return { car: new CertifiedCar(openSync(path, 'a'), [...archive.charters.keys(), ...archive.updates.keys()]), archive }
+    const written = [...charters.keys(), ...updates.links().slice(-limits.updatesKeptMax)]
+    return { car: new CertifiedCar(fd, file, bytes, written), archive }
+  }
+
+  /** A log that begins here, for `addEntry` to continue. */
+  newLog(): EntryLog {
+    return new EntryLog(this.#file)
   }
 
   addCharter(bytes: Uint8Array): void {
@@ -170,20 +229,31 @@ export class CertifiedCar {
     this.#append(updates)
   }
 
-  /** An entry, its certificate, and the signed updates that it counts, on disk when this returns. */
-  addEntry({ entry, certificate }: CertifiedBytes, updates: { link: Link; bytes: Uint8Array }[]): void {
-    this.#append([...updates, { link: null, bytes: entry }, { link: null, bytes: certificate }])
+  /** An entry, its certificate, and the signed updates that it counts, on disk, and in `log`, when this returns. */
+  addEntry(
+    log: EntryLog,
+    decoded: Entry,
+    { entry, certificate }: CertifiedBytes,
+    updates: { link: Link; bytes: Uint8Array }[]
+  ): void {
+    const places = this.#append([...updates, { link: null, bytes: entry }, { link: null, bytes: certificate }])
+    log.put(decoded, { entry: places.at(-2)!, certificate: places.at(-1)! })
+    // Nothing counts an update twice (I4), so nobody writes it again.
+    for (const { link } of updates) this.#written.delete(link)
   }
 
   close(): void {
     closeSync(this.#fd)
+    this.#file.close()
   }
 
-  #append(items: { link: Link | null; bytes: Uint8Array }[]): void {
+  /** @returns where those lie that were not written before. */
+  #append(items: { link: Link | null; bytes: Uint8Array }[]): Place[] {
     const fresh = items.filter(({ link }) => link === null || !this.#written.has(link))
-    if (fresh.length === 0) return
+    if (fresh.length === 0) return []
+    const frames = fresh.map(({ bytes }) => frame(bytes))
     try {
-      const whole = Buffer.concat(fresh.map(({ bytes }) => frame(bytes)))
+      const whole = Buffer.concat(frames)
       for (let offset = 0; offset < whole.length; ) offset += writeSync(this.#fd, whole, offset)
       fsyncSync(this.#fd)
     } catch (error) {
@@ -198,5 +268,9 @@ export class CertifiedCar {
       )
     }
     for (const { link } of fresh) if (link !== null) this.#written.add(link)
+    return fresh.map(({ bytes }, place) => {
+      this.#bytes += frames[place]!.length
+      return { offset: this.#bytes - bytes.length, length: bytes.length }
+    })
   }
 }

@@ -4,17 +4,13 @@ import type { Charter } from '../governance/charter.ts'
 import type { FederationId, PeerName } from '../ids.ts'
 import { beginLog, extendLog } from '../wire/certified-log.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
-import { answerCodec, type CertifiedBytes, questionCodec } from '../wire/messages.ts'
+import { answerCodec, questionCodec } from '../wire/messages.ts'
+import type { EntryLog } from './entry-log.ts'
 import type { NodeFolder } from './folder.ts'
 import type { Services } from './services.ts'
 
 /** What is on one's own disk is believed no more than what comes from others. @throws {WorldlmError} CHARTER_DAMAGED, CAR_DAMAGED */
-export function verifyOwn(
-  folder: NodeFolder,
-  id: FederationId,
-  charterBytes: Uint8Array,
-  entries: readonly (CertifiedBytes | undefined)[]
-): Charter {
+export function verifyOwn(folder: NodeFolder, id: FederationId, charterBytes: Uint8Array, entries: EntryLog): Charter {
   const begun = beginLog(charterBytes)
   if ('code' in begun)
     throw new WorldlmError(
@@ -24,7 +20,7 @@ export function verifyOwn(
     )
   let log = begun
   for (let place = 0; place < entries.length; place++) {
-    const one = entries[place]
+    const one = entries.at(place)
     const extended = one === undefined ? { index: place + 1, code: 'GAP', detail: 'it is missing' } : extendLog(log, one)
     if ('code' in extended) {
       throw new WorldlmError(

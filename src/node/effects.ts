@@ -120,8 +120,7 @@ function sign(node: FederationCore, { to, index, term, link }: Extract<Effect, {
 function store(node: FederationCore, { link, entry, certificate }: Extract<Effect, { do: 'store' }>): void {
   const { car, events } = node.options.services
   const bytes = { entry: entryCodec.encode(entry), certificate: certificateCodec.encode(certificate) }
-  car.addEntry(bytes, updatesOf(node, entry))
-  node.log.push(bytes)
+  car.addEntry(node.log, entry, bytes, updatesOf(node, entry))
   if (entry.kind === 'members') {
     for (const { member, name } of entry.joined)
       events.emit({ type: 'member', federation: node.path, member, name, change: 'joined' })

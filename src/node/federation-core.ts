@@ -7,8 +7,9 @@ import { rosterPeers } from '../federation/membership.ts'
 import type { Algorithm, Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { Layout } from '../model/layout.ts'
-import type { Answer, CertifiedBytes, ConsensusEnvelope, Question, Shown, Signed, TopicMessage } from '../wire/messages.ts'
+import type { Answer, ConsensusEnvelope, Question, Shown, Signed, TopicMessage } from '../wire/messages.ts'
 import type { ReadShown } from '../wire/residual-records.ts'
+import type { EntryLog } from './entry-log.ts'
 import type { Organization } from './organization.ts'
 import type { Services } from './services.ts'
 
@@ -29,8 +30,8 @@ export interface FederationNodeOptions {
   charter: Charter
   charterBytes: Uint8Array
   id: FederationId
-  /** From certified.car, in order. */
-  entries: CertifiedBytes[]
+  /** What certified.car has of it; it goes on there. */
+  entries: EntryLog
   /** How this node wants to take part by itself; null: only as a delegate of a child, or not at all. */
   as: 'organization' | 'witness' | null
   name: string
@@ -58,8 +59,7 @@ export interface FederationCore {
   readonly environment: Environment
   readonly state: FederationState
   readonly organization: Organization | null
-  /** In order of index, from 1. */
-  readonly log: CertifiedBytes[]
+  readonly log: EntryLog
   /** Signed update records that may be counted or asked for. */
   readonly signedUpdates: ReadonlyMap<Link, Uint8Array>
   /** Newest aggregator that a member told of; learners hear no heartbeats. */

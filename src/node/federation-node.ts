@@ -6,7 +6,7 @@
  */
 import { randomInt } from 'node:crypto'
 import { Random } from '../math/random.ts'
-import type { Update } from '../federation/entry.ts'
+import type { Entry, Update } from '../federation/entry.ts'
 import { type Acceptance, Evidence } from '../federation/evidence.ts'
 import { type FederationEffect, type FederationEvent, stepFederation } from '../federation/federation.ts'
 import { initialFederation } from '../federation/federation-start.ts'
@@ -24,7 +24,6 @@ import { readUpdate } from '../wire/certified-log.ts'
 import {
   type Answer,
   answerCodec,
-  type CertifiedBytes,
   consensusCodec,
   type ConsensusEnvelope,
   type Question,
@@ -38,6 +37,7 @@ import { limits } from '../wire/limits.ts'
 import { topicOf } from '../wire/protocol-ids.ts'
 import { entryCodec } from '../wire/records.ts'
 import type { Organization } from './organization.ts'
+import type { EntryLog } from './entry-log.ts'
 import type { FederationCore, FederationNodeOptions } from './federation-core.ts'
 import { joinPollMs, Joining } from './joining.ts'
 import { evidenceHost } from './evidence.ts'
@@ -63,8 +63,7 @@ export class FederationNode implements FederationCore {
   readonly timers: Timers<TimerName>
   state: FederationState
   organization: Organization | null = null
-  /** In order of index, from 1. */
-  readonly log: CertifiedBytes[]
+  readonly log: EntryLog
   /** Signed update records that may be counted or asked for. */
   readonly signedUpdates = new Map<Link, Uint8Array>()
   /** Newest aggregator that a member told of; learners hear no heartbeats. */
@@ -100,7 +99,7 @@ export class FederationNode implements FederationCore {
       sketchBytes: this.layout.groups.length * sketchGroupBytes,
       roundTokens: steps * batch * charter.model.context
     }
-    this.log = [...entries]
+    this.log = entries
     const self = services.host.peer
     this.#random = new Random(`${self}/${id}`)
     this.handIn = new HandIn(this.#handInHost())
@@ -114,13 +113,16 @@ export class FederationNode implements FederationCore {
     })
     this.#joining = new Joining(this, this.#random, from => this.#sync.catchUp(from))
     this.timers = new Timers(name => this.dispatch(timerEvent(name)))
-    const decoded = entries.map(({ entry }) => {
-      const record = entryCodec.decode(entry)
-      if (isMalformed(record)) throw new Error(record.detail)
-      return { link: linkOf(entry), entry: record }
-    })
     const { nonce, ...persisted } = readConsensus(services.folder.consensus(id), () => randomInt(nonceMax))
-    this.state = initialFederation({ id, charter, self, entries: decoded, persisted, rank: this.#random.float(), nonce })
+    this.state = initialFederation({
+      id,
+      charter,
+      self,
+      entries: decoded(entries),
+      persisted,
+      rank: this.#random.float(),
+      nonce
+    })
   }
 
   get id(): FederationId {
@@ -289,8 +291,10 @@ export class FederationNode implements FederationCore {
 
   keepUpdate(link: Link, bytes: Uint8Array): void {
     this.signedUpdates.set(link, bytes)
-    const surplus = this.signedUpdates.size - limits.membersMax * 2
-    if (surplus > 0) for (const old of [...this.signedUpdates.keys()].slice(0, surplus)) this.signedUpdates.delete(old)
+    for (const oldest of this.signedUpdates.keys()) {
+      if (this.signedUpdates.size <= limits.updatesKeptMax) break
+      this.signedUpdates.delete(oldest)
+    }
   }
 
   #onContribution(from: PeerName, signed: Signed): void {
@@ -388,5 +392,13 @@ export class FederationNode implements FederationCore {
 
   #every(ms: number, work: () => void): void {
     this.#intervals.push(setInterval(work, ms))
+  }
+}
+
+function* decoded(log: EntryLog): Generator<{ link: Link; entry: Entry }> {
+  for (const { entry } of log.from(0)) {
+    const record = entryCodec.decode(entry)
+    if (isMalformed(record)) throw new Error(record.detail)
+    yield { link: linkOf(entry), entry: record }
   }
 }

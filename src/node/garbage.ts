@@ -39,8 +39,9 @@ export function collectGarbage(blobs: Blobs, federations: FederationNode[], orga
 
 function* newestRounds(log: FederationNode['log'], count: number) {
   let found = 0
-  for (let place = log.length - 1; place >= 0 && found < count; place--) {
-    const entry = entryCodec.decode(log[place]!.entry)
+  for (const bytes of log.backwards()) {
+    if (found === count) return
+    const entry = entryCodec.decode(bytes.entry)
     if (isMalformed(entry) || entry.kind !== 'round') continue
     found++
     yield { entry }

@@ -4,11 +4,9 @@ import { placeToAsk } from '../federation/levels.ts'
 import { hasLeft, knowsPlace, letsGo } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
-import { isMalformed } from '../wire/codec.ts'
 import { checkProof, childProof, isBehind, joinBytes } from '../wire/join-proofs.ts'
 import { checkEnroll, checkLeave, enrollRecord, leaveRecord } from '../wire/member-proofs.ts'
 import type { Answer, Question } from '../wire/messages.ts'
-import { entryCodec } from '../wire/records.ts'
 import type { FederationCore } from './federation-core.ts'
 
 type Asked = Pick<Extract<Question, { kind: 'join' }>, 'member' | 'enrolled' | 'left'>
@@ -154,13 +152,7 @@ export class Joining {
     }
     const { id, charter } = place.child
     const child = children.find(one => one.id === id)!
-    const shown = childProof(id, child.options.charterBytes, membersOf(child), this.#node.state.roster.proofs.get(id) ?? [])
+    const shown = childProof(id, child.options.charterBytes, child.log.changes(), this.#node.state.roster.proofs.get(id) ?? [])
     return shown === null ? null : { member: id, kind: 'federation', name: charter.name, ...shown }
   }
 }
-
-const membersOf = ({ log }: FederationCore) =>
-  log.filter(({ entry }) => {
-    const record = entryCodec.decode(entry)
-    return !isMalformed(record) && record.kind === 'members'
-  })

@@ -19,7 +19,7 @@ export class LogSync {
   entriesFrom(fromIndex: number): Answer {
     const entries: CertifiedBytes[] = []
     let bytes = 0
-    for (const one of this.#node.log.slice(Math.max(0, fromIndex - 1))) {
+    for (const one of this.#node.log.from(fromIndex - 1)) {
       bytes += one.entry.length + one.certificate.length
       if (entries.length >= limits.fetchEntriesMax || bytes > limits.fetchAnswerBytesMax / 2) break
       entries.push(one)

@@ -4,14 +4,13 @@ import { join } from 'node:path'
 import { readConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
-import type { FederationId } from '../ids.ts'
 import { mergeAdapters } from '../model/adapters.ts'
 import { createLayout, type Layout } from '../model/layout.ts'
 import { readModelFile } from '../train/model-file.ts'
 import type { StandaloneModel } from '../train/model-source.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { charterCodec } from '../wire/records.ts'
-import { readCertifiedCar } from './certified-car.ts'
+import { readCharters } from './certified-car.ts'
 import { NodeFolder } from './folder.ts'
 
 /** `personal`: after its last training. `start`: what its next round trains from. `initial`: what all began with. */
@@ -51,10 +50,7 @@ export async function readNodeModel(path: string, name?: NodeModelName): Promise
 async function charterOf(folder: NodeFolder): Promise<Charter> {
   const { federations } = readConfig(folder.config, {})
   const id = federations.find(({ as }) => as === 'organization')?.id
-  const archived = await readCertifiedCar(folder.certifiedCar).then(
-    ({ charters }) => charters,
-    () => new Map<FederationId, Uint8Array>()
-  )
+  const archived = await readCharters(folder.certifiedCar)
   const bytes = id === undefined ? undefined : (folder.charters().get(id) ?? archived.get(id))
   const charter = bytes === undefined ? null : charterCodec.decode(bytes)
   if (charter !== null && !isMalformed(charter)) return charter

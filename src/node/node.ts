@@ -13,6 +13,7 @@ import { inLog, type Logger } from '../log.ts'
 import type { Trainer } from '../train/trainer.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { answerCodec, consensusCodec, questionCodec } from '../wire/messages.ts'
+import { limits } from '../wire/limits.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
 import { BlobGate } from './blob-gate.ts'
 import type { CertifiedArchive } from './certified-car.ts'
@@ -163,7 +164,7 @@ class Node implements RunningNode {
       this.#folder.charters().get(id) ??
       (await fetchCharter(services, id, () => this.#stopping !== null))
     services.car.addCharter(charterBytes)
-    const entries = archive.logs.get(id) ?? []
+    const entries = archive.logs.get(id) ?? services.car.newLog()
     const charter = verifyOwn(this.#folder, id, charterBytes, entries)
     const node = new FederationNode({
       services,
@@ -180,7 +181,7 @@ class Node implements RunningNode {
       onLeft: () => this.#onLeft(id),
       onRound: () => this.#collectGarbage(services)
     })
-    for (const [link, bytes] of archive.updates) node.keepUpdate(link, bytes)
+    for (const link of archive.updates.links().slice(-limits.updatesKeptMax)) node.keepUpdate(link, archive.updates.get(link)!)
     this.#federations.set(id, node)
     return node
   }
@@ -299,15 +300,17 @@ class Node implements RunningNode {
     }))
   }
 
-  rounds(id: FederationId): RoundSummary[] {
+  rounds(id: FederationId, { last, before }: { last: number; before: number }): RoundSummary[] {
     const federation = this.#federations.get(id)
-    if (federation === undefined) return []
-    return federation.log.flatMap(({ entry, certificate }) => {
+    const found: RoundSummary[] = []
+    for (const { entry, certificate } of federation?.log.backwards() ?? []) {
+      if (found.length === last) break
       const record = entryCodec.decode(entry)
       const certified = certificateCodec.decode(certificate)
-      if (isMalformed(record) || isMalformed(certified) || record.kind !== 'round') return []
-      return [summarize(federation, record, certified.entry, certified.term, 0)]
-    })
+      if (isMalformed(record) || isMalformed(certified) || record.kind !== 'round' || record.round >= before) continue
+      found.push(summarize(federation!, record, certified.entry, certified.term, 0))
+    }
+    return found.reverse()
   }
 
   leave(id: FederationId): void {

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs'
 import { federationDown } from '../aggregate/down.ts'
 import { isBlockEncoding } from '../aggregate/encode.ts'
 import { BlobAway } from '../errors.ts'
-import type { Update } from '../federation/entry.ts'
+import type { Entry, Update } from '../federation/entry.ts'
 import { describeUpdateFault } from '../federation/fault.ts'
 import { holdersOf, holdersOfUpdate } from '../federation/levels.ts'
 import type { ParentHead, Received } from '../federation/round-state.ts'
@@ -104,12 +104,19 @@ async function keysBase(node: FederationCore, base: Link, previous: string): Pro
   if (base === node.id) return folder.model('initial')
   if (base === node.state.head.link) return previous
   // A late update's: it stands a few entries before the head.
-  const bytes = node.log.findLast(({ entry }) => linkOf(entry) === base)
-  const entry = bytes === undefined ? null : entryCodec.decode(bytes.entry)
-  if (entry === null || isMalformed(entry) || entry.kind !== 'round')
-    throw new Error(`its base ${base} is no round of this federation`)
+  const entry = entryOf(node, base)
+  if (entry?.kind !== 'round') throw new Error(`its base ${base} is no round of this federation`)
   await exchange.pull(entry.model, [entry.proposer, ...holdersOf(node.state)])
   return blobs.path(entry.model)
+}
+
+function entryOf({ log }: FederationCore, wanted: Link): Entry | null {
+  for (const bytes of log.backwards()) {
+    if (linkOf(bytes.entry) !== wanted) continue
+    const entry = entryCodec.decode(bytes.entry)
+    return isMalformed(entry) ? null : entry
+  }
+  return null
 }
 
 export function receipt(node: FederationCore, { member, update, verdict }: Extract<Effect, { do: 'receipt' }>): void {

@@ -151,7 +151,8 @@ export type NodeRecord =
 export interface NodeView {
   status(): NodeStatus
   peers(): { peer: PeerName; addresses: string[]; connected: boolean; federations: string[] }[]
-  rounds(federation: FederationId): RoundSummary[]
+  /** The newest `last` certified rounds before round `before`, oldest first. */
+  rounds(federation: FederationId, pick: { last: number; before: number }): RoundSummary[]
   /** Events after `seq`; the newest 10,000 are kept. */
   eventsSince(seq: number): NumberedEvent[]
   /** @returns a function that ends the subscription. */

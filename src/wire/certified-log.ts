@@ -38,6 +38,9 @@ export interface LogState {
   counted: ReadonlyMap<MemberId, number>
 }
 
+/** Signed update records by link, as far as they are at hand. */
+type UpdatesAtHand = Pick<ReadonlyMap<Link, Uint8Array>, 'get'>
+
 /** @returns the state before entry 1, or why these bytes are no charter. */
 export function beginLog(charterBytes: Uint8Array): LogState | LogFault {
   const id = linkOf(charterBytes)
@@ -53,7 +56,7 @@ export function beginLog(charterBytes: Uint8Array): LogState | LogFault {
 export function extendLog(
   log: LogState,
   { entry: entryBytes, certificate: certificateBytes }: CertifiedBytes,
-  updates: ReadonlyMap<Link, Uint8Array> = new Map()
+  updates: UpdatesAtHand = new Map()
 ): { log: LogState; entry: Entry; certificate: Certificate; link: Link } | LogFault {
   const fail = (code: string, detail: string): LogFault => ({ federation: log.id, index: log.index + 1, code, detail })
   const certificate = certificateCodec.decode(certificateBytes)
@@ -75,7 +78,7 @@ export function extendLog(
 export function addEntry(
   log: LogState,
   entryBytes: Uint8Array,
-  updates: ReadonlyMap<Link, Uint8Array>
+  updates: UpdatesAtHand
 ): { log: LogState; entry: Entry; link: Link } | LogFault {
   const fail = (code: string, detail: string): LogFault => ({ federation: log.id, index: log.index + 1, code, detail })
   const entry = entryCodec.decode(entryBytes)
@@ -102,7 +105,7 @@ export function addEntry(
   return { log: { ...next, rounds: entry.round, bases, counted: countInputs(log.counted, entry) }, entry, link }
 }
 
-function checkRoundOf(log: LogState, entry: RoundEntry, updates: ReadonlyMap<Link, Uint8Array>): string | null {
+function checkRoundOf(log: LogState, entry: RoundEntry, updates: UpdatesAtHand): string | null {
   if (entry.round !== log.rounds + 1) return `round ${entry.round} after round ${log.rounds}`
   if (entry.base !== log.bases.at(-1)) return `is based on ${entry.base}, not on the round before`
   const counted = new Set<MemberId>()

@@ -42,6 +42,8 @@ export const limits = {
   fetchQuestionBytesMax: 512 * KiB,
   /** Entries in one answer; the asker asks again from where it ended. */
   fetchEntriesMax: 256,
+  /** Signed updates that a node has at hand: two rounds' of the largest federation. */
+  updatesKeptMax: 2000,
   /** Signed updates in one answer, 64 KiB each at most; the asker asks again for the rest. */
   fetchUpdatesMax: 50,
   /** Messages waiting for one peer; past it the oldest is dropped, for consensus says everything again. */

@@ -77,6 +77,23 @@ describe('the HTTP API', function () {
     )
   })
 
+  it('gives a part of a long log, and says what is wrong with a part that there is not', async () => {
+    const part = async (query: string) =>
+      z
+        .array(roundSchema)
+        .parse(await (await get(`/v1/federations/world/rounds?${query}`)).json())
+        .map(({ round }) => round)
+    assert.deepEqual(
+      [await part('last=2'), await part('before=3'), await part('last=1&before=3'), await part('before=1')],
+      [[2, 3], [1, 2], [2], []]
+    )
+    for (const query of ['last=0', 'last=1001', 'before=soon']) {
+      const answer = await get(`/v1/federations/world/rounds?${query}`)
+      assert.equal(answer.status, 400, query)
+      assert.equal(errorSchema.parse(await answer.json()).code, 'USAGE')
+    }
+  })
+
   it('is healthy and ready, and says what it is not', async () => {
     assert.deepEqual(await (await get('/healthz')).json(), { ok: true, phase: 'finished' })
     assert.equal((await get('/readyz')).status, 200)

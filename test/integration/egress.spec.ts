@@ -29,8 +29,9 @@ async function foundTwo(): Promise<Cluster> {
 /** The newest certified model of a federation, from the log of a node that has stopped. */
 async function modelOf(cluster: Cluster, node: TestNode, path: string): Promise<string> {
   const { car, archive } = await CertifiedCar.open(node.folder.certifiedCar)
+  const log = archive.logs.get(cluster.federations.get(path)!.id)
+  const entries = [...(log?.from(0) ?? [])].map(({ entry }) => entryCodec.decode(entry))
   car.close()
-  const entries = (archive.logs.get(cluster.federations.get(path)!.id) ?? []).map(({ entry }) => entryCodec.decode(entry))
   const models = entries.flatMap(entry => (isMalformed(entry) || entry.kind !== 'round' ? [] : [entry.model]))
   assert.ok(models.length > 0, `no round of ${path} in the log of ${node.name}`)
   return models.at(-1)!

@@ -4,7 +4,12 @@ import { appendFileSync, mkdirSync, readFileSync, statSync, truncateSync, writeF
 import { join } from 'node:path'
 import type { WorldlmError } from '../../src/errors.ts'
 import { verifyPaths } from '../../src/node/audit.ts'
+import type { Entry } from '../../src/federation/entry.ts'
 import { CertifiedCar, readCertifiedCar } from '../../src/node/certified-car.ts'
+import type { EntryLog } from '../../src/node/entry-log.ts'
+import { isMalformed } from '../../src/wire/codec.ts'
+import type { CertifiedBytes } from '../../src/wire/messages.ts'
+import { entryCodec } from '../../src/wire/records.ts'
 import { temporaryFolder } from '../temporary.ts'
 import { LogBuilder } from '../wire/peers.ts'
 
@@ -17,10 +22,22 @@ async function nodeFolder(log = builder, root = temporaryFolder(), name = 'node'
   const { car } = await CertifiedCar.open(join(folder, 'certified.car'))
   car.addCharter(log.charterBytes)
   const updates = [...log.updates].map(([link, bytes]) => ({ link, bytes }))
-  for (const entry of log.entries) car.addEntry(entry, updates)
+  car.addUpdates(updates)
+  append(car, car.newLog(), log.entries)
   car.close()
   return folder
 }
+
+function append(car: CertifiedCar, log: EntryLog, entries: CertifiedBytes[]): void {
+  for (const bytes of entries) car.addEntry(log, decoded(bytes), bytes, [])
+}
+
+function decoded({ entry }: CertifiedBytes): Entry {
+  const record = entryCodec.decode(entry)
+  if (isMalformed(record)) throw new Error(record.detail)
+  return record
+}
+
 const refusal = async (run: () => Promise<unknown>): Promise<WorldlmError> => {
   try {
     await run()
@@ -33,15 +50,17 @@ const refusal = async (run: () => Promise<unknown>): Promise<WorldlmError> => {
 describe('certified.car', () => {
   it('gives back charters, entries in order, and updates', async () => {
     const folder = await nodeFolder()
-    const { charters, logs, updates, tornBytes } = await readCertifiedCar(join(folder, 'certified.car'))
+    const { file, charters, logs, updates, tornBytes } = await readCertifiedCar(join(folder, 'certified.car'))
     assert.deepEqual([[...charters.keys()], tornBytes], [[builder.id], 0])
     const log = logs.get(builder.id)!
     assert.equal(log.length, builder.entries.length)
-    for (const [place, { entry, certificate }] of log.entries()) {
+    for (const [place, { entry, certificate }] of [...log.from(0)].entries()) {
       assert.ok(Buffer.from(entry).equals(builder.entries[place]!.entry))
       assert.ok(Buffer.from(certificate).equals(builder.entries[place]!.certificate))
     }
-    assert.deepEqual([...updates.keys()].sort(), [...builder.updates.keys()].sort())
+    assert.deepEqual(updates.links().sort(), [...builder.updates.keys()].sort())
+    for (const [link, bytes] of builder.updates) assert.ok(Buffer.from(updates.get(link)!).equals(bytes))
+    file.close()
   })
 
   it('grows over restarts and holds nothing twice', async () => {
@@ -60,12 +79,16 @@ describe('certified.car', () => {
       writeFileSync(path, whole)
       truncateSync(path, length)
       const { car, archive } = await CertifiedCar.open(path)
-      const entries = archive.logs.get(builder.id) ?? []
-      for (const [place, { entry }] of entries.entries()) assert.ok(Buffer.from(entry).equals(builder.entries[place]!.entry))
+      const log = archive.logs.get(builder.id) ?? car.newLog()
+      for (const [place, { entry }] of [...log.from(0)].entries())
+        assert.ok(Buffer.from(entry).equals(builder.entries[place]!.entry))
       car.addCharter(builder.charterBytes)
-      for (const entry of builder.entries.slice(entries.length)) car.addEntry(entry, [])
+      append(car, log, builder.entries.slice(log.length))
+      for (const [place, { entry }] of [...log.from(0)].entries())
+        assert.ok(Buffer.from(entry).equals(builder.entries[place]!.entry))
       car.close()
       const again = await readCertifiedCar(path)
+      again.file.close()
       assert.deepEqual([again.logs.get(builder.id)!.length, again.tornBytes], [builder.entries.length, 0], `cut at ${length}`)
     }
   })
@@ -88,7 +111,8 @@ describe('certified.car', () => {
       bytes[place] = bytes[place]! ^ 0x10
       writeFileSync(path, bytes)
       try {
-        await readCertifiedCar(path)
+        const { file } = await readCertifiedCar(path)
+        file.close()
       } catch (error) {
         assert.equal((error as WorldlmError).code, 'CAR_DAMAGED', `byte ${place}: ${error}`)
       }

@@ -47,7 +47,7 @@ async function loadCar(node: string, path: string, loaded: TestnetRecords): Prom
   const archive = await readCertifiedCar(path)
   for (const [federation, log] of archive.logs) {
     const entries = loaded.entries.get(federation) ?? []
-    for (const bytes of log) {
+    for (const bytes of log.from(0)) {
       const entry = entryCodec.decode(bytes.entry)
       const certificate = certificateCodec.decode(bytes.certificate)
       if (!isMalformed(entry) && !isMalformed(certificate))
@@ -55,8 +55,9 @@ async function loadCar(node: string, path: string, loaded: TestnetRecords): Prom
     }
     loaded.entries.set(federation, entries)
   }
-  for (const bytes of archive.updates.values()) {
-    const read = readUpdate(bytes)
+  for (const link of archive.updates.links()) {
+    const read = readUpdate(archive.updates.get(link)!)
     if (read !== null) loaded.updates.set(read.link, read.update)
   }
+  archive.file.close()
 }
