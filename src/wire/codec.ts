@@ -31,6 +31,12 @@ export function linkOf(bytes: Uint8Array): Link {
 /** The library joins a text letter by letter; V8 keeps how it was joined, 1.5 kB for each link that is held. Copied, it is 59 letters. */
 const textOf = (cid: CID): Link => Buffer.from(cid.toString(), 'latin1').toString('latin1')
 
+/**
+ * dag-cbor in memory of its own. The library encodes into Node's pool: whoever keeps such bytes keeps 64 KiB with them, which a thousand
+ * updates of 3 kB make 64 MB.
+ */
+export const encodeAlone = (value: unknown): Uint8Array => new Uint8Array(dagCbor.encode(value))
+
 /** A link as a field. */
 export const link = z.codec(
   z.custom<CID>(value => CID.asCID(value) !== null, 'not a link'),
@@ -56,7 +62,7 @@ export interface Codec<Record> {
 /** @param most - bytes of an encoded record, at most; longer ones are refused unread. */
 export function codec<Record>(schema: z.ZodType<Record>, most: number): Codec<Record> {
   return {
-    encode: record => dagCbor.encode(z.encode(schema, record)),
+    encode: record => encodeAlone(z.encode(schema, record)),
     decode: encoded => {
       if (encoded.length > most) return malformed(`${encoded.length} bytes, at most ${most} are read`)
       try {

@@ -13,7 +13,7 @@ import type { Member } from '../federation/entry.ts'
 import { applyMembers, checkMembers, genesisRoster, type Roster } from '../federation/membership.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId } from '../ids.ts'
-import { isMalformed, linkOf } from './codec.ts'
+import { encodeAlone, isMalformed, linkOf } from './codec.ts'
 import { limits } from './limits.ts'
 import type { CertifiedBytes } from './messages.ts'
 import { certificateCodec, charterCodec, entryCodec } from './records.ts'
@@ -26,9 +26,9 @@ export const joinBytes = (
 ): Uint8Array => signedBytes('join', dagCbor.encode({ federation, member, kind, name }))
 
 export const encodeChildProof = (charter: Uint8Array, members: CertifiedBytes[]): Uint8Array =>
-  dagCbor.encode({ charter, members })
+  encodeAlone({ charter, members })
 
-const encodeLaterProof = (members: CertifiedBytes[]): Uint8Array => dagCbor.encode({ members })
+const encodeLaterProof = (members: CertifiedBytes[]): Uint8Array => encodeAlone({ members })
 
 /**
  * @param shown - what a child federation has shown in this log, in order (`Roster.proofs`).
