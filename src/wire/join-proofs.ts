@@ -48,10 +48,14 @@ export function checkProof(federation: FederationId, member: Member, shown: read
  * entry of the parent's log asks for nothing wrong.
  * @param shown - as in `checkProof`.
  */
-export function isBehind({ member, follows }: Member, shown: readonly Uint8Array[]): boolean {
-  if (follows === undefined) return false
-  const lasts = shown.map(proof => readChildProof(proof)?.members.at(-1)?.entry)
-  return lasts.slice(0, -1).some(entry => (entry === undefined ? member : linkOf(entry)) === follows)
+export function isBehind({ member, proof, follows }: Member, shown: readonly Uint8Array[]): boolean {
+  const parts = shown.map(one => readChildProof(one)?.members ?? [])
+  const linkOfLast = (members: CertifiedBytes[]) => (members.length === 0 ? member : linkOf(members.at(-1)!.entry))
+  if (follows !== undefined) return parts.slice(0, -1).some(members => linkOfLast(members) === follows)
+  // From the beginning, because it had not heard that another delegate showed that, and more.
+  const read = readChildProof(proof)
+  const before = [member, ...parts.flat().map(({ entry }) => linkOf(entry))].slice(0, -1)
+  return read !== null && before.includes(linkOfLast(read.members))
 }
 
 /** A child federation, as far as its `members` entries show it. */

@@ -179,6 +179,21 @@ describe('what a child federation shows when it is a member already', () => {
     assert.equal(isBehind({ ...second, follows: parent.id }, shownIn(parent, child)), false, 'nothing it ever showed')
   })
 
+  it('is behind, not wrong, if it shows the beginning of what the parent has taken from another delegate', () => {
+    const parent = newParent()
+    const child = new LogBuilder({ parent: parent.id }).admit('a', 'b', 'c', 'd')
+    const first = asks(parent, child)
+    hear(child, 'b', false)
+    take(parent, asks(parent, child))
+    assert.match(checkProof(parent.id, first, shownIn(parent, child)) ?? 'taken', /older than what it has shown/)
+    assert.equal(isBehind(first, shownIn(parent, child)), true)
+    assert.equal(isBehind({ ...first, proof: new Uint8Array(9) }, shownIn(parent, child)), false, 'it is no proof')
+    const other = new LogBuilder({ parent: parent.id }).admit('a', 'c', 'd')
+    const foreign = { ...first, proof: encodeChildProof(other.charterBytes, membersOf(other)) }
+    assert.equal(isBehind(foreign, shownIn(parent, child)), false, 'nothing it ever showed')
+    assert.equal(isBehind(asks(newParent(), child), shownIn(parent, child)), false, 'all that it has shown is not behind')
+  })
+
   it('is what fits: a child that was away for long catches up part by part', () => {
     const parent = newParent()
     const child = new LogBuilder({ parent: parent.id }).admit('a', 'b', 'c', 'd')
