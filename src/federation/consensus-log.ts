@@ -100,7 +100,8 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     const nonce = enrolled ? null : state.nonce
     this.state = { ...state, commitIndex: certificate.index, head: link, voters, nonce, accepted: null }
     this.effects.push({ do: 'commit', link, entry, certificate })
-    this.persist()
+    // Who catches up, or has no vote, has accepted nothing: there is nothing to forget, and each write waits for the disk.
+    if (state.accepted !== null || enrolled) this.persist()
     if (this.state.role === 'leader') {
       // A majority has just signed: it is looked for anew, and a voter that is new has as long to answer as any.
       const look = { heard: new Set<PeerName>(), beatsLeft: beatsPerLook(this.state.timing) }

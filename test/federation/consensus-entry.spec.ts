@@ -17,6 +17,17 @@ describe('consensus: the open entry', () => {
     assert.equal(peer.find('persist')[0]?.accepted?.link, link)
   })
 
+  it('forgets an acceptance when its entry is certified; who accepted nothing stores the entry alone', () => {
+    const peer = new Peer({ term: 2 }).on({ type: 'checked', from: 'b', link, term: 2, entry, ok: true }).forget()
+    peer.certified(entry, 2)
+    assert.deepEqual(
+      peer.find('persist').map(({ accepted }) => accepted),
+      [null]
+    )
+    const behind = new Peer({ term: 2 }).certified(entry, 2).certified(entryAt(2, 'y', '1x'), 2)
+    assert.deepEqual([behind.find('commit').length, behind.find('persist').length], [2, 0])
+  })
+
   it('refuses what its check refused, by name, and signs nothing', () => {
     const peer = new Peer({ term: 2 })
       .hears('b', { type: 'propose', term: 2, link, entry, signature: signatureOf('b') })
