@@ -112,10 +112,6 @@ export class StoredUpdates {
     this.#places.set(link, place)
   }
 
-  get size(): number {
-    return this.#places.size
-  }
-
   has(link: Link): boolean {
     return this.#places.has(link)
   }
