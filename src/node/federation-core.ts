@@ -67,6 +67,8 @@ export interface FederationCore {
   /** Measured by this node as the aggregator, for the round that is open. */
   measured: { bytesIn: number; transferSeconds: number; proposedAt: number }
   readonly stopped: boolean
+  /** It is fetching certified entries, and has not got the last of them yet. */
+  readonly isBehind: boolean
   /** This node wants to be no member any more. */
   readonly leaving: boolean
   /** Asks to be let go, until it is. */

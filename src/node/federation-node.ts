@@ -6,7 +6,7 @@
  */
 import { randomInt } from 'node:crypto'
 import { Random } from '../math/random.ts'
-import type { Entry, Update } from '../federation/entry.ts'
+import type { Update } from '../federation/entry.ts'
 import { type Acceptance, Evidence } from '../federation/evidence.ts'
 import { type FederationEffect, type FederationEvent, stepFederation } from '../federation/federation.ts'
 import { initialFederation } from '../federation/federation-start.ts'
@@ -118,7 +118,7 @@ export class FederationNode implements FederationCore {
       id,
       charter,
       self,
-      entries: decoded(entries),
+      entries: entries.decoded(),
       persisted,
       rank: this.#random.float(),
       nonce
@@ -324,6 +324,10 @@ export class FederationNode implements FederationCore {
     this.#presence.seen(peer, fresh)
   }
 
+  get isBehind(): boolean {
+    return this.#sync.isBehind
+  }
+
   async settled(): Promise<void> {
     while (this.#running) await new Promise(resolve => setImmediate(resolve))
   }
@@ -392,13 +396,5 @@ export class FederationNode implements FederationCore {
 
   #every(ms: number, work: () => void): void {
     this.#intervals.push(setInterval(work, ms))
-  }
-}
-
-function* decoded(log: EntryLog): Generator<{ link: Link; entry: Entry }> {
-  for (const { entry } of log.from(0)) {
-    const record = entryCodec.decode(entry)
-    if (isMalformed(record)) throw new Error(record.detail)
-    yield { link: linkOf(entry), entry: record }
   }
 }

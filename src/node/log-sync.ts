@@ -11,9 +11,16 @@ import type { FederationCore } from './federation-core.ts'
 export class LogSync {
   readonly #node: FederationCore
   #catchingUp = false
+  /** Of whom it catches up from: how far that peer says its log goes. */
+  #toldIndex = 0
 
   constructor(node: FederationCore) {
     this.#node = node
+  }
+
+  /** More is on its way: what is the newest here is not. Ends with the question that brings nothing, whatever was told. */
+  get isBehind(): boolean {
+    return this.#catchingUp && this.#node.state.consensus.commitIndex < this.#toldIndex
   }
 
   entriesFrom(fromIndex: number): Answer {
@@ -68,6 +75,7 @@ export class LogSync {
         const before = this.#node.state.consensus.commitIndex
         const answer = await this.#node.ask(from, { kind: 'entries', federation: this.#node.id, fromIndex: before + 1 })
         if (answer?.kind !== 'entries') return
+        this.#toldIndex = answer.headIndex
         for (const bytes of answer.entries) {
           if (!this.#certified(from, bytes)) break
           await this.#node.settled()

@@ -67,6 +67,11 @@ export async function apply(node: FederationCore, head: RoundHead, tries = 0): P
   const { services } = node.options
   const { organization } = node
   if (organization === null) return
+  // Models of old rounds are gone, and nobody needs them.
+  if (node.isBehind) {
+    setTimeout(() => void apply(node, node.state.head, tries), retryMs).unref()
+    return
+  }
   try {
     await organization.apply(head)
     node.dispatch({ type: 'participation', event: { type: 'applied', link: head.link } })
