@@ -1,7 +1,7 @@
 /**
  * Certified entries and signed updates where they lie in certified.car: what is in memory is their places.
  *
- * Why: a node stays on for months, and its log outgrows it: a federation of six writes about 30 kB a round, most of it updates. The newest
+ * Why: a node stays on for months, and its log outgrows it: most of what a round adds are its updates, some kB each. The newest
  * entries are read now and then, older ones by newcomers alone; the system's page cache serves both.
  */
 import { closeSync, openSync, readSync } from 'node:fs'
@@ -45,6 +45,8 @@ export class EntryLog {
   readonly #file: BlockFile
   readonly #places: ({ entry: Place; certificate: Place } | undefined)[] = []
   readonly #changes: number[] = []
+  /** Round r stands at r − 1. */
+  readonly #rounds: number[] = []
   readonly #blobs = new Set<Link>()
 
   constructor(file: BlockFile) {
@@ -64,7 +66,7 @@ export class EntryLog {
   /** Notes what stands in the file at these places. */
   put(entry: Entry, places: { entry: Place; certificate: Place }): void {
     const place = entry.index - 1
-    if (entry.kind === 'members' && this.#places[place] === undefined) this.#changes.push(place)
+    if (this.#places[place] === undefined) (entry.kind === 'members' ? this.#changes : this.#rounds).push(place)
     this.#places[place] = places
     if (entry.kind === 'members') return
     this.#blobs.add(entry.model)
@@ -96,12 +98,10 @@ export class EntryLog {
     }
   }
 
-  /** The newest first. */
-  *backwards(): Generator<CertifiedBytes> {
-    for (let next = this.length - 1; next >= 0; next--) {
-      const one = this.at(next)
-      if (one !== undefined) yield one
-    }
+  /** The newest `last` rounds before round `before`, in order. */
+  rounds(last: number, before = Number.POSITIVE_INFINITY): CertifiedBytes[] {
+    const end = Math.min(before - 1, this.#rounds.length)
+    return this.#rounds.slice(Math.max(0, end - last), end).map(place => this.at(place)!)
   }
 
   /** Those that change members, in order. */

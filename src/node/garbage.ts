@@ -13,7 +13,7 @@ export function collectGarbage(blobs: Blobs, federations: FederationNode[], orga
     const { initial, tokenizer } = state.charter
     for (const link of [initial, tokenizer]) if (link !== undefined) needed.add(link)
     for (const link of [...residuals.needed, ...(target?.needed ?? [])]) needed.add(link)
-    for (const { entry } of newestRounds(log, state.charter.retention.keepRounds)) {
+    for (const entry of newestRounds(log, state.charter.retention.keepRounds)) {
       needed.add(entry.model)
       if (entry.outer !== null) needed.add(entry.outer)
       for (const { model } of entry.ancestors) needed.add(model)
@@ -37,13 +37,9 @@ export function collectGarbage(blobs: Blobs, federations: FederationNode[], orga
   blobs.keep(needed)
 }
 
-function* newestRounds(log: FederationNode['log'], count: number) {
-  let found = 0
-  for (const bytes of log.backwards()) {
-    if (found === count) return
-    const entry = entryCodec.decode(bytes.entry)
-    if (isMalformed(entry) || entry.kind !== 'round') continue
-    found++
-    yield { entry }
-  }
+function newestRounds(log: FederationNode['log'], count: number) {
+  return log.rounds(count).flatMap(({ entry: bytes }) => {
+    const entry = entryCodec.decode(bytes)
+    return isMalformed(entry) || entry.kind !== 'round' ? [] : [entry]
+  })
 }

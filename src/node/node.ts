@@ -302,15 +302,13 @@ class Node implements RunningNode {
 
   rounds(id: FederationId, { last, before }: { last: number; before: number }): RoundSummary[] {
     const federation = this.#federations.get(id)
-    const found: RoundSummary[] = []
-    for (const { entry, certificate } of federation?.log.backwards() ?? []) {
-      if (found.length === last) break
+    if (federation === undefined) return []
+    return federation.log.rounds(last, before).flatMap(({ entry, certificate }) => {
       const record = entryCodec.decode(entry)
       const certified = certificateCodec.decode(certificate)
-      if (isMalformed(record) || isMalformed(certified) || record.kind !== 'round' || record.round >= before) continue
-      found.push(summarize(federation!, record, certified.entry, certified.term, 0))
-    }
-    return found.reverse()
+      if (isMalformed(record) || isMalformed(certified) || record.kind !== 'round') return []
+      return [summarize(federation, record, certified.entry, certified.term, 0)]
+    })
   }
 
   leave(id: FederationId): void {

@@ -6,6 +6,7 @@ import { BlobAway } from '../errors.ts'
 import type { Entry, Update } from '../federation/entry.ts'
 import { describeUpdateFault } from '../federation/fault.ts'
 import { holdersOf, holdersOfUpdate } from '../federation/levels.ts'
+import { staleRoundsMax } from '../federation/participation.ts'
 import type { ParentHead, Received } from '../federation/round-state.ts'
 import type { Link } from '../ids.ts'
 import { backboneRanges } from '../model/layout.ts'
@@ -111,12 +112,9 @@ async function keysBase(node: FederationCore, base: Link, previous: string): Pro
 }
 
 function entryOf({ log }: FederationCore, wanted: Link): Entry | null {
-  for (const bytes of log.backwards()) {
-    if (linkOf(bytes.entry) !== wanted) continue
-    const entry = entryCodec.decode(bytes.entry)
-    return isMalformed(entry) ? null : entry
-  }
-  return null
+  const bytes = log.rounds(staleRoundsMax + 1).find(({ entry }) => linkOf(entry) === wanted)
+  const entry = bytes === undefined ? null : entryCodec.decode(bytes.entry)
+  return entry === null || isMalformed(entry) ? null : entry
 }
 
 export function receipt(node: FederationCore, { member, update, verdict }: Extract<Effect, { do: 'receipt' }>): void {

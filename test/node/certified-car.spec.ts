@@ -58,6 +58,12 @@ describe('certified.car', () => {
       assert.ok(Buffer.from(entry).equals(builder.entries[place]!.entry))
       assert.ok(Buffer.from(certificate).equals(builder.entries[place]!.certificate))
     }
+    assert.deepEqual(log.rounds(9), builder.entries.slice(-2))
+    assert.deepEqual(
+      [log.rounds(1), log.rounds(9, 2), log.rounds(1, 2), log.rounds(9, 1)],
+      [builder.entries.slice(-1), builder.entries.slice(-2, -1), builder.entries.slice(-2, -1), []]
+    )
+    assert.deepEqual(log.changes(), builder.entries.slice(0, -2))
     assert.deepEqual(updates.links().sort(), [...builder.updates.keys()].sort())
     for (const [link, bytes] of builder.updates) assert.ok(Buffer.from(updates.get(link)!).equals(bytes))
     file.close()
