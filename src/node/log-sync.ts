@@ -11,7 +11,7 @@ import type { FederationCore } from './federation-core.ts'
 export class LogSync {
   readonly #node: FederationCore
   #catchingUp = false
-  /** Of whom it catches up from: how far that peer says its log goes. */
+  /** How far the log of whom it catches up from goes, as that peer says; 0 when it is done. */
   #toldIndex = 0
 
   constructor(node: FederationCore) {
@@ -20,7 +20,7 @@ export class LogSync {
 
   /** More is on its way: what is the newest here is not. Ends with the question that brings nothing, whatever was told. */
   get isBehind(): boolean {
-    return this.#catchingUp && this.#node.state.consensus.commitIndex < this.#toldIndex
+    return this.#node.state.consensus.commitIndex < this.#toldIndex
   }
 
   entriesFrom(fromIndex: number): Answer {
@@ -84,6 +84,7 @@ export class LogSync {
       }
     } finally {
       this.#catchingUp = false
+      this.#toldIndex = 0
     }
   }
 }
