@@ -58,6 +58,12 @@ export interface Candidate<Model> {
   isResidual?: boolean
 }
 
+/** An organization's personal model, after training. */
+export interface OwnCandidate<Model> extends Candidate<Model> {
+  /** What it was trained from since it last took something over; where it was not trained, the model itself. */
+  start: Model
+}
+
 /** Mean weight over the groups. */
 export interface Share {
   name: string
@@ -74,7 +80,7 @@ export interface Weighed extends LikelihoodCandidate {
 
 /**
  * An organization's next start: B of its federation, K by the charter's rule.
- * @param groups - of key layers. @param own - its personal model, after training.
+ * @param groups - of key layers.
  * @param above - its federation first, then those above it and residuals, as far as they could be had; at least one.
  * @param isAsked - by name, which of `above` are candidates at all (asking.ts); the federation's backbone is taken in any case.
  * @returns how candidates were weighed, oneself first; `weighed` is empty unless by likelihood, `shares` where nothing is attended to.
@@ -83,7 +89,7 @@ export async function memberDown<Model>(
   operations: MemberOperations<Model>,
   options: MemberDownOptions,
   groups: number,
-  own: Candidate<Model>,
+  own: OwnCandidate<Model>,
   above: [Candidate<Model>, ...Candidate<Model>[]],
   isAsked: (name: string) => boolean = () => true
 ): Promise<{ model: Model; weighed: Weighed[]; shares: Share[] }> {
@@ -102,8 +108,11 @@ export async function memberDown<Model>(
   const { downTemperature, downTolerance, downCooling } = options
   const weightsAt = (temperature: number) =>
     softmax(likelihoodLogits(judged, temperature, options.textPrior).map(logit => new Array<number>(groups).fill(logit)))
-  const mixing: Mixing<Model> = { operations, backboneFrom: federation, judged }
   const warm = weightsAt(downTemperature)
+  const alone: Mixing<Model> = { operations, backboneFrom: federation, groups, judged, reference: judged[0]! }
+  // Before any mix: operations may write it where `start` lies.
+  const mixing =
+    othersIn(warm) < negligible ? alone : { ...alone, reference: await withLessNoise(alone, own.start, newText(judged, warm)) }
   const cold = weightsAt(downTemperature * downCooling)
   const tolerated = await takeBack(mixing, cold, downTolerance * newText(judged, cold))
   const { model, weights } = downCooling < 1 ? await helped(mixing, warm, tolerated) : tolerated
@@ -141,7 +150,11 @@ const helpfulShares = [0.25, 0.5, 1]
 interface Mixing<Model> {
   operations: MemberOperations<Model>
   backboneFrom: Model
+  /** Of key layers. */
+  groups: number
   judged: (Candidate<Model> & Judgement)[]
+  /** What a mix is compared with. */
+  reference: Judgement
 }
 
 interface Mixed<Model> {
@@ -152,7 +165,7 @@ interface Mixed<Model> {
   cost: number | null
 }
 
-/** What using a mix in place of one's own model costs, nats a byte; the standard error is that of paired differences. */
+/** What using a mix in place of the reference costs, nats a byte; the standard error is that of paired differences. */
 interface Cost {
   cost: number
   standardError: number
@@ -207,13 +220,36 @@ async function mixAs<Model>({ operations, backboneFrom, judged }: Mixing<Model>,
   return (await operations.mix(backboneFrom, candidates)).model
 }
 
-async function costOf<Model>({ operations, backboneFrom, judged: [own] }: Mixing<Model>, model: Model): Promise<Cost> {
-  return costBeside(await operations.judge(backboneFrom, model), own!)
+async function costOf<Model>({ operations, backboneFrom, reference }: Mixing<Model>, model: Model): Promise<Cost> {
+  return costBeside(await operations.judge(backboneFrom, model), reference)
 }
 
-function costBeside(mix: Judgement, own: Judgement): Cost {
-  const cost = mix.nllPerByte - own.nllPerByte
-  const differences = mix.parts.map((nll, part) => nll - own.parts[part]!)
+/**
+ * One's own model as it would be with less of its steps' noise: the mean of what the round began with and what it ended with takes that noise
+ * away as a mean with others does. What such a mean gains, training alone gains by itself once the learning rate falls, and does not set training
+ * back: so a mix has to gain more, except by what it holds of text that one does not have.
+ * @param fresh - how much of others' text is that, 0 to 1.
+ */
+async function withLessNoise<Model>(
+  { operations, backboneFrom, groups, judged: [own] }: Mixing<Model>,
+  start: Model,
+  fresh: number
+): Promise<Judgement> {
+  if (fresh >= 1) return own!
+  const logits = new Array<number>(groups).fill(0)
+  const halfway = [own!.model, start].map(model => ({ model, logits }))
+  const mean = await operations.judge(backboneFrom, (await operations.mix(backboneFrom, halfway)).model)
+  if (mean.nllPerByte >= own!.nllPerByte) return own!
+  const between = (one: number, other: number) => fresh * one + (1 - fresh) * other
+  return {
+    nllPerByte: between(own!.nllPerByte, mean.nllPerByte),
+    parts: own!.parts.map((nll, part) => between(nll, mean.parts[part]!))
+  }
+}
+
+function costBeside(mix: Judgement, reference: Judgement): Cost {
+  const cost = mix.nllPerByte - reference.nllPerByte
+  const differences = mix.parts.map((nll, part) => nll - reference.parts[part]!)
   const count = differences.length
   if (count < 2) return { cost, standardError: 0 }
   const mean = differences.reduce((sum, one) => sum + one, 0) / count

@@ -68,10 +68,11 @@ async function inTree(plan: CellPlan, pool: Pool, state: CellState, present: Par
     { space, algorithm, seed: plan.seed, genesis: state.genesis, tree, active },
     state.federations,
     handed,
-    takers.map(({ name, federation, learner, textBytes, session, trained, asked }) => ({
+    takers.map(({ name, federation, learner, start, textBytes, session, trained, asked }) => ({
       name,
       federation: federation!,
       personal: learner.parameters,
+      start,
       textBytes,
       schedule: downAt(stepsBefore(round + 1, trained, algorithm.steps), algorithm),
       isAsked: above => isDue(asked, above, round),

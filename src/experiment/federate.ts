@@ -58,6 +58,8 @@ export interface Taker {
   /** Path of its federation. */
   federation: string
   personal: Float32Array
+  /** What it was trained from in this round. */
+  start: Float32Array
   /** t, declared. */
   textBytes: number
   /** Of this round. */
@@ -272,7 +274,7 @@ async function take(
     count(round, one, 0, space.layout.floats * 4)
     above.push({ name: path, model, textBytes: contributed.get(path)?.textBytes ?? 0 })
   }
-  const own = { name: 'own', model: taker.personal, textBytes: taker.textBytes }
+  const own = { name: 'own', model: taker.personal, start: taker.start, textBytes: taker.textBytes }
   const hasBackbone = space.backbone.length > 0
   const member = {
     ...operations(options),

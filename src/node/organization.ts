@@ -273,7 +273,9 @@ export class Organization {
       }
     }
     const personal = existsSync(folder.model('personal')) ? folder.model('personal') : folder.model('initial')
-    const own = { name: 'own', model: personal, textBytes: this.textBytes }
+    // Trained since it last took something over, or as it was.
+    const start = this.#saved.pending === null ? personal : this.#startModel()
+    const own = { name: 'own', model: personal, start, textBytes: this.textBytes }
     const federation = { name: 'federation', model: blobs.path(entry.model), textBytes: entry.textBytes }
     const ancestors = models.slice(1).map(one => ({ ...one, model: blobs.path(one.model) }))
     const residuals = this.#options.residuals.use(round).map(one => ({ ...one, isResidual: true }))

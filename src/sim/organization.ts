@@ -152,7 +152,9 @@ export class SimOrganization implements OrganizationCore {
     }
     const { algorithm } = replica.topic.charter
     const used = algorithm.down === 'likelihood' || algorithm.down === 'chain' ? this.residuals.use(entry.round) : []
-    const own = { name: 'own', model: this.#model('personal') ?? learner.initial, textBytes: learner.textBytes(organization) }
+    const model = this.#model('personal') ?? learner.initial
+    const start = this.#saved.pending === null ? model : (this.#model('start') ?? learner.initial)
+    const own = { name: 'own', model, start, textBytes: learner.textBytes(organization) }
     const above: [Candidate<Float32Array>, ...Candidate<Float32Array>[]] = [
       { name: 'federation', model: federation, textBytes: entry.textBytes },
       ...entry.ancestors.flatMap(({ federation: name, model, textBytes }) => {

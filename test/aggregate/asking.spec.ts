@@ -39,7 +39,8 @@ describe('candidates that are light', () => {
     const options = { down: 'likelihood', downTemperature: 0.25, downTolerance: 10, downCooling: 1, textPrior: 0.5 } as const
     const candidate = (name: string) => ({ name, model: `model of ${name}`, textBytes: 1024 })
     const above = [candidate('federation'), candidate('world')] as [ReturnType<typeof candidate>, ReturnType<typeof candidate>]
-    const { weighed } = await memberDown(operations, options, 2, candidate('own'), above, name => name !== 'federation')
+    const own = { ...candidate('own'), start: 'model of own' }
+    const { weighed } = await memberDown(operations, options, 2, own, above, name => name !== 'federation')
     assert.deepEqual(judged, ['model of own', 'model of world', 'mixed'])
     assert.deepEqual(mixed, [{ backbone: 'model of federation', candidates: judged.slice(0, 2) }])
     assert.deepEqual(

@@ -70,7 +70,7 @@ describe('the way down with a residual', () => {
     })
     const options = { down: 'chain', downTemperature: 0.5, downTolerance: 10, downCooling: 1, textPrior: 0 } as const
     const above = [candidate('federation'), candidate('world'), candidate('kin', true)] as const
-    const { shares, weighed } = await memberDown(operations, options, 2, candidate('own'), [...above])
+    const { shares, weighed } = await memberDown(operations, options, 2, { ...candidate('own'), start: 'own' }, [...above])
     assert.deepEqual(scored, [['own', 'federation', 'kin']])
     assert.deepEqual(weighed, [])
     // In the first group e : 1 : 1, in the second even; a share is the mean of both.

@@ -21,9 +21,11 @@ function operations(nll: (model: number) => number, noise: (model: number) => nu
 }
 
 const at = (model: number) => ({ name: `at ${model}`, model, textBytes: 1024 })
+/** One's own, as if it had not been trained in this round. */
+const mine = { ...at(0), start: 0 }
 const options = { down: 'likelihood', downTemperature: 0.25, downCooling: 1, textPrior: 0.5 } as const
 const down = (nll: (model: number) => number, downTolerance: number, others: number[]) =>
-  memberDown(operations(nll), { ...options, downTolerance }, 1, at(0), [at(others[0]!), ...others.slice(1).map(at)])
+  memberDown(operations(nll), { ...options, downTolerance }, 1, mine, [at(others[0]!), ...others.slice(1).map(at)])
 
 describe('the tolerance of a mix', () => {
   it('is kept: what comes out costs no more, or is one’s own; in proportion, others weigh as they did', async () => {
@@ -53,7 +55,7 @@ describe('the tolerance of a mix', () => {
     const run = async (slope: number, downCooling: number, downTolerance: number) => {
       const nll = (model: number) => 1 + slope * model
       const at1 = (more: object) =>
-        memberDown(operations(nll, spread), { ...options, downTolerance, ...more }, 1, at(0), [at(1)])
+        memberDown(operations(nll, spread), { ...options, downTolerance, ...more }, 1, mine, [at(1)])
       const [warm, made] = [await down(nll, 1e9, [1]), await at1({ downCooling })]
       const cold = await at1({ downTemperature: options.downTemperature * downCooling })
       // Differences are −1, 0 and 1 times the mix's place, three times each: their standard error is that place over √12.
@@ -78,7 +80,7 @@ describe('the tolerance of a mix', () => {
       operations(valley, () => [0, 0, 0]),
       late,
       1,
-      at(0),
+      mine,
       [at(1)]
     )
     assert.ok(Math.abs(model - warm.model / 2) < 1e-12)
@@ -89,7 +91,7 @@ describe('the tolerance of a mix', () => {
     const taken = async (textBytes: number, isResidual: boolean, tolerance: number) => {
       const other = { ...at(1), textBytes, isResidual }
       const given = { ...options, textPrior: 0, downTolerance: tolerance }
-      const { model } = await memberDown(operations(ridge(0.2)), given, 1, at(0), [at(0), other], name => name === other.name)
+      const { model } = await memberDown(operations(ridge(0.2)), given, 1, mine, [at(0), other], name => name === other.name)
       return model
     }
     const whole = await taken(1024, true, 1e9)
@@ -106,6 +108,20 @@ describe('the tolerance of a mix', () => {
       if (share > 0) assert.equal(await taken(textBytes, isResidual, (cost * 1.001) / share), whole, `${textBytes} bytes`)
       assert.ok((await taken(textBytes, isResidual, (cost * 0.999) / Math.max(share, 0.1))) < whole, `${textBytes} bytes`)
     }
+  })
+
+  it('is measured beside one’s own model without the noise of its steps, as far as the others have one’s own text', async () => {
+    const run = async (averaging: number, mixing: number, freshParts: number) => {
+      const nll = (model: number) => (model < 0 ? 1 - averaging : model > 0 ? 1 - mixing : 1)
+      const other = { ...at(1), textBytes: (1024 * freshParts) / 8, isResidual: true }
+      const late = { ...options, downTolerance: 0, downCooling: 0.01 }
+      const own = { ...mine, start: -1 }
+      const made = await memberDown(operations(nll), late, 1, own, [at(0), other], name => name === other.name)
+      const bar = (1 - freshParts / 8) * Math.max(0, averaging)
+      if (Math.abs(mixing - bar) > 1e-9) assert.equal(made.model > 0.02, mixing > bar, `a mix gains ${mixing} beside ${bar}`)
+    }
+    const gain = fc.integer({ min: -50, max: 100 }).map(one => one / 1000)
+    await fc.assert(fc.asyncProperty(gain, gain, fc.integer({ min: 1, max: 8 }), run), { seed: 3, numRuns: 300 })
   })
 
   it('takes back by halves, and all of it from a ridge that begins at once', async () => {
