@@ -46,6 +46,11 @@ export interface BridgeHost {
   rounds(): { branch: MemberId | null; round: number }[]
 }
 
+/** Looks for which a residual that was brought stays here. */
+const keptLooks = 3
+/** Looks for which its targets may still ask for it: whoever is slow is told that it is gone, and is no stranger who wants what it may not have. */
+const readableLooks = 10
+
 export class Bridge {
   readonly #host: BridgeHost
   readonly #seen = new Map<MemberId | null, { round: number; at: number }>()
@@ -55,8 +60,8 @@ export class Bridge {
   #nodes: ReadonlyMap<MemberId, BridgedNode> = new Map()
   #living: ReadonlySet<PeerName> = new Set()
   #open = 0
-  #rounds = 0
-  /** Models that may still be forwarded, by the round in which they came. */
+  #looks = 0
+  /** Models that were brought, by the look with which they came. */
   readonly #models = new Map<Link, number>()
   /** Targets that each of them was offered to. */
   readonly #readers = new Map<Link, Set<PeerName>>()
@@ -67,8 +72,8 @@ export class Bridge {
   }
 
   /** Blobs that must stay here. */
-  get needed(): Iterable<Link> {
-    return this.#models.keys()
+  get needed(): Link[] {
+    return [...this.#models].filter(([, since]) => since > this.#looks - keptLooks).map(([model]) => model)
   }
 
   /** Targets that may have this residual; null if it was not brought here. */
@@ -115,11 +120,11 @@ export class Bridge {
       if (now >= seen.at && round > 0) {
         this.#seen.set(branch, { round, at: Number.POSITIVE_INFINITY })
         for (const [model, since] of this.#models) {
-          if (since >= this.#rounds - 1) continue
+          if (since > this.#looks - readableLooks) continue
           this.#models.delete(model)
           this.#readers.delete(model)
         }
-        this.#step({ type: 'round', round: ++this.#rounds, branch })
+        this.#step({ type: 'round', round: ++this.#looks, branch })
       }
     }
   }
@@ -155,7 +160,7 @@ export class Bridge {
     const offered = await this.#offer(to, target, source, given.grant, false)
     if (offered !== 'wanted') return offered
     await exchange.pull(grant.model, [from])
-    this.#models.set(grant.model, this.#rounds)
+    this.#models.set(grant.model, this.#looks)
     this.#readers.set(grant.model, (this.#readers.get(grant.model) ?? new Set()).add(to))
     const outcome = await this.#offer(to, target, source, given.grant, true)
     log.debug({ from: source.place.path, to: target.place.path, outcome }, 'residual')

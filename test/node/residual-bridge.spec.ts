@@ -4,7 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Answer, Question } from '../../src/wire/messages.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { Bridge, type BridgedNode } from '../../src/node/residual-bridge.ts'
+import { linkOf } from '../../src/wire/codec.ts'
+import { signGrant } from '../../src/wire/residual-records.ts'
 import { testCharter } from '../federation/charters.ts'
+import { peerOf } from '../wire/peers.ts'
 
 const shown = { signed: { record: new Uint8Array(), by: 'p', signature: new Uint8Array(64) }, lineage: [] }
 
@@ -20,28 +23,29 @@ function bridged(name: string): BridgedNode {
   }
 }
 
+/** What a bridge needs of its federation: who it is, its charter, ways to ask and to fetch. */
+function coreOf(ask: (peer: string, question: Question) => Answer | null): FederationCore {
+  const charter = testCharter()
+  const services = { log: { debug: () => undefined }, exchange: { pull: async () => undefined } }
+  const residuals = { perNode: 1, minSimilarity: 0, dropAfter: 2 }
+  return {
+    self: 'p',
+    stopped: false,
+    options: { services, charter: { ...charter, algorithm: { ...charter.algorithm, residuals } } },
+    ask: async (peer: string, question: Question) => ask(peer, question)
+  } as unknown as FederationCore
+}
+
 describe('a bridge of residuals', () => {
   it('looks a while after a round, also where the next rounds are certified before that', async function () {
     this.timeout(20_000)
     const asked: Question[] = []
-    const charter = testCharter()
-    // What a bridge needs of its federation: who it is, its charter, and a way to ask.
-    const services = { log: { debug: () => undefined } }
-    const core = {
-      self: 'p',
-      stopped: false,
-      options: {
-        services,
-        charter: { ...charter, algorithm: { ...charter.algorithm, residuals: { perNode: 1, minSimilarity: 0, dropAfter: 2 } } }
-      },
-      ask: async (_peer: string, question: Question): Promise<Answer | null> => {
-        asked.push(question)
-        return null
-      }
-    } as unknown as FederationCore
     let round = 0
     const bridge = new Bridge({
-      core,
+      core: coreOf((_peer, question) => {
+        asked.push(question)
+        return null
+      }),
       nodes: () => new Map(['a1', 'b1'].map(name => [name, bridged(name)])),
       living: () => new Set(['p']),
       rounds: () => [{ branch: null, round: ++round }]
@@ -52,5 +56,45 @@ describe('a bridge of residuals', () => {
     }
     assert.ok(round > 5, 'it lets fingerprints come in first')
     assert.deepEqual(asked.map(question => question.kind === 'residual' && question.from).sort(), ['a1', 'b1'])
+  })
+
+  it('knows whom it brought a residual for a while after it is gone: who is slow asks for nothing forbidden', async () => {
+    const [source, { peer: target }] = [peerOf('source'), peerOf('target')]
+    const [from, to] = [bridged('a1'), bridged('b1')]
+    from.node.node = source.peer
+    to.node.node = target
+    const model = linkOf(Uint8Array.of(1))
+    const grant = signGrant(source.sign, { from: source.peer, to: target, model, modelBytes: 1, textBytes: 1 })
+    let round = 1
+    const core = coreOf((_peer, question) => {
+      if (question.kind === 'offer') return { kind: 'offer', verdict: question.held ? 'take' : 'wanted', detail: '' }
+      const isFirst = round === 1 && question.kind === 'residual' && question.from === source.peer
+      return isFirst ? { kind: 'residual', grant, forbidden: false, detail: '' } : null
+    })
+    const nodes = () => new Map([from, to].map(one => [one.node.node, one]))
+    const rounds = () => [{ branch: null, round }]
+    const bridge = new Bridge({ core, nodes, living: () => new Set(['p']), rounds })
+    const isKept: boolean[] = []
+    const isReader: boolean[] = []
+    let clockMs = 0
+    const { now } = performance
+    performance.now = () => clockMs
+    try {
+      for (; round <= 20; round++) {
+        bridge.tick()
+        clockMs += 10_000
+        bridge.tick()
+        await sleep(5)
+        isKept.push([...bridge.needed].includes(model))
+        isReader.push(bridge.readersOf(model)?.has(target) ?? false)
+      }
+    } finally {
+      performance.now = now
+    }
+    const times = (all: boolean[]) => all.filter(Boolean).length
+    assert.ok(isKept[0] && isReader[0], 'it was brought')
+    assert.ok(times(isKept) < times(isReader) && times(isReader) < 20, `${isKept}, ${isReader}`)
+    assert.equal(isKept.lastIndexOf(true) + 1, times(isKept))
+    assert.equal(isReader.lastIndexOf(true) + 1, times(isReader))
   })
 })
