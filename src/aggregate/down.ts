@@ -109,10 +109,10 @@ export async function memberDown<Model>(
   const weightsAt = (temperature: number) =>
     softmax(likelihoodLogits(judged, temperature, options.textPrior).map(logit => new Array<number>(groups).fill(logit)))
   const warm = weightsAt(downTemperature)
-  const alone: Mixing<Model> = { operations, backboneFrom: federation, groups, judged, reference: judged[0]! }
-  // Before any mix: operations may write it where `start` lies.
-  const mixing =
-    othersIn(warm) < negligible ? alone : { ...alone, reference: await withLessNoise(alone, own.start, newText(judged, warm)) }
+  const mixing: Mixing<Model> = {
+    ...{ operations, backboneFrom: federation, groups, judged },
+    ...{ start: own.start, fresh: newText(judged, warm), lessNoise: null }
+  }
   const cold = weightsAt(downTemperature * downCooling)
   const tolerated = await takeBack(mixing, cold, downTolerance * newText(judged, cold))
   const { model, weights } = downCooling < 1 ? await helped(mixing, warm, tolerated) : tolerated
@@ -153,8 +153,12 @@ interface Mixing<Model> {
   /** Of key layers. */
   groups: number
   judged: (Candidate<Model> & Judgement)[]
-  /** What a mix is compared with. */
-  reference: Judgement
+  /** What one's own model was trained from. */
+  start: Model
+  /** How much of others' text one does not have, 0 to 1. */
+  fresh: number
+  /** What a mix is compared with where it is better than one's own model; found when it is asked for first. */
+  lessNoise: Promise<Judgement> | null
 }
 
 interface Mixed<Model> {
@@ -183,9 +187,8 @@ async function takeBack<Model>(mixing: Mixing<Model>, whole: number[][], toleran
   if (othersIn(whole) < negligible) return { model: await mixAs(mixing, whole), weights: whole, cost: null }
   let weights = whole
   for (let half = 0; half <= halvesMax && othersIn(weights) >= negligible; half++, weights = shareOf(weights, 0.5)) {
-    const model = await mixAs(mixing, weights)
-    const { cost } = await costOf(mixing, model)
-    if (cost <= tolerance) return { model, weights, cost }
+    const { cost, model } = await costOf(mixing, weights, tolerance)
+    if (cost <= tolerance) return { model: model ?? (await mixAs(mixing, weights)), weights, cost }
   }
   const own = shareOf(whole, 0)
   return { model: await mixAs(mixing, own), weights: own, cost: 0 }
@@ -204,7 +207,7 @@ async function helped<Model>(mixing: Mixing<Model>, whole: number[][], tolerated
     const weights = shareOf(whole, share)
     if (othersIn(weights) < negligible || othersIn(weights) <= othersIn(tolerated.weights)) continue
     tries++
-    const { cost, standardError } = await costOf(mixing, await mixAs(mixing, weights))
+    const { cost, standardError } = await costOf(mixing, weights, best.cost)
     if (cost >= best.cost) break
     if (cost + standardError < 0) best = { weights, cost }
   }
@@ -220,22 +223,33 @@ async function mixAs<Model>({ operations, backboneFrom, judged }: Mixing<Model>,
   return (await operations.mix(backboneFrom, candidates)).model
 }
 
-async function costOf<Model>({ operations, backboneFrom, reference }: Mixing<Model>, model: Model): Promise<Cost> {
-  return costBeside(await operations.judge(backboneFrom, model), reference)
+/**
+ * What a mix costs, beside one's own model with less noise; from `bar` on beside one's own model, which is no better than that: so the other
+ * need not be made where a mix is of no use anyway. @returns `model` null where the mix has to be made again, for another lies where it lay.
+ */
+async function costOf<Model>(mixing: Mixing<Model>, weights: number[][], bar: number): Promise<Cost & { model: Model | null }> {
+  const { operations, backboneFrom, judged, fresh } = mixing
+  const model = await mixAs(mixing, weights)
+  const judgement = await operations.judge(backboneFrom, model)
+  const besideOwn = costBeside(judgement, judged[0]!)
+  if (fresh >= 1 || besideOwn.cost > bar) return { ...besideOwn, model }
+  mixing.lessNoise ??= withLessNoise(mixing)
+  return { ...costBeside(judgement, await mixing.lessNoise), model: null }
 }
 
 /**
  * One's own model as it would be with less of its steps' noise: the mean of what the round began with and what it ended with takes that noise
  * away as a mean with others does. What such a mean gains, training alone gains by itself once the learning rate falls, and does not set training
  * back: so a mix has to gain more, except by what it holds of text that one does not have.
- * @param fresh - how much of others' text is that, 0 to 1.
  */
-async function withLessNoise<Model>(
-  { operations, backboneFrom, groups, judged: [own] }: Mixing<Model>,
-  start: Model,
-  fresh: number
-): Promise<Judgement> {
-  if (fresh >= 1) return own!
+async function withLessNoise<Model>({
+  operations,
+  backboneFrom,
+  groups,
+  judged: [own],
+  start,
+  fresh
+}: Mixing<Model>): Promise<Judgement> {
   const logits = new Array<number>(groups).fill(0)
   const halfway = [own!.model, start].map(model => ({ model, logits }))
   const mean = await operations.judge(backboneFrom, (await operations.mix(backboneFrom, halfway)).model)

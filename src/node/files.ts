@@ -15,10 +15,7 @@ export function writeFileDurably(path: string, content: Uint8Array | string): vo
     } finally {
       closeSync(fd)
     }
-    renameSync(temporary, path)
-    const folder = openSync(dirname(path), 'r')
-    fsyncSync(folder)
-    closeSync(folder)
+    renameDurably(temporary, path)
   } catch (error) {
     if (!isDiskFull(error)) throw error
     throw new WorldlmError(
@@ -28,4 +25,12 @@ export function writeFileDurably(path: string, content: Uint8Array | string): vo
       { cause: error }
     )
   }
+}
+
+/** What `path` held is gone; a file of one folder, which is on disk already. */
+export function renameDurably(from: string, path: string): void {
+  renameSync(from, path)
+  const folder = openSync(dirname(path), 'r')
+  fsyncSync(folder)
+  closeSync(folder)
 }

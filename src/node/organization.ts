@@ -3,6 +3,7 @@
  *
  *   models/initial      what the whole tree began with
  *   models/start        what the next round trains from: B of the federation, K mixed by the organization's own text
+ *   models/mixed        what may become the next start
  *   models/personal     after local training
  *   models/checkpoint-R parameters, moments and place in the data after round R's training
  *   participation.json  which certified round `start` is from, which checkpoint belongs to it, the update that is not settled yet
@@ -22,7 +23,7 @@ import { backboneRanges, type Layout } from '../model/layout.ts'
 import type { Evaluated, Trained } from '../train/session.ts'
 import { downAt, stepsBefore } from '../train/schedule.ts'
 import type { Trainer } from '../train/trainer.ts'
-import { writeFileDurably } from './files.ts'
+import { renameDurably, writeFileDurably } from './files.ts'
 import type { Services } from './services.ts'
 import type { ModelKind, NodeStatus, RoundTimes } from './status.ts'
 import { makeUpdate, type MadeUpdate } from './update-making.ts'
@@ -264,7 +265,7 @@ export class Organization {
     const { folder, mixer, blobs, events } = services
     const layout = this.#layout
     const operations: MemberOperations<string> = {
-      ...mixer.operations(layout, folder.model('initial'), folder.model('start')),
+      ...mixer.operations(layout, folder.model('initial'), folder.model('mixed')),
       judge: async (backboneFrom, keysFrom) => {
         if (keysFrom === folder.model('personal') && this.#ownJudgement !== null) return this.#ownJudgement
         const judged = this.#hasBackbone ? folder.model('candidate') : keysFrom
@@ -284,7 +285,8 @@ export class Organization {
     const isAsked = (name: string) => isResidual(name) || isDue(this.#asked, name, round)
     const { algorithm } = charter
     const options = { ...algorithm, ...downAt(stepsBefore(round + 1, this.#saved.trained, algorithm.steps), algorithm) }
-    const { weighed, shares } = await memberDown(operations, options, layout.groups.length, own, above, isAsked)
+    const { model, weighed, shares } = await memberDown(operations, options, layout.groups.length, own, above, isAsked)
+    renameDurably(model, folder.model('start'))
     const levels = weighed.filter(({ name }) => !isResidual(name))
     const declared = this.#options.residuals.weighed(round, shares)
     this.#saved = { ...this.#saved, asked: remember(this.#asked, round, levels), residuals: declared }
