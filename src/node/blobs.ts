@@ -5,18 +5,7 @@
  * have their hash already, so nothing but the file itself has to be remembered. What has arrived of it can be read meanwhile.
  */
 import { createHash } from 'node:crypto'
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { WorldlmError, isDiskFull } from '../errors.ts'
@@ -26,7 +15,7 @@ import { type BlobIndex, blobIndexCodec } from '../wire/blob-index.ts'
 import { bitmapOf } from '../wire/bitmap.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { limits } from '../wire/limits.ts'
-import { writeFileDurably } from './files.ts'
+import { syncFolder, writeFileDurably } from './files.ts'
 
 /** Longer than a pull rests, or a round takes from making a blob to naming it. */
 const freshMs = 60_000
@@ -120,7 +109,7 @@ export class Blobs {
       const link = linkOf(bytes)
       writeFileDurably(`${this.path(link)}.index`, bytes)
       renameSync(path, this.path(link))
-      this.#syncFolder()
+      syncFolder(this.#folder)
       this.#indices.set(link, index)
       return { link, bytes: index.length }
     } finally {
@@ -194,7 +183,7 @@ export class Blobs {
   settle(link: Link, isWhole: boolean): void {
     if (isWhole) {
       renameSync(`${this.path(link)}.part`, this.path(link))
-      this.#syncFolder()
+      syncFolder(this.#folder)
     }
     this.#arriving.delete(link)
   }
@@ -231,12 +220,6 @@ export class Blobs {
     } finally {
       await file.close()
     }
-  }
-
-  #syncFolder(): void {
-    const folder = openSync(this.#folder, 'r')
-    fsyncSync(folder)
-    closeSync(folder)
   }
 }
 

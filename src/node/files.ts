@@ -30,7 +30,12 @@ export function writeFileDurably(path: string, content: Uint8Array | string): vo
 /** What `path` held is gone; a file of one folder, which is on disk already. */
 export function renameDurably(from: string, path: string): void {
   renameSync(from, path)
-  const folder = openSync(dirname(path), 'r')
+  syncFolder(dirname(path))
+}
+
+/** So that a rename in it outlives the machine's next failure. */
+export function syncFolder(path: string): void {
+  const folder = openSync(path, 'r')
   fsyncSync(folder)
   closeSync(folder)
 }
