@@ -110,8 +110,13 @@ export async function memberDown<Model>(
     softmax(likelihoodLogits(judged, temperature, options.textPrior).map(logit => new Array<number>(groups).fill(logit)))
   const warm = weightsAt(downTemperature)
   const mixing: Mixing<Model> = {
-    ...{ operations, backboneFrom: federation, groups, judged },
-    ...{ start: own.start, fresh: newText(judged, warm), lessNoise: null }
+    operations,
+    backboneFrom: federation,
+    groups,
+    judged,
+    start: own.start,
+    fresh: newText(judged, warm),
+    lessNoise: null
   }
   const cold = weightsAt(downTemperature * downCooling)
   const tolerated = await takeBack(mixing, cold, downTolerance * newText(judged, cold))
@@ -169,7 +174,7 @@ interface Mixed<Model> {
   cost: number | null
 }
 
-/** What using a mix in place of the reference costs, nats a byte; the standard error is that of paired differences. */
+/** What using a mix in place of one's own model costs, or of that with less noise, nats a byte; the standard error is that of paired differences. */
 interface Cost {
   cost: number
   standardError: number

@@ -71,7 +71,7 @@ describe('records and bytes', () => {
       assert.equal(codec.encode(decoded(codec, bytes)).buffer.byteLength, bytes.length)
     })
 
-    it(`${name}: any other bytes are another record, or a fault, never an exception, and never two encodings of one`, () => {
+    it(`${name}: other bytes are another record, or a fault, never an exception, and never two encodings of one`, () => {
       const changes = fc.array(fc.record({ at: fc.nat({ max: bytes.length - 1 }), to: fc.integer({ min: 0, max: 255 }) }), {
         maxLength: 3
       })
