@@ -211,7 +211,7 @@ function closingLines(report: TestnetReport, { out }: TestnetOptions): string[] 
     ...(report.outsideTraining.share === null
       ? []
       : [
-          `Outside training and evaluation: ${(report.outsideTraining.share * 100).toFixed(1)} % (by round ${shown.join(', ')}).`
+          `Outside training and evaluation: ${(report.outsideTraining.share * 100).toFixed(1)} % (by round ${shown.join(', ')}); training ${trainingPercent(report)} %.`
         ]),
     ...faultLines(report),
     `Invariants ${checked.join(', ')}: ${violations.length === 0 ? 'none violated' : `${violations.length} VIOLATED`}`,
@@ -220,6 +220,11 @@ function closingLines(report: TestnetReport, { out }: TestnetOptions): string[] 
     ...(report.interrupted ? ['Interrupted: the report holds what was done until then.'] : []),
     `Report: ${join(out, 'report.html')}   (worldlm audit verify ${out} checks the certified logs)`
   ]
+}
+
+function trainingPercent({ times }: TestnetReport): string {
+  const sum = (pick: (one: TestnetReport['times'][number]) => number) => times.reduce((total, one) => total + pick(one), 0)
+  return ((100 * sum(one => one.train)) / sum(one => one.total)).toFixed(1)
 }
 
 function faultLines({ faults, scenario, interrupted }: TestnetReport): string[] {

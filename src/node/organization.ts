@@ -203,19 +203,23 @@ export class Organization {
   /** The personal model after training: on the fixed validation set, and by what the way down will ask of it. */
   evaluatePersonal(round: number): Promise<void> {
     return this.#inTurn(async () => {
-      const { services, charter, trainer } = this.#options
+      const { services, charter } = this.#options
       const personal = services.folder.model('personal')
       await this.#evaluate('personal', personal, round)
       if (this.#hasBackbone || charter.algorithm.down !== 'likelihood') return
-      const began = performance.now()
-      this.#ownJudgement = await trainer.evaluate(personal, 'kept-back')
-      this.#times.attend += (performance.now() - began) / 1000
+      this.#ownJudgement = await this.#judge(personal)
     })
   }
 
   /** Takes a certified round over: mixes K by the charter's rule and evaluates what came of it. */
   apply(head: RoundHead): Promise<void> {
     return this.#inTurn(() => this.#apply(head))
+  }
+
+  async #judge(path: string): Promise<Judgement> {
+    const judged = await this.#options.trainer.evaluate(path, 'kept-back')
+    this.#times.judge += judged.seconds
+    return judged
   }
 
   async #apply({ round, link, entry }: RoundHead): Promise<void> {
@@ -246,9 +250,9 @@ export class Organization {
       }
     }
     this.#times.transfer += (performance.now() - pullBegan) / 1000
-    const attendBegan = performance.now()
+    const [attendBegan, judgedBefore] = [performance.now(), this.#times.judge]
     await this.#mix(round, entry, reached)
-    this.#times.attend += (performance.now() - attendBegan) / 1000
+    this.#times.attend += (performance.now() - attendBegan) / 1000 - (this.#times.judge - judgedBefore)
     const digest = createHash('sha256')
       .update(readFileSync(blobs.path(entry.model)))
       .digest('hex')
@@ -261,7 +265,7 @@ export class Organization {
 
   /** @param models - the federation's, which is here for sure, and those of federations above that could be had. */
   async #mix(round: number, entry: RoundEntry, models: { name: string; model: Link; textBytes: number }[]): Promise<void> {
-    const { services, charter, trainer } = this.#options
+    const { services, charter } = this.#options
     const { folder, mixer, blobs, events } = services
     const layout = this.#layout
     const operations: MemberOperations<string> = {
@@ -270,7 +274,7 @@ export class Organization {
         if (keysFrom === folder.model('personal') && this.#ownJudgement !== null) return this.#ownJudgement
         const judged = this.#hasBackbone ? folder.model('candidate') : keysFrom
         if (this.#hasBackbone) await mixer.combine(layout, backboneFrom, keysFrom, judged)
-        return trainer.evaluate(judged, 'kept-back')
+        return this.#judge(judged)
       }
     }
     const personal = existsSync(folder.model('personal')) ? folder.model('personal') : folder.model('initial')
@@ -330,10 +334,13 @@ export class Organization {
 
   #endTimes(round: number): void {
     const total = (performance.now() - this.#roundBegan) / 1000
-    const { train, evaluate, attend, transfer } = this.#times
-    const wait = Math.max(0, total - train - evaluate - attend - transfer)
+    const { train, evaluate, judge, attend, transfer } = this.#times
+    const wait = Math.max(0, total - train - evaluate - judge - attend - transfer)
     if (train > 0)
-      this.#options.services.events.emit({ type: 'times', times: { round, total, train, evaluate, attend, transfer, wait } })
+      this.#options.services.events.emit({
+        type: 'times',
+        times: { round, total, train, evaluate, judge, attend, transfer, wait }
+      })
   }
 
   #load(): Saved {
@@ -359,7 +366,9 @@ export class Organization {
   }
 }
 
-const noTimes = (round: number): RoundTimes => ({ round, total: 0, train: 0, evaluate: 0, attend: 0, transfer: 0, wait: 0 })
+const noTimes = (round: number): RoundTimes => {
+  return { round, total: 0, train: 0, evaluate: 0, judge: 0, attend: 0, transfer: 0, wait: 0 }
+}
 
 /** An organization's update record, before it is signed. */
 export function updateRecord(

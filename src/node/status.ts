@@ -93,8 +93,11 @@ export interface RoundTimes {
   round: number
   total: number
   train: number
+  /** Of what people see, on the validation set. */
   evaluate: number
-  /** Scoring candidates by one's own text and mixing them. */
+  /** Of candidates and mixes, on the kept-back text. */
+  judge: number
+  /** Mixing, and what else a way down takes. */
   attend: number
   transfer: number
   /** Aggregation, commit, and waiting for messages. */

@@ -203,6 +203,7 @@ function times(report: TestnetReport): string {
         parts: [
           { name: 'train', value: mean(one => one.train), color: 1 },
           { name: 'evaluate', value: mean(one => one.evaluate), color: 2 },
+          { name: 'judge', value: mean(one => one.judge), color: 5 },
           { name: 'attend', value: mean(one => one.attend), color: 4 },
           { name: 'transfer', value: mean(one => one.transfer), color: 3 },
           { name: 'aggregate, commit, wait', value: mean(one => one.wait), color: 7 }
@@ -213,6 +214,7 @@ function times(report: TestnetReport): string {
   const key = [
     ['train', 1],
     ['evaluate', 2],
+    ['judge', 5],
     ['attend', 4],
     ['transfer', 3],
     ['aggregate, commit, wait', 7]

@@ -79,12 +79,13 @@ export const testnetReportSchema = z.object({
       total: z.number(),
       train: z.number(),
       evaluate: z.number(),
+      judge: z.number(),
       attend: z.number(),
       transfer: z.number(),
       wait: z.number()
     })
   ),
-  /** Share of the time that is neither training nor evaluation: transfer, aggregation, commit, waiting, mixing. */
+  /** Share of the time that is neither training nor evaluation (`evaluate`, `judge`): transfer, aggregation, commit, waiting, mixing. */
   outsideTraining: z.object({ rounds: z.array(z.object({ round: z.int(), share: z.number() })), share: z.number().nullable() }),
   /** How each organization weighed its candidates on the way down. */
   attention: z.array(

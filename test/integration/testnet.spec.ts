@@ -45,6 +45,10 @@ describe('a testnet of real processes', function () {
       assert.deepEqual(mine.map(({ round }) => round).sort(), [1, 2], path)
       assert.ok(mine.every(({ perplexity }) => perplexity > 1 && perplexity < 300))
     }
+    for (const { path, round, total, ...parts } of report.times) {
+      const sum = Object.values(parts).reduce((before, seconds) => before + seconds, 0)
+      assert.ok(parts.train > 0 && parts.judge > 0 && Math.abs(sum - total) < 0.01 * total, `${path}, round ${round}`)
+    }
     assert.match(readFileSync(join(out, 'report.html'), 'utf8'), /Klinik Süd/)
     assert.match(readFileSync(join(out, 'curves.csv'), 'utf8'), /^a\/日本,1,personal,/m)
 

@@ -8,7 +8,7 @@ import { outsideTraining } from '../../testnet/report.ts'
 const hostile = '<script>alert("1")</script>&\'/x'
 function sample(overrides: Partial<TestnetReport> = {}): TestnetReport {
   const path = 'code/javascript'
-  const times = { total: 10, train: 6, evaluate: 1, attend: 1, transfer: 1, wait: 1 }
+  const times = { total: 10, train: 5, evaluate: 1, judge: 1, attend: 1, transfer: 1, wait: 1 }
   return {
     schema: 'worldlm.testnet/1',
     seed: 0,
