@@ -10,7 +10,6 @@
  *
  * Is not: a party to the protocol. What to do, and when, comes from federation/participation.ts as effects.
  */
-import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { isDue, type Memory, remember } from '../aggregate/asking.ts'
 import { declaredTextBytes } from '../aggregate/attend.ts'
@@ -253,9 +252,7 @@ export class Organization {
     const [attendBegan, judgedBefore] = [performance.now(), this.#times.judge]
     await this.#mix(round, entry, reached)
     this.#times.attend += (performance.now() - attendBegan) / 1000 - (this.#times.judge - judgedBefore)
-    const digest = createHash('sha256')
-      .update(readFileSync(blobs.path(entry.model)))
-      .digest('hex')
+    const digest = await blobs.digest(entry.model)
     records.append({ record: 'applied', federation, index: entry.index, round, entry: link, model: entry.model, digest })
     this.#save({ ...this.#saved, applied: link, pending: null })
     await this.#evaluate('aggregated', folder.model('start'), round)

@@ -110,6 +110,23 @@ describe('blobs on disk', () => {
     )
   })
 
+  it('are digested while the event loop goes on: models are large, and heartbeats are due', async () => {
+    const folder = temporaryFolder()
+    const { blobs } = await Blobs.open(folder)
+    const large = Buffer.alloc(8 * chunk + 1, 'worldlm ')
+    const { link } = await put(blobs, folder, large)
+    let [turns, isDone] = [0, false]
+    const turn = () => {
+      turns++
+      if (!isDone) setImmediate(turn)
+    }
+    setImmediate(turn)
+    const digest = await blobs.digest(link)
+    isDone = true
+    assert.equal(digest, createHash('sha256').update(large).digest('hex'))
+    assert.ok(turns >= 8, `${turns} turns`)
+  })
+
   it('that are damaged are found when the store is opened, told, and gone', async () => {
     const folder = temporaryFolder()
     const { blobs } = await Blobs.open(folder)
