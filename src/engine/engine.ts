@@ -15,6 +15,12 @@ export interface OptimizerState {
   step: number
 }
 
+export interface EngineState {
+  /** Shape [layout.floats]. */
+  parameters: Float32Array
+  optimizer: OptimizerState
+}
+
 export interface EngineOptions {
   layout: Layout
   /** Windows of every batch that it will be given. */
@@ -68,6 +74,8 @@ export interface Engine {
   loadBase(parameters: Float32Array): Promise<void>
   /** Parameters of shape [layout.floats], copied. Without `optimizer` the moments start at 0. */
   load(parameters: Float32Array, optimizer?: OptimizerState): Promise<void>
+  /** Exchanges the parameters for others, in place: `parameters` are the engine's own afterwards. Moments stay; so another model is evaluated. */
+  swap(parameters: Float32Array): Promise<void>
   /** One AdamW step. @returns the mean loss before it, nats a token, without the proximal term. */
   step(batch: Batch, learningRate: number, pull?: Pull): Promise<number>
   /**
@@ -87,7 +95,9 @@ export interface Engine {
   /** Many batches in one call, for engines that are far away: as `evaluate` for each. */
   evaluations?(batches: Batch[]): Promise<Float32Array[]>
   /** Copies of the parameters and the optimizer's state; zeros before anything was loaded. */
-  read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }>
+  read(): Promise<EngineState>
+  /** As `read`, without the copies where that can be: not to be written to, and gone with the next call. */
+  view(): Promise<EngineState>
   dispose(): Promise<void>
 }
 

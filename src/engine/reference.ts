@@ -14,6 +14,7 @@ import {
   assertState,
   type Engine,
   type EngineOptions,
+  type EngineState,
   type OptimizerState,
   type Pull
 } from './engine.ts'
@@ -60,6 +61,13 @@ export class ReferenceEngine implements Engine {
     this.#steps = optimizer?.step ?? 0
   }
 
+  async swap(parameters: Float32Array): Promise<void> {
+    assertState(this.options, parameters)
+    const own = this.#parameters
+    this.#parameters = Float32Array.from(parameters)
+    parameters.set(own)
+  }
+
   async step(batch: Batch, learningRate: number, pull?: Pull): Promise<number> {
     const { loss, gradient } = this.#backward(batch)
     if (pull !== undefined) addPull(gradient, this.#parameters, pull)
@@ -99,9 +107,13 @@ export class ReferenceEngine implements Engine {
     return Float32Array.from(Array.from({ length: windows }, (_, window) => [...this.#forward(batch, window).nll]).flat())
   }
 
-  async read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }> {
+  async read(): Promise<EngineState> {
     const optimizer = { first: this.#first.slice(), second: this.#second.slice(), step: this.#steps }
     return { parameters: this.#parameters.slice(), optimizer }
+  }
+
+  view(): Promise<EngineState> {
+    return this.read()
   }
 
   async dispose(): Promise<void> {}

@@ -1,6 +1,6 @@
 /** The training thread: one organization's session, and the model files that go in and out of it. */
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { WorldlmError } from '../errors.ts'
@@ -50,7 +50,7 @@ async function train(job: TrainJob) {
     running.signal,
     { before, ownStartStep: (job.ownStartStep ?? job.startStep) + before.steps }
   )
-  const { parameters } = await trainer.engine.read()
+  const { parameters } = await trainer.engine.view()
   writeModelFile(job.output, options.layout, [parameters])
   await save(job.saveTo, trainer)
   return trained
@@ -59,8 +59,23 @@ async function train(job: TrainJob) {
 /** What a checkpoint within a round is for: another start or other steps make it worthless. */
 function purposeOf({ start, startStep, ownStartStep, steps, keepOptimizer }: TrainJob): string {
   // A start that is missing is refused when it is read.
-  const digest = start === null || !existsSync(start) ? '' : createHash('sha256').update(readFileSync(start)).digest('hex')
+  const digest = start === null || !existsSync(start) ? '' : digestOf(start)
   return JSON.stringify([digest, startStep, ownStartStep ?? startStep, steps, keepOptimizer])
+}
+
+function digestOf(path: string): string {
+  const hash = createHash('sha256')
+  const buffer = Buffer.allocUnsafe(2 ** 20)
+  const fd = openSync(path, 'r')
+  try {
+    for (let read = 1; read > 0; ) {
+      read = readSync(fd, buffer)
+      hash.update(buffer.subarray(0, read))
+    }
+  } finally {
+    closeSync(fd)
+  }
+  return hash.digest('hex')
 }
 
 /** Where the round stands: at its beginning, or where it was when the process ended. */
@@ -72,10 +87,12 @@ async function begin(trainer: TrainingSession, job: TrainJob, purpose: string): 
   }
   if (job.checkpoint !== null) await resume(trainer, job.checkpoint)
   if (job.start !== null) {
-    const parameters = new Float32Array(options.layout.floats)
-    readModelFile(job.start, options.layout, [parameters])
-    const { optimizer } = await trainer.engine.read()
-    await trainer.load(parameters, job.keepOptimizer ? optimizer : undefined)
+    const { start, keepOptimizer } = job
+    await withModels(1, async ([parameters]) => {
+      readModelFile(start, options.layout, [parameters!])
+      const { optimizer } = await trainer.engine.view()
+      await trainer.load(parameters!, keepOptimizer ? optimizer : undefined)
+    })
   }
   return { steps: 0, loss: 0 }
 }
@@ -90,32 +107,41 @@ function readMetadata(path: string): Record<string, string> {
 }
 
 async function save(path: string, trainer: TrainingSession, more: Record<string, string> = {}): Promise<void> {
-  const { parameters, optimizer } = await trainer.engine.read()
+  const { parameters, optimizer } = await trainer.engine.view()
   const metadata = { step: String(optimizer.step), windows: JSON.stringify(trainer.state()), ...more }
   writeModelFile(path, options.layout, [parameters, optimizer.first, optimizer.second], { sections, metadata })
 }
 
 async function resume(trainer: TrainingSession, path: string): Promise<void> {
-  const { layout } = options
-  const [parameters, first, second] = [
-    new Float32Array(layout.floats),
-    new Float32Array(layout.floats),
-    new Float32Array(layout.floats)
-  ]
-  const { step = '0', windows = '[]' } = readModelFile(path, layout, [parameters, first, second], sections)
-  await trainer.load(parameters, { first, second, step: Number(step) }, JSON.parse(windows))
+  await withModels(3, async models => {
+    const { step = '0', windows = '[]' } = readModelFile(path, options.layout, models, sections)
+    const [parameters, first, second] = models as [Float32Array, Float32Array, Float32Array]
+    await trainer.load(parameters, { first, second, step: Number(step) }, JSON.parse(windows))
+  })
 }
 
-/** Other models are evaluated between rounds: the engine's own parameters and moments are put back. */
+/** Memory of `count` models, given back at once: left to the collector, a dozen of them lay about at a time. */
+async function withModels<Result>(count: number, use: (models: Float32Array[]) => Promise<Result>): Promise<Result> {
+  const models = Array.from({ length: count }, () => new Float32Array(options.layout.floats))
+  try {
+    return await use(models)
+  } finally {
+    for (const { buffer } of models) buffer.transfer(0)
+  }
+}
+
+/** Other models are evaluated between rounds: the engine's own parameters are put back. */
 async function evaluate(path: string, set: 'validation' | 'kept-back') {
   const trainer = await session
-  const own = await trainer.engine.read()
-  const parameters = new Float32Array(options.layout.floats)
-  readModelFile(path, options.layout, [parameters])
-  await trainer.load(parameters, own.optimizer)
-  const evaluated = await trainer.evaluate(set)
-  await trainer.load(own.parameters, own.optimizer)
-  return evaluated
+  return withModels(1, async ([model]) => {
+    readModelFile(path, options.layout, [model!])
+    await trainer.engine.swap(model!)
+    try {
+      return await trainer.evaluate(set)
+    } finally {
+      await trainer.engine.swap(model!)
+    }
+  })
 }
 
 async function perform(job: TrainerJob): Promise<unknown> {

@@ -7,7 +7,7 @@ import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
 import { type Device, DeviceEngine } from '../../src/engine/onnx/device-engine.ts'
 import { ReferenceEngine } from '../../src/engine/reference.ts'
 import { adaptable } from '../../src/model/layout.ts'
-import { adapterOptions, distance, engineOptions, families, randomBatch, testParameters } from './models.ts'
+import { adapterOptions, assertSwaps, distance, engineOptions, families, randomBatch, testParameters } from './models.ts'
 
 async function load(engine: Engine, options: EngineOptions): Promise<void> {
   if (options.layout.base !== undefined) await engine.loadBase(testParameters({ ...options, layout: options.layout.base }, 1))
@@ -75,6 +75,13 @@ for (const device of ['cpu', 'webgpu'] as const) {
         assert.equal(got.optimizer.step, 8)
         await mine.dispose()
       })
+
+    it('evaluates other parameters, and goes on as if it had not, to the bit', async () => {
+      const options = engineOptions()
+      const [engine, other] = [await DeviceEngine.create(options, device), await DeviceEngine.create(options, device)]
+      await assertSwaps(engine, other)
+      for (const one of [engine, other]) await one.dispose()
+    })
 
     it('says so when training diverges, and keeps what it had', async () => {
       const options = engineOptions()

@@ -2,7 +2,15 @@ import assert from 'node:assert/strict'
 import { createEngine } from '../../src/engine/create.ts'
 import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
 import type { ModelConfig } from '../../src/model/layout.ts'
-import { assertFiniteDifferences, distance, engineOptions, families, randomBatch, testParameters } from './models.ts'
+import {
+  assertFiniteDifferences,
+  assertSwaps,
+  distance,
+  engineOptions,
+  families,
+  randomBatch,
+  testParameters
+} from './models.ts'
 
 async function withEngine<Result>(
   name: Engine['name'],
@@ -71,6 +79,11 @@ describe('the onnx engine', () => {
     assert.deepEqual(await gradientWith('attention'), kept)
     assert.deepEqual(await gradientWith('blocks'), kept)
     assert.deepEqual(await gradientWith(undefined), kept)
+  })
+
+  it('evaluates other parameters of a model that is more than one piece of its memory', async () => {
+    const options = engineOptions({ vocabulary: 3001, width: 64, hidden: 64 }, { threads: 1 })
+    await withEngine('onnx', options, engine => withEngine('onnx', options, other => assertSwaps(engine, other)))
   })
 
   it('takes the steps of AdamW that the reference takes, with and without clipping', async () => {
@@ -147,6 +160,11 @@ for (const name of ['onnx', 'reference', 'tfjs'] as const) {
         const mean = nll.reduce((sum, value) => sum + value, 0) / nll.length
         assert.ok(Math.abs(mean - (await engine.step(batch, 0))) < 1e-5)
       })
+    })
+
+    it('evaluates other parameters, and goes on as if it had not, to the bit', async () => {
+      const options = engineOptions({}, { threads: 1 })
+      await withEngine(name, options, engine => withEngine(name, options, other => assertSwaps(engine, other)))
     })
 
     it('learns a batch by heart', async () => {

@@ -86,6 +86,28 @@ export async function assertFiniteDifferences(engine: Engine, parameters: Float3
   }
 }
 
+/** That others are evaluated between two steps changes nothing. @param alike - an engine of the same options, which does not evaluate any. */
+export async function assertSwaps(engine: Engine, alike: Engine): Promise<void> {
+  const { options } = engine
+  const [before, between, after] = [1, 2, 3].map(seed => randomBatch(options, seed)) as [Batch, Batch, Batch]
+  for (const one of [engine, alike]) {
+    await one.load(testParameters(options, 1))
+    await one.step(before, 0.01)
+  }
+  const [own, others] = [await engine.read(), testParameters(options, 2)]
+  await engine.swap(others)
+  assert.deepEqual(others, own.parameters)
+  assert.deepEqual(await engine.view(), { ...own, parameters: testParameters(options, 2) })
+  const nll = await engine.evaluate(between)
+  await engine.swap(others)
+  assert.deepEqual(others, testParameters(options, 2))
+  assert.deepEqual(await engine.read(), own)
+  assert.equal(await engine.step(after, 0.01), await alike.step(after, 0.01))
+  assert.deepEqual(await engine.read(), await alike.read())
+  await alike.load(testParameters(options, 2))
+  assert.deepEqual(nll, await alike.evaluate(between))
+}
+
 /** ‖a − b‖ / ‖b‖ */
 export function distance(a: Float32Array, b: Float32Array): number {
   let [difference, length] = [0, 0]

@@ -19,6 +19,7 @@ import {
   assertState,
   type Engine,
   type EngineOptions,
+  type EngineState,
   type ExternalOptions,
   type OptimizerState,
   type Pull
@@ -33,26 +34,21 @@ const attemptsMax = 3
 /** What another try may mend. */
 const retried = new Set(['TRAINER_DIED', 'TRAINER_SILENT', 'TRAINER_RUBBISH', 'TRAINER_RESULT'])
 
-interface State {
-  parameters: Float32Array
-  optimizer: OptimizerState
-}
-
 export class ExternalEngine implements Engine {
   readonly name = 'external'
   readonly options: EngineOptions
   readonly #external: ExternalOptions
   /** For the files that are exchanged; gone with the engine. */
   readonly #scratch: string
-  #state: State
+  #state: EngineState
   #process: TrainerProcess | null = null
   /** What the process has; null where that is not known. States are never changed, only replaced. */
-  #held: State | null = null
+  #held: EngineState | null = null
   /** The model below adapters, and the one that the process has. Never changed, only replaced. */
   #base: Float32Array | null = null
   #heldBase: Float32Array | null = null
   /** Whose parameters lie in the file for evaluations. */
-  #written: State | null = null
+  #written: EngineState | null = null
 
   private constructor(options: EngineOptions, external: ExternalOptions) {
     this.options = options
@@ -101,7 +97,18 @@ export class ExternalEngine implements Engine {
         step: optimizer?.step ?? 0
       }
     }
-    // After other models were evaluated its own comes back: it has that still.
+    this.#take(state)
+  }
+
+  async swap(parameters: Float32Array): Promise<void> {
+    assertState(this.options, parameters)
+    const own = this.#state
+    this.#take({ parameters: Float32Array.from(parameters), optimizer: own.optimizer })
+    parameters.set(own.parameters)
+  }
+
+  /** After other models were evaluated its own comes back: the process has that still. */
+  #take(state: EngineState): void {
     this.#state = this.#held !== null && equalStates(this.#held, state) ? this.#held : state
   }
 
@@ -166,7 +173,11 @@ export class ExternalEngine implements Engine {
     }, false)
   }
 
-  async read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }> {
+  async view(): Promise<EngineState> {
+    return this.#state
+  }
+
+  async read(): Promise<EngineState> {
     const { parameters, optimizer } = this.#state
     return {
       parameters: parameters.slice(),
@@ -294,7 +305,7 @@ export class ExternalEngine implements Engine {
     writeTensorFile(path, tensors, 'f32', { step: String(optimizer.step) }, { durable: false })
   }
 
-  #readState(path: string, step: number): State {
+  #readState(path: string, step: number): EngineState {
     const zeros = () => new Float32Array(this.options.layout.floats)
     const state = { parameters: zeros(), optimizer: { first: zeros(), second: zeros(), step } }
     this.#readTensors(path, [
@@ -358,9 +369,9 @@ const tensorsOf = ({ tensors }: Layout, prefix: string, values: Float32Array): N
   }))
 
 const equalFloats = (a: Float32Array, b: Float32Array): boolean =>
-  Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength))
+  a === b || Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength))
 
-const equalStates = (a: State, b: State): boolean =>
+const equalStates = (a: EngineState, b: EngineState): boolean =>
   a.optimizer.step === b.optimizer.step &&
   equalFloats(a.parameters, b.parameters) &&
   equalFloats(a.optimizer.first, b.optimizer.first) &&

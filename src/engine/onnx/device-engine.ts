@@ -15,6 +15,7 @@ import {
   assertState,
   type Engine,
   type EngineOptions,
+  type EngineState,
   type OptimizerState,
   type Pull
 } from '../engine.ts'
@@ -67,6 +68,15 @@ export class DeviceEngine implements Engine {
     this.#steps = optimizer?.step ?? 0
   }
 
+  async swap(parameters: Float32Array): Promise<void> {
+    assertState(this.options, parameters)
+    const own = await this.read()
+    const given = split(this.options.layout, parameters, '')
+    for (const name of Object.keys(given)) this.#state[name]!.dispose()
+    this.#state = { ...this.#state, ...given }
+    parameters.set(own.parameters)
+  }
+
   async step(batch: Batch, learningRate: number, pull?: Pull): Promise<number> {
     const { layout, weightDecay, gradientClip } = this.options
     const step = this.#steps + 1
@@ -113,7 +123,11 @@ export class DeviceEngine implements Engine {
     return Float32Array.from({ length: timeMajor.length }, (_, at) => timeMajor[place(at)]!)
   }
 
-  async read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }> {
+  view(): Promise<EngineState> {
+    return this.read()
+  }
+
+  async read(): Promise<EngineState> {
     const isHere = Object.values(this.#state).every(({ location }) => location === 'cpu')
     const here = isHere ? this.#state : await (await this.#session('read')).run(this.#state)
     const { floats } = this.options.layout

@@ -67,6 +67,20 @@ export class EngineMemory {
     this.targets = new Int32Array(memory.buffer, take(tokens), tokens)
   }
 
+  /** Exchanges the parameters for others, piece by piece. */
+  swap(others: Float32Array): void {
+    const piece = new Float32Array(pieceFloats)
+    for (let from = 0; from < others.length; from += pieceFloats) {
+      const [own, other] = [this.parameters, others].map(one => one.subarray(from, from + pieceFloats)) as [
+        Float32Array,
+        Float32Array
+      ]
+      piece.set(own)
+      own.set(other)
+      other.set(piece.subarray(0, other.length))
+    }
+  }
+
   /** Brings `gradient` into this memory piece by piece; each is there, at byte `at`, until the next comes. `from` counts floats. */
   *pieces(gradient: Float32Array): Generator<{ at: number; from: number; count: number }> {
     for (let from = 0; from < gradient.length; from += pieceFloats) {

@@ -19,6 +19,7 @@ import {
   assertState,
   type Engine,
   type EngineOptions,
+  type EngineState,
   type OptimizerState,
   type Pull
 } from '../engine.ts'
@@ -86,6 +87,11 @@ export class OnnxEngine implements Engine {
     this.#steps = optimizer?.step ?? 0
   }
 
+  async swap(parameters: Float32Array): Promise<void> {
+    assertState(this.options, parameters)
+    this.#memory.swap(parameters)
+  }
+
   async step(batch: Batch, learningRate: number, pull?: Pull): Promise<number> {
     const { loss, gradients } = await this.#backward(batch)
     try {
@@ -147,9 +153,14 @@ export class OnnxEngine implements Engine {
     return this.#windowMajor(nll?.data as Float32Array)
   }
 
-  async read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }> {
+  async read(): Promise<EngineState> {
     const { parameters, first, second } = this.#memory
     return { parameters: parameters.slice(), optimizer: { first: first.slice(), second: second.slice(), step: this.#steps } }
+  }
+
+  async view(): Promise<EngineState> {
+    const { parameters, first, second } = this.#memory
+    return { parameters, optimizer: { first, second, step: this.#steps } }
   }
 
   async dispose(): Promise<void> {

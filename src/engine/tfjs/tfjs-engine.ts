@@ -14,6 +14,7 @@ import {
   assertState,
   type Engine,
   type EngineOptions,
+  type EngineState,
   type OptimizerState,
   type Pull
 } from '../engine.ts'
@@ -65,6 +66,14 @@ export class TfjsEngine implements Engine {
     this.#steps = optimizer?.step ?? 0
   }
 
+  async swap(parameters: Float32Array): Promise<void> {
+    assertState(this.options, parameters)
+    const [own, ownWeights] = [await this.#read(this.#weights), this.#weights]
+    this.#weights = this.#place(parameters)
+    this.#tf.dispose(ownWeights)
+    parameters.set(own)
+  }
+
   async step(batch: Batch, learningRate: number, pull?: Pull): Promise<number> {
     const tf = this.#tf
     const { loss, gradients } = this.#backward(batch)
@@ -102,7 +111,11 @@ export class TfjsEngine implements Engine {
     return values
   }
 
-  async read(): Promise<{ parameters: Float32Array; optimizer: OptimizerState }> {
+  view(): Promise<EngineState> {
+    return this.read()
+  }
+
+  async read(): Promise<EngineState> {
     const [parameters, first, second] = [
       await this.#read(this.#weights),
       await this.#read(this.#first),
