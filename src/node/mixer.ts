@@ -72,11 +72,22 @@ interface Reply {
   error?: { code: string; message: string; hint: string }
 }
 
+/** Of a model, above which the thread ends when it has had nothing to do for so long: it keeps several in memory. */
+const largeBytes = 32 * 2 ** 20
+const idleMs = 1_000
+
 export class Mixer {
   /** Started for its first job: most nodes of a large federation never have one, and a thread takes 80 ms and 10 MB. */
   #worker: Worker | null = null
+  #isLarge = false
+  #idle: NodeJS.Timeout | undefined
   readonly #waiting = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>()
   #id = 0
+
+  /** Whether its thread is there. */
+  get runs(): boolean {
+    return this.#worker !== null
+  }
 
   /** Whether an update is whole and finite, and ‖K − K_reference‖ over all key layers. @param base - see readUpdateFile. */
   inspect(
@@ -133,12 +144,15 @@ export class Mixer {
   }
 
   async close(): Promise<void> {
+    clearTimeout(this.#idle)
     await this.#worker?.terminate()
     this.#fail(new WorldlmError('MIXER_CLOSED', 'the mixer was closed', 'The node is stopping.'))
   }
 
   #run<Result>(job: MixerJob): Promise<Result> {
     const id = this.#id++
+    clearTimeout(this.#idle)
+    this.#isLarge ||= job.layout.floats * Float32Array.BYTES_PER_ELEMENT > largeBytes
     return new Promise<Result>((resolve, reject) => {
       this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject })
       this.#worker ??= this.#start()
@@ -161,6 +175,13 @@ export class Mixer {
     this.#waiting.delete(id)
     if (error === undefined) waiting?.resolve(result)
     else waiting?.reject(new WorldlmError(error.code, error.message, error.hint))
+    if (this.#isLarge && this.#waiting.size === 0) this.#idle = setTimeout(() => this.#rest(), idleMs).unref()
+  }
+
+  #rest(): void {
+    void this.#worker?.terminate()
+    this.#worker = null
+    this.#isLarge = false
   }
 
   #fail(error: Error): void {

@@ -1,0 +1,46 @@
+/** The mixer's thread: there while it is of use. What it computes stands in test/train/update-file.spec.ts and test/aggregate. */
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createLayout } from '../../src/model/layout.ts'
+import { presets } from '../../src/model/presets.ts'
+import { Mixer } from '../../src/node/mixer.ts'
+import { writeModelFile } from '../../src/train/model-file.ts'
+import { temporaryFolder } from '../temporary.ts'
+
+describe('the mixer’s thread', () => {
+  const layoutOf = (vocabulary: number) =>
+    createLayout(
+      { ...presets.tiny.model, layers: 1, width: 256, hidden: 64, vocabulary },
+      { keyFraction: 1, embeddingIsKey: false }
+    )
+  let mixer: Mixer
+  beforeEach(() => {
+    mixer = new Mixer()
+  })
+  afterEach(() => mixer.close())
+
+  async function sketchOf(vocabulary: number): Promise<Uint8Array> {
+    const folder = temporaryFolder()
+    const layout = layoutOf(vocabulary)
+    const paths = [1, 2].map(seed => {
+      const path = join(folder, `${seed}`)
+      writeModelFile(path, layout, [Float32Array.from({ length: layout.floats }, (_, place) => (place * seed) % 97)])
+      return path
+    }) as [string, string]
+    return mixer.sketch(layout, ...paths, 0)
+  }
+
+  it('gives large models’ memory back when it has nothing to do, and starts again', async () => {
+    assert.equal(mixer.runs, false)
+    const sketches = await sketchOf(40_000)
+    while (mixer.runs) await sleep(50)
+    assert.deepEqual(await sketchOf(40_000), sketches)
+  })
+
+  it('stays where models are small: to start it would cost more', async () => {
+    await sketchOf(256)
+    await sleep(1_500)
+    assert.equal(mixer.runs, true)
+  })
+})
