@@ -203,6 +203,8 @@ export interface PeerCore extends Endpoint {
   readonly replicas: Map<FederationId, FollowedCore>
   readonly lying: boolean
   readonly equivocating: boolean
+  /** Until when it trains what it began while its machine was slow, by the world's clock. */
+  slowUntilMs: number
   /** Milliseconds of its clock in one of the world's. */
   readonly rate: number
   /** Its own clock, in milliseconds. */

@@ -67,7 +67,9 @@ export class SimOrganization implements OrganizationCore {
     const { learner, trainMs } = this.#services
     const start = this.#model('start') ?? learner.initial
     const training = begun(learner.train(this.#peer.organization, start, this.#saved.trained, round))
-    replica.later(trainMs * this.#pace * this.#peer.slowness, () =>
+    const ms = trainMs * this.#pace * this.#peer.slowness
+    if (this.#peer.slowness > 1) this.#peer.slowUntilMs = this.#services.clock.nowMs + this.#peer.worldMs(ms)
+    replica.later(ms, () =>
       this.#services.wait(training, learned => {
         if (replica.alive) this.#guard(replica, () => this.#announce(replica, round, base, start, learned))
       })

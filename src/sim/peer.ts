@@ -46,6 +46,7 @@ export class Peer implements PeerCore {
   incarnation = 0
   silent = false
   slowness = 1
+  slowUntilMs = 0
   upFreeMs = 0
   downFreeMs = 0
   /** Left for good: it does not come back. */
@@ -100,6 +101,7 @@ export class Peer implements PeerCore {
     this.up = true
     this.incarnation++
     this.fuse = -1
+    this.slowUntilMs = 0
     const services = this.#services
     const [own] = this.#topics
     if (own === undefined) return

@@ -249,6 +249,8 @@ export class Simulation {
     let members = 0
     for (const { member, kind, peers } of roster.members.values()) {
       if (kind === 'witness' || !peers.some(isUp)) continue
+      // What began while its machine was slow goes on as slowly after it.
+      if (kind === 'organization' && this.clock.nowMs < (byName.get(member)?.slowUntilMs ?? 0)) continue
       const child = kind === 'federation' ? children.find(({ id }) => id === member) : undefined
       if (child === undefined || (!this.#finished(child) && this.#isQuiet(child))) members++
     }

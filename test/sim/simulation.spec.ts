@@ -34,6 +34,11 @@ describe('a simulated tree', () => {
     }
   })
 
+  it('breaks no promise (I8) where somebody whom all wait for trains on what it began while its machine was slow', async () => {
+    const report = await short({ tree: 'tree:2', seed: 7_000_212, faults: 'slow' })
+    assert.deepEqual([report.invariants.violations, report.complete], [[], true], story(report, 'slow'))
+  })
+
   it('says of a round that it was ended in when that was', async () => {
     const abort = new AbortController()
     let trained = 0
