@@ -72,6 +72,8 @@ export class Simulation {
   readonly #leaves: Topic[]
   readonly #childrenOf: Map<FederationId, Topic[]>
   readonly #homes: ReadonlyMap<PeerName, Topic>
+  /** Those that are in no federation below it. */
+  readonly #organizationsOf: Map<Topic, Peer[]>
   /** What `#quiet` found since the last look began: a federation asks its children. */
   readonly #quietNow = new Map<Topic, boolean>()
   #allUp = false
@@ -119,6 +121,7 @@ export class Simulation {
       wait: (result, then) => this.#pending.wait(result, then)
     }
     this.peers = this.#makePeers(random.fork('peers'))
+    this.#organizationsOf = Map.groupBy(this.peers, ({ name }) => this.#homes.get(name)!)
     this.#leaves = [...new Set(topology.organizations.map(({ federation }) => federation))].map(place => this.topics[place]!)
     this.#childrenOf = new Map(this.topics.map(({ id }) => [id, this.topics.filter(({ charter }) => charter.parent === id)]))
     this.faults = new Faults({ ...this, random: random.fork('faults') }, faults)
@@ -257,12 +260,13 @@ export class Simulation {
     return members >= Math.max(1, topic.charter.minMembers)
   }
 
-  /** A federation of federations is done when too few below it go on. */
+  /** A federation of federations is done when too few of its organizations and of those below it go on. */
   #finished(topic: Topic): boolean {
     if (this.invariants.rounds(topic).length >= this.options.rounds) return true
     const children = this.#childrenOf.get(topic.id)!
     if (children.length === 0) return false
-    const going = children.filter(child => !this.#finished(child)).length
+    const own = this.#organizationsOf.get(topic) ?? []
+    const going = own.filter(({ gone }) => !gone).length + children.filter(child => !this.#finished(child)).length
     return going < Math.max(1, topic.charter.minMembers)
   }
 

@@ -22,6 +22,8 @@ interface Mutant {
   seedsMax: number
   /** Votes of the only federation. */
   voters?: number
+  /** Instead of one of five organizations. */
+  federations?: Record<string, { organizations: number }>
   /** Three federations whose organizations are brought each other's residuals, with these rules in every charter. */
   residuals?: { egress?: object[]; ingress?: object[] }
   /** Sees an event before its replica does; null: it never comes. */
@@ -209,18 +211,27 @@ const mutants: Mutant[] = [
     seedsMax: 10,
     event: (_, event) =>
       event.type === 'consensus' && event.event.type === 'timer' && event.event.name === 'election' ? null : event
+  },
+  {
+    what: 'a federation of organizations and of one below it that aggregates nothing',
+    finds: 'I8',
+    faults: 'none',
+    seedsMax: 1,
+    federations: { world: { organizations: 3 }, 'world/below': { organizations: 3 } },
+    event: (replica, event) => (event.type === 'aggregated' && replica.topic.level === 0 ? null : event)
   }
 ]
 
 const seedBase = 7000
 
-function topologyFor({ voters = 5, residuals }: Pick<Mutant, 'voters' | 'residuals'>, seed: number): TreeTopology {
+function topologyFor({ voters = 5, residuals, ...mutant }: Omit<Mutant, 'event' | 'world'>, seed: number): TreeTopology {
   if (residuals !== undefined) {
     const federations = { 'world/a': { organizations: 2 }, 'world/b': { organizations: 2 }, 'world/c': { organizations: 2 } }
     const charter = { algorithm: { residuals: { perNode: 2 } }, ...residuals }
     return topologyOfFile('mutants', { federations, charter, trainMs: 1500 }, seed) as TreeTopology
   }
-  const document = { federations: { world: { organizations: 5 } }, charter: { voters, minMembers: 2 }, trainMs: 1500 }
+  const { federations = { world: { organizations: 5 } } } = mutant
+  const document = { federations, charter: { voters, minMembers: 2 }, trainMs: 1500 }
   return topologyOfFile('mutants', document, seed) as TreeTopology
 }
 
@@ -255,7 +266,8 @@ const twoFaced: FaultPlan = {
 const drawn: Record<string, (seed: number) => FaultPlan> = { storm, kills, 'two-faced': () => twoFaced }
 
 /** The first seed that shows it, and its run. */
-async function hunt({ faults, seedsMax, voters, residuals, event, world }: Mutant) {
+async function hunt({ event, world, ...mutant }: Mutant) {
+  const { faults, seedsMax } = mutant
   const real = Replica.prototype.dispatch
   if (event !== undefined)
     Replica.prototype.dispatch = function (this: Replica, given: FederationEvent): void {
@@ -265,7 +277,7 @@ async function hunt({ faults, seedsMax, voters, residuals, event, world }: Mutan
   try {
     for (let seed = seedBase; seed < seedBase + seedsMax; seed++) {
       const options = {
-        topology: topologyFor({ ...(voters && { voters }), ...(residuals && { residuals }) }, seed),
+        topology: topologyFor(mutant, seed),
         rounds: 4,
         seed,
         ...(world === undefined ? {} : { sabotage: world })
