@@ -20,6 +20,8 @@ export interface AveragingOptions {
   modelBytes: number
   trainMs: number
   signal?: AbortSignal
+  /** Called about once a second of real time; `certified`: rounds that all peers have done, as far as one can say of a mean. */
+  onProgress?: (progress: { virtualSeconds: number; certified: number; events: number }) => void
 }
 
 const deadlineMs = 20_000
@@ -33,6 +35,7 @@ export class Averaging {
   readonly peers: AveragingPeer[]
   readonly faults: Faults
   readonly #pending = new Pending(() => this.options.signal?.aborted === true)
+  readonly #unfinished: Set<number>
 
   constructor(options: AveragingOptions) {
     this.options = options
@@ -56,12 +59,13 @@ export class Averaging {
       rounds,
       deadlineMs,
       wait: (result, then) => this.#pending.wait(result, then),
-      finished: () => undefined,
+      finished: peer => this.#unfinished.delete(peer),
       event: (peer, what) => trace.note(clock.nowMs, peer, what)
     }
     this.peers = topology.organizations.map(
       ({ place }, index) => new AveragingPeer(world, index, place, random.fork(String(index)))
     )
+    this.#unfinished = new Set(this.peers.keys())
     for (const [index, peer] of this.peers.entries())
       peer.neighbours = topology.neighbours[index]!.map(other => this.peers[other]!)
     this.faults = new Faults(
@@ -79,15 +83,22 @@ export class Averaging {
     return this.peers.reduce((sum, { done }) => sum + done, 0)
   }
 
+  /** Until everybody who stays has done all rounds, or the horizon is reached. */
   async run(): Promise<void> {
-    const { faults, horizonMs, signal } = this.options
+    const { faults, horizonMs, signal, onProgress } = this.options
+    const { clock } = this
     const late = new Set(faults.faults.flatMap(fault => (fault.kind === 'late' ? [fault.who.peer] : [])))
-    for (const peer of this.peers) if (!late.has(peer.index)) this.clock.call((peer.index * 7919) % 2_000, () => peer.start())
-    while (this.clock.nowMs < horizonMs && signal?.aborted !== true && this.roundsMissing > 0) {
-      for (let count = 0; count < 256; count++) {
-        if (!this.clock.next()) return
-        if (this.#pending.isOpen) await this.#pending.settled()
-      }
+    for (const peer of this.peers) if (!late.has(peer.index)) clock.call((peer.index * 7919) % 2_000, () => peer.start())
+    let toldAt = Date.now()
+    for (let count = 0; this.#unfinished.size > 0 && clock.nowMs < horizonMs && signal?.aborted !== true; count++) {
+      if (!clock.next()) return
+      if (this.#pending.isOpen) await this.#pending.settled()
+      if ((count & 0xfff) !== 0 || Date.now() - toldAt < 1_000) continue
+      toldAt = Date.now()
+      const certified = this.roundsDone / this.peers.length
+      onProgress?.({ virtualSeconds: clock.nowMs / 1000, certified, events: clock.fired })
+      // Lets signals in: the loop itself never waits.
+      await new Promise(resolve => setImmediate(resolve))
     }
   }
 }

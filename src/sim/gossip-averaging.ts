@@ -26,7 +26,8 @@ export interface AveragingWorld {
   /** How long a peer waits for its neighbours' models of a round. */
   deadlineMs: number
   wait<Result>(result: Result | Promise<Result>, then: (result: Result) => void): void
-  finished(): void
+  /** A peer has done its rounds, or has left. */
+  finished(peer: number): void
   event(peer: number, what: string): void
 }
 
@@ -98,6 +99,7 @@ export class AveragingPeer implements Endpoint {
   leave(): void {
     this.gone = true
     this.crash()
+    this.#world.finished(this.index)
   }
 
   receive(): void {
@@ -107,7 +109,7 @@ export class AveragingPeer implements Endpoint {
   #train(): void {
     const { learner, rounds, trainMs } = this.#world
     if (this.#round > rounds) {
-      this.#world.finished()
+      this.#world.finished(this.index)
       return
     }
     const round = this.#round

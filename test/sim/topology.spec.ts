@@ -1,6 +1,7 @@
 /** Who is simulated: names and files, and what is refused; gossip averaging on graphs against what it must come to. */
 import assert from 'node:assert/strict'
 import type { WorldlmError } from '../../src/errors.ts'
+import type { Fault } from '../../src/sim/faults.ts'
 import { simulate } from '../../src/sim/simulate.ts'
 import { namedTopology, topologyOfFile } from '../../src/sim/topology.ts'
 
@@ -113,6 +114,23 @@ describe('gossip averaging', () => {
     const distance = async (name: string) => (await run(name, 'none')).convergence.consensus
     const [clique, ring] = [await distance('clique:12'), await distance('ring:12')]
     assert.ok(clique < ring / 10, `${clique} ${ring}`)
+  })
+
+  it('is over when the last peer has averaged for the last time, with peers that have left', async () => {
+    const { virtualSeconds, convergence, complete } = await run('ring:2', 'none')
+    assert.deepEqual([complete, virtualSeconds], [true, convergence.curve.at(-1)!.seconds])
+    const faults: Fault[] = [{ kind: 'leave', atMs: 3_000, who: { peer: 2 } }]
+    const topology = namedTopology('ring:4', null, 1)
+    const left = await simulate({ topology, rounds: 3, seed: 1, faults: { name: 'one leaves', clockDrift: 0, faults } })
+    assert.deepEqual([left.complete, left.virtualSeconds], [true, left.convergence.curve.at(-1)!.seconds])
+  })
+
+  it('lets itself be interrupted, though it waits for nothing', async () => {
+    const abort = new AbortController()
+    setTimeout(() => abort.abort(), 1)
+    const topology = namedTopology('ring:500', null, 1)
+    const { complete } = await simulate({ topology, rounds: 5_000, seed: 1, faults: 'none', signal: abort.signal })
+    assert.equal(complete, false)
   })
 
   it('goes on under every fault, and is the same run for the same seed', async () => {
