@@ -12,9 +12,8 @@ import { charterOf } from './model-choice.ts'
 import { table } from './table.ts'
 
 interface LearnerFlags {
-  topology: Topology
-  out: string
-  data?: string
+  /** One an organization. */
+  texts: OrganizationText[]
   model: string
   steps: number
   rounds: number
@@ -25,12 +24,12 @@ interface LearnerFlags {
   onSteps: (steps: number) => void
 }
 
-/** @throws {WorldlmError} DATA_*, TOO_FEW_TEXTS, CHARTER_INVALID, those of the model. */
+/** @throws {WorldlmError} DATA_*, CHARTER_INVALID, those of the model. */
 export async function engineLearner(flags: LearnerFlags): Promise<EngineLearner> {
-  const { topology, data, out, seed, steps, rounds, keyFraction, threads, engine, onSteps } = flags
+  const { texts, seed, steps, rounds, keyFraction, threads, engine, onSteps } = flags
   const { model, algorithm = {} } = charterOf(flags.model) as { model?: unknown; algorithm?: object }
   return EngineLearner.open({
-    texts: textsFor(topology, textsIn(data, out)),
+    texts,
     model,
     algorithm: { ...algorithm, rounds, steps, keyFraction, embeddingIsKey: keyFraction === 1 },
     engine,
@@ -40,7 +39,8 @@ export async function engineLearner(flags: LearnerFlags): Promise<EngineLearner>
   })
 }
 
-function textsIn(data: string | undefined, out: string): OrganizationText[] {
+/** @throws {WorldlmError} DATA_* */
+export function textsIn(data: string | undefined, out: string): OrganizationText[] {
   if (data !== undefined) return readTree(data)
   const folder = join(out, 'text')
   mkdirSync(folder, { recursive: true })
@@ -48,8 +48,8 @@ function textsIn(data: string | undefined, out: string): OrganizationText[] {
   return readTree(folder)
 }
 
-/** Federation by federation, in the order of their paths: neighbours in the folder are neighbours in the topology. */
-function textsFor(topology: Topology, texts: OrganizationText[]): OrganizationText[] {
+/** Federation by federation, in the order of their paths: neighbours in the folder are neighbours in the topology. @throws {WorldlmError} TOO_FEW_TEXTS */
+export function textsFor(topology: Topology, texts: OrganizationText[]): OrganizationText[] {
   const count = topology.organizations.length
   if (count > texts.length)
     throw new WorldlmError(

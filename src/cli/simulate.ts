@@ -1,20 +1,21 @@
 /** `worldlm simulate`: a tree of federations with thousands of peers in one process, on a virtual network with faults. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { stringify } from 'yaml'
 import { WorldlmError } from '../errors.ts'
 import { short } from '../report/plots.ts'
 import { simulationCsv, simulationHtml, type SimulationReport } from '../report/simulation.ts'
-import { faultsHint, faultsOfFile } from '../sim/fault-plans.ts'
+import type { OrganizationText } from '../data/text-tree.ts'
+import { checkPlan, faultsHint, faultsOfFile } from '../sim/fault-plans.ts'
 import type { FaultPlan } from '../sim/faults.ts'
 import { shrink } from '../sim/shrink.ts'
-import { planFor, simulate, type SimulateOptions } from '../sim/simulate.ts'
+import { factsOf, planFor, simulate, type SimulateOptions } from '../sim/simulate.ts'
 import type { Learner } from '../sim/learner.ts'
 import { namedTopology, type Topology, topologyHint, topologyOfFile } from '../sim/topology.ts'
-import { comparison, engineLearner, topologyOfTexts } from './simulate-engine.ts'
+import { comparison, engineLearner, textsFor, textsIn, topologyOfTexts } from './simulate-engine.ts'
 import { LiveTable, progressBar } from './live-table.ts'
 import { exitCodes, type Output } from './output.ts'
-import { isFileName, readYaml } from './yaml-file.ts'
+import { isFile, isFileName, readYaml } from './yaml-file.ts'
 
 interface Flags {
   topology: string
@@ -42,14 +43,18 @@ export async function simulateCommand(flags: Flags, output: Output): Promise<voi
   const interrupt = () => abort.abort()
   process.on('SIGINT', interrupt)
   process.on('SIGTERM', interrupt)
-  const names = existsSync(flags.topology) ? [flags.topology] : flags.topology.split(',').map(name => name.trim())
+  const names = isFile(flags.topology) ? [flags.topology] : flags.topology.split(',').map(name => name.trim())
   const out = folderOf(flags.out)
   try {
-    const runs: SimulationReport[] = []
-    for (const topology of names) {
-      if (abort.signal.aborted) break
+    // What is wrong with the last of them is said before the first takes its hours.
+    const prepared = names.map(topology => {
       const folder = names.length === 1 ? out : join(out, topology.replaceAll(/[^\w.-]+/g, '-'))
-      runs.push(await runOne({ ...flags, topology }, folder, output, abort.signal))
+      return prepare({ ...flags, topology }, folder)
+    })
+    const runs: SimulationReport[] = []
+    for (const one of prepared) {
+      if (abort.signal.aborted) break
+      runs.push(await runOne(one, output, abort.signal))
     }
     if (names.length === 1) output.document(runs[0]!)
     else compare(runs, out, output)
@@ -72,7 +77,13 @@ function compare(runs: SimulationReport[], out: string, output: Output): void {
 }
 
 function topologyFor({ topology, peers, seed, data, learner }: Flags, out: string): Topology {
-  if (existsSync(topology)) return topologyOfFile(topology, readYaml(topology, 'TOPOLOGY_INVALID', topologyHint), seed)
+  if (peers !== undefined && (isFile(topology) || topology === 'data'))
+    throw new WorldlmError(
+      'TOPOLOGY_INVALID',
+      `${topology} says itself who is in it, and --peers ${peers} says otherwise`,
+      'Leave --peers out: it is for topologies by name, as tree:4x8.'
+    )
+  if (isFile(topology)) return topologyOfFile(topology, readYaml(topology, 'TOPOLOGY_INVALID', topologyHint), seed)
   if (isFileName(topology)) throw new WorldlmError('TOPOLOGY_INVALID', `there is no file ${topology}`, topologyHint)
   if (topology === 'data') {
     if (learner !== 'engine')
@@ -84,17 +95,24 @@ function topologyFor({ topology, peers, seed, data, learner }: Flags, out: strin
 }
 
 function faultsFor({ faults }: Flags, options: Parameters<typeof planFor>[0]): FaultPlan {
-  if (existsSync(faults)) return faultsOfFile(faults, readYaml(faults, 'FAULTS_INVALID', faultsHint))
+  if (isFile(faults)) return faultsOfFile(faults, readYaml(faults, 'FAULTS_INVALID', faultsHint))
   if (isFileName(faults)) throw new WorldlmError('FAULTS_UNKNOWN', `there is no file ${faults}`, faultsHint)
   return planFor(options, faults)
 }
 
-async function runOne(flags: Flags, out: string, output: Output, signal: AbortSignal): Promise<SimulationReport> {
+interface Prepared {
+  flags: Flags
+  out: string
+  options: Omit<SimulateOptions, 'faults' | 'learner'>
+  faults: FaultPlan
+  /** One an organization, where they train on text. */
+  texts: OrganizationText[] | null
+}
+
+/** @throws {WorldlmError} what is wrong with the topology, the faults, the texts. */
+function prepare(flags: Flags, out: string): Prepared {
   const { rounds, seed, heterogeneity, keyFraction, residuals, modelBytes, trainMs } = flags
   const topology = topologyFor(flags, out)
-  const live = new LiveTable(output)
-  const began = performance.now()
-  const federations = topology.kind === 'tree' ? topology.federations.length : 1
   const options = {
     topology,
     rounds,
@@ -106,14 +124,29 @@ async function runOne(flags: Flags, out: string, output: Output, signal: AbortSi
     ...(trainMs === undefined ? {} : { trainMs })
   }
   const faults = faultsFor(flags, options)
+  checkPlan(faults, factsOf(topology))
+  return {
+    flags,
+    out,
+    options,
+    faults,
+    texts: flags.learner === 'engine' ? textsFor(topology, textsIn(flags.data, out)) : null
+  }
+}
+
+async function runOne(
+  { flags, out, options, faults, texts }: Prepared,
+  output: Output,
+  signal: AbortSignal
+): Promise<SimulationReport> {
+  const { topology, rounds } = options
+  const live = new LiveTable(output)
+  const began = performance.now()
+  const federations = topology.kind === 'tree' ? topology.federations.length : 1
   mkdirSync(out, { recursive: true })
   let steps = 0
-  const begin = async () => {
-    const engine =
-      flags.learner === 'engine' ? await engineLearner({ ...flags, topology, out, onSteps: done => (steps += done) }) : null
-    return { engine, given: engine === null ? {} : { learner: engine satisfies Learner } }
-  }
-  const { engine, given } = await begin()
+  const engine = texts === null ? null : await engineLearner({ ...flags, texts, onSteps: done => (steps += done) })
+  const given = engine === null ? {} : { learner: engine satisfies Learner }
   const stop = () => void engine?.close()
   signal.addEventListener('abort', stop)
   try {
@@ -134,7 +167,7 @@ async function runOne(flags: Flags, out: string, output: Output, signal: AbortSi
     writeReport(report, out)
     for (const line of closingLines(report, flags, out, signal.aborted)) output.line(line)
     if (flags.shrink && report.invariants.violations.length > 0 && !signal.aborted)
-      await shrinkTo(join(out, 'faults.yaml'), { ...options, ...given }, faults, report, flags, output)
+      await shrinkTo(join(out, 'faults.yaml'), { ...options, ...given, signal }, faults, report, flags, output)
     return report
   } finally {
     live.clear()
@@ -146,19 +179,24 @@ async function runOne(flags: Flags, out: string, output: Output, signal: AbortSi
 /** The smallest plan that breaks the same invariant, as a file that replays it. */
 async function shrinkTo(
   path: string,
-  options: Omit<SimulateOptions, 'faults'>,
+  options: Omit<SimulateOptions, 'faults'> & { signal: AbortSignal },
   plan: FaultPlan,
   report: SimulationReport,
   flags: Flags,
   output: Output
 ): Promise<void> {
   const { invariant } = report.invariants.violations[0]!
+  const { signal } = options
   const smallest = await shrink(plan, async smaller => {
+    // Lets signals in: a short run never waits.
+    await new Promise(resolve => setImmediate(resolve))
+    if (signal.aborted) return false
     const { invariants } = await simulate({ ...options, faults: smaller })
     return invariants.violations[0]?.invariant === invariant
   })
   writeFileSync(path, stringify(smallest))
-  output.line(`${smallest.faults.length} of ${plan.faults.length} faults are enough for it: ${path}`)
+  const sofar = signal.aborted ? ', as far as it was cut down when it was interrupted' : ''
+  output.line(`${smallest.faults.length} of ${plan.faults.length} faults are enough for it${sofar}: ${path}`)
   output.line(`Replay: ${replay({ ...flags, faults: path })}`)
 }
 
@@ -204,6 +242,9 @@ function closingLines(report: SimulationReport, flags: Flags, out: string, inter
 
 const figure = (one: { perplexity: number } | null): string => (one === null ? '–' : one.perplexity.toFixed(3))
 
+/** As a shell takes it for one. */
+const word = (text: string): string => (/^[\w.,:/@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`)
+
 function replay({
   topology,
   peers,
@@ -219,15 +260,16 @@ function replay({
   const engine =
     flags.learner === 'engine'
       ? [
-          `--learner engine --model ${flags.model} --steps ${flags.steps}`,
-          ...(flags.data === undefined ? [] : [`--data ${flags.data}`])
+          `--learner engine --model ${word(flags.model)} --steps ${flags.steps}`,
+          ...(flags.engine === 'onnx' ? [] : [`--engine ${flags.engine}`]),
+          ...(flags.data === undefined ? [] : [`--data ${word(flags.data)}`])
         ]
       : []
   return [
     'worldlm simulate',
-    `--topology ${topology}`,
+    `--topology ${word(topology)}`,
     ...(peers === undefined ? [] : [`--peers ${peers}`]),
-    `--rounds ${rounds} --faults ${faults} --seed ${seed}`,
+    `--rounds ${rounds} --faults ${word(faults)} --seed ${seed}`,
     ...engine,
     ...(trainMs === undefined ? [] : [`--train-ms ${trainMs}`]),
     ...(modelBytes === undefined ? [] : [`--model-bytes ${modelBytes}`]),

@@ -1,5 +1,5 @@
 /** YAML files that a command is given. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { parse } from 'yaml'
 import { WorldlmError } from '../errors.ts'
 
@@ -15,3 +15,6 @@ export function readYaml(path: string, code: string, hint: string): unknown {
 
 /** Whether a name is meant as a file, for a message where there is none. */
 export const isFileName = (name: string): boolean => /[/\\]|\.ya?ml$/i.test(name)
+
+/** Whether something can be read by that name. A folder cannot: `data`, `none` and the like may well lie in the current one. */
+export const isFile = (name: string): boolean => statSync(name, { throwIfNoEntry: false })?.isDirectory() === false

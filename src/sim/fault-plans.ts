@@ -127,7 +127,7 @@ export const faultPlanNames = Object.keys(plans)
 
 /** @throws {WorldlmError} FAULTS_UNKNOWN */
 export function namedFaults(name: string, facts: PlanFacts): FaultPlan {
-  const plan = plans[name]
+  const plan = Object.hasOwn(plans, name) ? plans[name] : undefined
   if (plan === undefined)
     throw new WorldlmError(
       'FAULTS_UNKNOWN',

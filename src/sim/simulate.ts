@@ -42,10 +42,7 @@ export async function simulate(options: SimulateOptions): Promise<SimulationRepo
   const { topology, rounds, keyFraction = 1 } = options
   const learner: Learner = options.learner ?? quadraticOf(options, keyFraction)
   const faults = typeof options.faults === 'string' ? planFor(options, options.faults) : options.faults
-  checkPlan(faults, {
-    peers: topology.organizations.length,
-    federations: topology.kind === 'tree' ? topology.federations.length : 0
-  })
+  checkPlan(faults, factsOf(topology))
   const modelBytes = options.modelBytes ?? learner.modelBytes ?? topology.file?.modelBytes ?? defaultModelBytes
   const horizonMs = 120_000 + rounds * (roundMs * 20 + transfersMs(topology, modelBytes))
   const given = { ...options, learner, faults, horizonMs, keyFraction, modelBytes }
@@ -69,6 +66,12 @@ function transfersMs(topology: Topology, modelBytes: number): number {
   const most = sizes.reduce((size, one) => Math.max(size, one), 1)
   return 4 * most * slowestTransferMs(topology, modelBytes)
 }
+
+/** Whom a plan of faults may name: see `checkPlan`. */
+export const factsOf = (topology: Topology): { peers: number; federations: number } => ({
+  peers: topology.organizations.length,
+  federations: topology.kind === 'tree' ? topology.federations.length : 0
+})
 
 /** The plan of that name for a run of these options. @throws {WorldlmError} FAULTS_UNKNOWN */
 export function planFor(

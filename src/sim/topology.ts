@@ -72,7 +72,7 @@ const bad = (what: string): WorldlmError => new WorldlmError('TOPOLOGY_INVALID',
 /** @param peers - organizations in all; null: as the name says. @throws {WorldlmError} TOPOLOGY_INVALID */
 export function namedTopology(name: string, peers: number | null, seed: number): Topology {
   const [kind = '', size = ''] = name.split(':')
-  if (kind !== 'tree' && graphs[kind] === undefined) throw bad(`${name} is not known`)
+  if (kind !== 'tree' && !Object.hasOwn(graphs, kind)) throw bad(`${name} is not known`)
   const sizes = size.split('x').map(Number)
   if (sizes.some(one => !Number.isSafeInteger(one) || one < 1 || one > 1_000_000))
     throw bad(`${name}: sizes are whole numbers ≥ 1`)
@@ -125,6 +125,8 @@ function treeOfFile(name: string, file: TopologyFile, seed: number): TreeTopolog
     federations.push({ path, parent, level: path.split('/').length - 1, founder: -1, members: 0 })
     return federations.length - 1
   }
+  const count = Object.values(file.federations ?? {}).reduce((all, one) => all + one.organizations, 0)
+  if (count > peersMax) throw bad(`${name}: more than ${peersMax} peers`)
   for (const [path, one] of Object.entries(file.federations ?? {})) {
     const federation = federationOf(path)
     for (let count = 0; count < one.organizations; count++) {
@@ -140,6 +142,7 @@ function treeOfFile(name: string, file: TopologyFile, seed: number): TreeTopolog
 
 function graphOfFile(name: string, file: TopologyFile): GraphTopology {
   const nodes = file.nodes!
+  if (nodes.length > peersMax) throw bad(`${name}: more than ${peersMax} peers`)
   const neighbours = nodes.map(() => new Set<number>())
   for (const [left, right] of file.edges ?? []) {
     if (nodes[left] === undefined || nodes[right] === undefined || left === right)

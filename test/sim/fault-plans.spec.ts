@@ -41,6 +41,13 @@ describe('a plan of faults', () => {
       await assert.rejects(run, { code: 'FAULTS_INVALID', message: says })
     })
 
+  it('is refused for a name that there is not, one that every object has among them', () => {
+    for (const name of ['krashes', 'constructor'])
+      assert.throws(() => namedFaults(name, { peers: 3, federations: 1, horizonMs: 30_000, seed: 4 }), {
+        code: 'FAULTS_UNKNOWN'
+      })
+  })
+
   it('of any name finds everybody that it is about', async () => {
     for (const name of faultPlanNames) {
       const horizonMs = 30_000

@@ -75,6 +75,13 @@ describe('a topology', () => {
 
   const wrong = [
     { why: 'no such shape', make: () => namedTopology('moebius:4', null, 0), says: /TOPOLOGY_INVALID .*moebius/ },
+    { why: 'a shape that every object has', make: () => namedTopology('toString:4', null, 0), says: /toString:4 is not known/ },
+    {
+      why: 'more peers than memory holds, in a file',
+      make: () =>
+        topologyOfFile('f', { federations: { 'world/a': { organizations: 60_000 }, 'world/b': { organizations: 1e12 } } }, 0),
+      says: /more than 100000 peers/
+    },
     { why: 'a size that is none', make: () => namedTopology('tree:4xx', null, 0), says: /TOPOLOGY_INVALID/ },
     { why: 'fewer peers than leaves', make: () => namedTopology('tree:9x9', 3, 0), says: /3 peers do not fill 9/ },
     { why: 'too large a clique', make: () => namedTopology('clique:900', null, 0), says: /at most 500/ },
