@@ -9,7 +9,7 @@ export interface SimulatedRound {
   /** Mean excess losses over organizations: after local training, after aggregation. */
   personal: number
   aggregated: number
-  /** Root of the mean squared distance of the organizations' models from their mean, a float. */
+  /** Root of the mean squared distance of the organizations' models from their mean, a float; like `aggregated` NaN, in JSON null, where none took it over. */
   consensus: number
   organizations: number
   /** Sent by all until then. */
@@ -52,8 +52,8 @@ export interface SimulationReport {
     target: number
     secondsToTarget: number | null
     roundsToTarget: number | null
-    /** Root of the mean squared distance from the organizations' mean model, after the last round. */
-    consensus: number
+    /** Root of the mean squared distance from the organizations' mean model, after the last round that any of them took over. */
+    consensus: number | null
     curve: SimulatedRound[]
   }
   /** Newest figures of each, where they train on text (learner `engine`). */
@@ -98,18 +98,19 @@ function intro({
 <p class="soft">Digest <code>${digest}</code>: the same for the same seed.</p>`
 }
 
-function learning({ convergence }: SimulationReport): string {
+function learning({ convergence, learner }: SimulationReport): string {
+  const measure = learner === 'engine' ? 'Nats a byte' : 'Excess loss'
   const { curve, target, secondsToTarget, roundsToTarget } = convergence
   const over = (pick: (one: SimulatedRound) => number) =>
     curve.map(one => ({ x: one.round, y: pick(one) })).filter(({ y }) => Number.isFinite(y))
-  const losses = linePlot('Excess loss over rounds, mean over organizations', [
+  const losses = linePlot(`${measure} over rounds, mean over organizations`, [
     { name: 'after local training', color: 1, points: over(one => one.personal) },
     { name: 'after aggregation', color: 2, points: over(one => one.aggregated) }
   ])
   const distance = linePlot('Distance of the organizations’ models from their mean', [
     { name: 'consensus distance', color: 3, points: over(one => one.consensus) }
   ])
-  const times = linePlot('Excess loss over virtual seconds', [
+  const times = linePlot(`${measure} over virtual seconds`, [
     { name: 'after local training', color: 1, points: curve.map(one => ({ x: Math.round(one.seconds), y: one.personal })) }
   ])
   const reached =
@@ -154,6 +155,8 @@ function faults({
 /** A line a value, long format, as testnet's. */
 export function simulationCsv({ convergence }: SimulationReport): string {
   const names = ['personal', 'aggregated', 'consensus', 'bytes'] as const
-  const rows = convergence.curve.flatMap(one => names.map(name => `${one.round},${one.seconds},${name},${one[name]}`))
+  const rows = convergence.curve.flatMap(one =>
+    names.filter(name => Number.isFinite(one[name])).map(name => `${one.round},${one.seconds},${name},${one[name]}`)
+  )
   return `${['round,seconds,measure,value', ...rows].join('\n')}\n`
 }

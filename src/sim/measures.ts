@@ -8,7 +8,7 @@ export interface RoundMeasures {
   /** Means over organizations: after local training, after aggregation. */
   personal: number
   aggregated: number
-  /** Root of the mean squared distance of the organizations' models from their mean, a float. */
+  /** Root of the mean squared distance of the organizations' models from their mean, a float; NaN where nobody took it over. */
   consensus: number
   organizations: number
   /** Sent by all until then. */
@@ -43,6 +43,8 @@ export class LearningMeasures implements Measures {
   /** What became of residuals, by outcome. */
   readonly residuals = new Map<string, number>()
   readonly organizations = new Map<number, OrganizationMeasures>()
+  /** What each organization trained last. */
+  readonly #trained = new Map<number, { round: number; loss: number }>()
 
   /** @param bytes - sent by all until now. */
   constructor(nowMs: () => number, floats: number, bytes: () => number) {
@@ -55,8 +57,12 @@ export class LearningMeasures implements Measures {
     const aggregated = this.organizations.get(organization)?.aggregated ?? Number.NaN
     this.organizations.set(organization, { round, personal: loss, aggregated })
     const sums = this.#of(round)
+    const before = this.#trained.get(organization)
+    // It died before it could use what it had trained, and trained the round again.
+    if (before?.round === round) sums.personal -= before.loss
+    else sums.trained++
     sums.personal += loss
-    sums.trained++
+    this.#trained.set(organization, { round, loss })
     // Of a round that nobody takes over, for the run ends before: as far as it came.
     if (sums.applied === 0) this.#mark(sums)
   }
@@ -99,7 +105,7 @@ export class LearningMeasures implements Measures {
           seconds: lastMs / 1000,
           personal: trained === 0 ? Number.NaN : personal / trained,
           aggregated: applied === 0 ? Number.NaN : aggregated / applied,
-          consensus: Math.sqrt(spread),
+          consensus: applied === 0 ? Number.NaN : Math.sqrt(spread),
           organizations: applied,
           bytes: Math.round(bytes)
         }

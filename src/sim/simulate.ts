@@ -172,7 +172,7 @@ function reportOf(
       target,
       secondsToTarget: reached?.seconds ?? null,
       roundsToTarget: reached?.round ?? null,
-      consensus: curve.at(-1)?.consensus ?? 0,
+      consensus: curve.findLast(({ organizations }) => organizations > 0)?.consensus ?? null,
       curve
     },
     organizations: (options.learner.names ?? []).map((path, place) => ({

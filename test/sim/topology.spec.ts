@@ -118,7 +118,7 @@ describe('gossip averaging', () => {
   })
 
   it('mixes slower on a ring than on a clique, and faster than not at all', async () => {
-    const distance = async (name: string) => (await run(name, 'none')).convergence.consensus
+    const distance = async (name: string) => (await run(name, 'none')).convergence.consensus!
     const [clique, ring] = [await distance('clique:12'), await distance('ring:12')]
     assert.ok(clique < ring / 10, `${clique} ${ring}`)
   })
