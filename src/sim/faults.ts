@@ -76,6 +76,8 @@ export interface FaultWorld {
 /** A machine that failed (a full disk, a broken assertion) is started again by its operator. */
 const operatorMs = 4_000
 
+type Lasting = Extract<Fault, { forMs: number }>
+
 /** What a peer is while such a fault lasts. */
 const flags = { silent: 'silent', lie: 'lying', equivocate: 'equivocating' } as const
 
@@ -85,6 +87,8 @@ export class Faults {
   /** How many of each kind came about. */
   readonly counts = new Map<Fault['kind'], number>()
   readonly #world: FaultWorld
+  /** By kind and peer, the newest last. */
+  readonly #inForce = new Map<string, Lasting[]>()
 
   constructor(world: FaultWorld, plan: FaultPlan) {
     this.#world = world
@@ -114,44 +118,55 @@ export class Faults {
         return
       case 'weather': {
         const { network } = this.#world
-        const { loss, duplication, reordering, reorderMs } = fault
-        network.weather = { loss, duplication, reordering, reorderMs }
-        this.#during(fault, -1, () => network.clear())
+        this.#while(fault, -1, newest => {
+          if (newest === undefined) network.clear()
+          else {
+            const { loss, duplication, reordering, reorderMs } = newest
+            network.weather = { loss, duplication, reordering, reorderMs }
+          }
+        })
         return
       }
       case 'slow':
-        this.#onPeer(fault, peer => {
-          peer.slowness = fault.factor
-          return () => {
-            peer.slowness = 1
-          }
+        this.#onPeer(fault, (peer, newest) => {
+          peer.slowness = newest?.factor ?? 1
         })
         return
       case 'silent':
       case 'lie':
       case 'equivocate': {
         const flag = flags[fault.kind]
-        this.#onPeer(fault, peer => {
-          peer[flag] = true
-          return () => {
-            peer[flag] = false
-          }
+        this.#onPeer(fault, (peer, newest) => {
+          peer[flag] = newest !== undefined
         })
         return
       }
       case 'disk-full':
-        this.#onPeer(fault, peer => {
-          peer.disk.full = true
-          return () => {
-            peer.disk.full = false
-          }
+        this.#onPeer(fault, (peer, newest) => {
+          peer.disk.full = newest !== undefined
         })
     }
   }
 
-  #onPeer(fault: Extract<Fault, { who: Who; forMs: number }>, begin: (peer: Mortal) => () => void): void {
+  #onPeer<One extends Extract<Fault, { who: Who; forMs: number }>>(
+    fault: One,
+    apply: (peer: Mortal, newest: One | undefined) => void
+  ): void {
     const peer = this.#whom(fault.who)
-    if (peer !== null) this.#during(fault, peer.index, begin(peer))
+    if (peer !== null) this.#while(fault, peer.index, newest => apply(peer, newest))
+  }
+
+  /** Several of a kind may overlap: what the newest of them says holds, until the last of them ends. @param peer - whom it is about; −1: all. */
+  #while<One extends Lasting>(fault: One, peer: number, apply: (newest: One | undefined) => void): void {
+    const key = `${fault.kind} ${peer}`
+    const inForce = (this.#inForce.get(key) ?? []) as One[]
+    this.#inForce.set(key, inForce)
+    inForce.push(fault)
+    apply(fault)
+    this.#during(fault, peer, () => {
+      inForce.splice(inForce.indexOf(fault), 1)
+      apply(inForce.at(-1))
+    })
   }
 
   #crash(fault: Extract<Fault, { kind: 'crash' }>): void {
@@ -206,7 +221,7 @@ export class Faults {
     this.#during(fault, -1, () => network.heal(cut))
   }
 
-  #during(fault: Extract<Fault, { forMs: number }>, peer: number, end: () => void): void {
+  #during(fault: Lasting, peer: number, end: () => void): void {
     this.#count(fault.kind)
     this.active++
     this.#trouble(1)

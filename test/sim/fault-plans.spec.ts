@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { faultPlanNames, faultsOfFile, namedFaults } from '../../src/sim/fault-plans.ts'
 import { simulate } from '../../src/sim/simulate.ts'
+import type { Simulation } from '../../src/sim/simulation.ts'
 import { treeOf } from './runs.ts'
 import { namedTopology } from '../../src/sim/topology.ts'
 
@@ -54,6 +55,39 @@ describe('a plan of faults', () => {
       const plan = namedFaults(name, { peers: 3, federations: 1, horizonMs, seed: 4 })
       await simulate({ topology: treeOf('tree:3', 4), rounds: 1, seed: 4, faults: plan })
     }
+  })
+
+  it('lasts as long as it says, whatever else of its kind begins or ends meanwhile', async () => {
+    const [first, second] = [
+      { atMs: 1_000, forMs: 4_000 },
+      { atMs: 3_000, forMs: 6_000 }
+    ]
+    const plan = faultsOfFile('mine.yaml', {
+      faults: [
+        ...[first, second].map((time, nth) => ({ kind: 'weather', ...time, loss: (nth + 1) / 10 })),
+        ...[first, second].map((time, nth) => ({ kind: 'slow', ...time, who: { peer: 1 }, factor: nth + 2 })),
+        ...['silent', 'disk-full', 'lie', 'equivocate'].flatMap(kind =>
+          [second, first].map(time => ({ kind, ...time, who: { peer: 2 } }))
+        )
+      ]
+    })
+    const seen: unknown[] = []
+    const sabotage = ({ clock, network, peers }: Simulation) => {
+      const { silent, disk, lying, equivocating } = peers[2]!
+      assert.deepEqual([silent, disk.full, lying, equivocating], [false, false, false, false])
+      for (const atMs of [2_000, 4_000, 6_000, 9_500])
+        clock.call(atMs, () => {
+          const { silent, disk, lying, equivocating } = peers[2]!
+          seen.push([network.weather.loss, peers[1]!.slowness, silent, disk.full, lying, equivocating])
+        })
+    }
+    await simulate({ topology: treeOf('tree:3', 4), rounds: 2, seed: 4, faults: plan, sabotage })
+    assert.deepEqual(seen, [
+      [0.1, 2, true, true, true, true],
+      [0.2, 3, true, true, true, true],
+      [0.2, 3, true, true, true, true],
+      [0, 1, false, false, false, false]
+    ])
   })
 
   it('has nobody lie on a graph, where nobody signs anything', async () => {
