@@ -23,6 +23,8 @@ export class Joining {
   readonly #random: Random
   readonly #catchUp: (from: PeerName) => Promise<void>
   #askAgainMs = 0
+  /** Whom it asked last, where no answer came. */
+  #silent: PeerName | null = null
   /** It has been in the roster, or its aggregator has said that it has no place there. */
   #knowsPlace = false
   #leavingSinceMs = Number.POSITIVE_INFINITY
@@ -108,13 +110,13 @@ export class Joining {
     }
     const aggregator = this.#node.state.consensus.aggregator ?? this.#node.heard.aggregator
     const others = services.gossip.subscribers(this.#node.topic)
-    const peer =
-      aggregator !== null && aggregator !== this.#node.self
-        ? aggregator
-        : others[Math.floor(this.#random.float() * others.length)]
+    // One that does not answer may have left for good, and whoever has no vote finds nobody else by an election.
+    const isKnown = aggregator !== null && aggregator !== this.#node.self && aggregator !== this.#silent
+    const peer = isKnown ? aggregator : others[Math.floor(this.#random.float() * others.length)]
     if (peer === undefined) return
     this.#askAgainMs = now + joinRetryMs
     const answer = await this.#node.ask(peer, { kind: 'join', federation: this.#node.id, ...asked })
+    this.#silent = answer === null ? peer : null
     if (asked.left !== null && answer?.kind === 'join' && answer.taken) this.#knowsPlace = true
     if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== peer)
       this.#node.heard = { aggregator: answer.aggregator, term: this.#node.heard.term }

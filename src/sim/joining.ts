@@ -16,6 +16,8 @@ export class Joining {
   readonly #random: Random
   readonly #ticker: Ticker
   #knowsPlace = false
+  /** Whom it asked last, where no answer came. */
+  #silent: PeerName | null = null
 
   constructor(replica: ReplicaCore & { readonly sync: LogSync }, random: Random) {
     this.#replica = replica
@@ -70,9 +72,12 @@ export class Joining {
       return
     }
     const aggregator = consensus.aggregator ?? replica.heard.aggregator
-    const asked = aggregator !== null && aggregator !== replica.peer.name ? aggregator : this.#anyone()
+    // One that does not answer may have left for good, and whoever has no vote finds nobody else by an election.
+    const isKnown = aggregator !== null && aggregator !== replica.peer.name && aggregator !== this.#silent
+    const asked = isKnown ? aggregator : this.#anyone()
     if (asked === null) return
     replica.ask(asked, { kind: 'join', ...wish }, answer => {
+      this.#silent = answer === null ? asked : null
       if (wish.left !== null && answer?.kind === 'join' && answer.taken) this.#knowsPlace = true
       const { term } = replica.heard
       if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== asked)

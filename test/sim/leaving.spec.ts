@@ -23,3 +23,10 @@ describe('an organization that leaves as soon as it has asked to join', () => {
     }
   })
 })
+
+describe('an aggregator that leaves for good', () => {
+  it('is not asked for ever by one that it has given a vote, which has heard of nobody else', async () => {
+    const report = await short({ seed: 7_100_785, tree: 'tree:3x3', faults: 'chaos' })
+    assert.deepEqual([report.invariants.violations, report.complete], [[], true], story(report, 'chaos'))
+  })
+})
