@@ -79,7 +79,6 @@ export const methodNames = Object.keys(methods) as MethodName[]
 
 /** @throws {WorldlmError} METHOD_UNKNOWN */
 export function methodOf(name: string): Method {
-  const method: Method | undefined = methods[name as MethodName]
-  if (method !== undefined) return method
+  if (Object.hasOwn(methods, name)) return methods[name as MethodName]
   throw new WorldlmError('METHOD_UNKNOWN', `there is no method ${name}`, `Choose from: ${methodNames.join(', ')}.`)
 }

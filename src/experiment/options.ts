@@ -62,7 +62,7 @@ export function parseSweep(text: string): { key: string; values: (string | numbe
       near === undefined ? `Options are: ${known.join(', ')}.` : `Did you mean ${near}?`
     )
   }
-  const values = list.split(',').map(value => scalar(value.trim()))
+  const values = [...new Set(list.split(',').map(value => scalar(value.trim())))]
   if (list === '') throw new WorldlmError('USAGE', `--sweep ${text}: no value after =`, 'Write --sweep keyFraction=0,0.3,1.')
   return { key, values }
 }
@@ -72,8 +72,15 @@ function scalar(text: string): string | number | boolean {
   return text !== '' && Number.isFinite(Number(text)) ? Number(text) : text
 }
 
-/** All combinations of the swept values; one empty one where nothing is swept. */
+/** All combinations of the swept values; one empty one where nothing is swept. @throws {WorldlmError} USAGE */
 export function combinations(sweeps: { key: string; values: (string | number | boolean)[] }[]): Swept[] {
+  const twice = sweeps.find(({ key }, place) => sweeps.findIndex(other => other.key === key) < place)
+  if (twice !== undefined)
+    throw new WorldlmError(
+      'USAGE',
+      `--sweep ${twice.key} stands there twice`,
+      `Write its values into one: --sweep ${twice.key}=${sweeps.flatMap(({ key, values }) => (key === twice.key ? values : [])).join()}.`
+    )
   return sweeps.reduce<Swept[]>(
     (some, { key, values }) => some.flatMap(swept => values.map(value => ({ ...swept, [key]: value }))),
     [{}]

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { combinations, parseSweep } from '../../src/experiment/options.ts'
 import { type ExperimentOptions, runExperiment } from '../../src/experiment/run.ts'
 import { makeExperimentReport } from '../../src/experiment/report.ts'
 import { experimentCsv } from '../../src/report/experiment-csv.ts'
@@ -139,10 +140,24 @@ describe('an experiment', function () {
   })
 
   it('refuses a method, an option and a newcomer that it does not know', async () => {
-    await assert.rejects(run({ ...options, methods: ['fedprox'] }), { code: 'METHOD_UNKNOWN' })
+    for (const method of ['fedprox', 'constructor'])
+      await assert.rejects(run({ ...options, methods: [method] }), { code: 'METHOD_UNKNOWN' })
     await assert.rejects(run({ ...options, combinations: [{ newcomer: 'nobody' }] }), { code: 'NEWCOMER_UNKNOWN' })
     await assert.rejects(run({ ...options, combinations: [{ swap: 2 }] }), { code: 'USAGE' })
     await assert.rejects(run({ ...options, combinations: [{ down: 'sideways' }] }), { code: 'CHARTER_INVALID' })
+  })
+
+  it('sweeps each value once, and each option by one list', () => {
+    const swept = (...sweeps: string[]) => combinations(sweeps.map(parseSweep))
+    assert.deepEqual(swept('keyFraction=0.3, 0.30,1', 'poor=0'), [
+      { keyFraction: 0.3, poor: 0 },
+      { keyFraction: 1, poor: 0 }
+    ])
+    assert.throws(() => swept('keyFraction=0.3', 'poor=0', 'keyFraction=1'), {
+      code: 'USAGE',
+      message: /keyFraction stands there twice/,
+      hint: 'Write its values into one: --sweep keyFraction=0.3,1.'
+    })
   })
 
   it('killed in the middle, goes on from its last saved round, and ends as if nothing had been', async () => {
