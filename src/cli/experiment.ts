@@ -129,6 +129,8 @@ function seedsOf(text: string): number[] {
   return [...new Set(seeds)]
 }
 
+type Spread = ExperimentReport['methods'][number]['curve'][number]['mean']['personal']
+
 const short = (value: number | null): string =>
   value === null ? '' : value >= 1000 ? value.toExponential(1) : value.toFixed(3)
 
@@ -147,7 +149,12 @@ function liveTable(cells: CellProgress[], done: number, of: number, seconds: num
   return `\n${progressBar(done, of, seconds)}  ${(done / seconds || 0).toFixed(1)} steps/s\n\n${table(['method', 'seed', 'state', 'round', 'personal', 'aggregated'], rows)}`
 }
 
-function closingLines(report: ExperimentReport): string[] {
+/** The table and the verdict at the end, line by line. */
+export function closingLines(report: ExperimentReport): string[] {
+  const cell = (mean: Spread | null | undefined) => {
+    const spread = report.seeds.length > 1 && mean ? ` (${short(mean.perplexityLeast)}–${short(mean.perplexityMost)})` : ''
+    return `${short(mean?.perplexity ?? null) || '–'}${spread}`
+  }
   const rows = report.methods.map(one => {
     const { name, curve } = one
     const local = counterpart(report, 'local', one)?.curve.at(-1)?.mean.personal.perplexity ?? null
@@ -155,9 +162,9 @@ function closingLines(report: ExperimentReport): string[] {
     const personal = end?.mean.personal.perplexity ?? null
     return [
       name,
-      cell(personal),
-      cell(end?.mean.aggregated.perplexity ?? null),
-      cell(end?.mean.federation?.perplexity ?? null),
+      cell(end?.mean.personal),
+      cell(end?.mean.aggregated),
+      cell(end?.mean.federation),
       personal === null || local === null ? '–' : (personal / local).toFixed(3),
       end === undefined ? '–' : ((end.bytesUp + end.bytesDown) / end.round / 1e6).toFixed(1)
     ]
@@ -165,5 +172,3 @@ function closingLines(report: ExperimentReport): string[] {
   const head = ['mean perplexity of', 'personal', 'after aggregation', 'federation’s', 'personal/local', 'MB a round']
   return ['', table(head, rows), '', ...experimentVerdict(report)]
 }
-
-const cell = (value: number | null): string => short(value) || '–'

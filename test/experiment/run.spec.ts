@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { closingLines } from '../../src/cli/experiment.ts'
 import { combinations, parseSweep } from '../../src/experiment/options.ts'
 import { type ExperimentOptions, runExperiment } from '../../src/experiment/run.ts'
 import { makeExperimentReport } from '../../src/experiment/report.ts'
@@ -125,6 +126,13 @@ describe('an experiment', function () {
     assert.ok(Math.abs(end.mean.personal.perplexity! / mean - 1) < 1e-9)
     const { perplexityLeast, perplexityMost, perplexity } = end.mean.personal
     assert.ok(perplexityLeast! < perplexity! && perplexity! < perplexityMost!)
+    const [least, most] = [perplexityLeast!.toFixed(3), perplexityMost!.toFixed(3)]
+    assert.ok(
+      closingLines(report)
+        .join('\n')
+        .includes(`${perplexity!.toFixed(3)} (${least}–${most})`),
+      'the spread in brackets'
+    )
     const html = experimentHtml(report)
     for (const words of ['worldlm downTemperature=1', 'downTemperature: personal', 'what organizations took', 'a/1'])
       assert.ok(html.includes(words), words)
