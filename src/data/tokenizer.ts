@@ -18,8 +18,11 @@ export interface Tokenizer {
   encode(text: Bytes, memoryBytesMax?: number): Tokens
   /** Bytes of text that a token stands for: exact for bytes and byte-level BPE, else those of the text as it was normalized. */
   bytesOf(token: number): number
-  /** Text as it comes: `push` gives what a further token makes certain, `end` what is left. */
-  decoder(): TokenDecoder
+  /**
+   * Text as it comes: `push` gives what a further token makes certain, `end` what is left.
+   * @param before - tokens of the text that this one goes on with: what begins a text is often decoded without its space.
+   */
+  decoder(before?: number[]): TokenDecoder
 }
 
 export interface TokenDecoder {
@@ -28,7 +31,8 @@ export interface TokenDecoder {
 }
 
 const byteDecoder = (bytesOf: (token: number) => Uint8Array): TokenDecoder => {
-  const utf8 = new TextDecoder('utf-8')
+  // A mark of byte order is text as any other: what was encoded comes back.
+  const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
   return { push: token => utf8.decode(bytesOf(token), { stream: true }), end: () => utf8.decode() }
 }
 
@@ -40,6 +44,9 @@ export const byteTokenizer: Tokenizer = {
   // A model may know more tokens than there are bytes; what it was never shown is no text.
   decoder: () => byteDecoder(token => (token < 256 ? Uint8Array.of(token) : new Uint8Array(0)))
 }
+
+/** Tokens of the text before that a decoder looks at: some may have no text of their own. */
+const tokensBefore = 16
 
 /** Bytes encoded at a time: the library's work grows faster than the text. Cut behind a line's end. */
 const pieceBytes = 1 << 16
@@ -100,30 +107,38 @@ class JsonTokenizer implements Tokenizer {
     return this.#lengths[token] ?? 0
   }
 
-  decoder(): TokenDecoder {
+  decoder(before: number[] = []): TokenDecoder {
     if (this.#bytes.every((bytes, id) => bytes !== null || this.#lengths[id] === 0))
       return byteDecoder(token => this.#bytes[token] ?? new Uint8Array(0))
-    return this.#wholeDecoder()
+    return this.#windowDecoder(before)
   }
 
-  /** Tokens whose text depends on their neighbours: everything is decoded again, and what is certain by now is given. */
-  #wholeDecoder(): TokenDecoder {
-    const tokens: number[] = []
-    let given = ''
-    const decode = () => this.#library.decode(tokens, { skip_special_tokens: true, clean_up_tokenization_spaces: false })
-    const rest = (text: string) => {
-      const fresh = text.slice(given.length)
-      given = text
-      return fresh
-    }
+  /**
+   * Tokens whose text depends on their neighbours: a further one is decoded behind those of the last text given, and what that adds is
+   * given. Not the whole text each time: that would take longer for every token.
+   */
+  #windowDecoder(before: number[]): TokenDecoder {
+    const decode = (some: number[]) =>
+      this.#library.decode(some, { skip_special_tokens: true, clean_up_tokenization_spaces: false })
+    let tokens = before.slice(-tokensBefore)
+    // Those whose text is given already, and that text.
+    let [read, known] = [tokens.length, tokens.length === 0 ? '' : decode(tokens)]
     return {
       push: token => {
         tokens.push(token)
-        const text = decode()
+        const text = decode(tokens)
         // A character that is not whole yet is shown as this one.
-        return text.endsWith('\ufffd') ? '' : rest(text)
+        if (text.endsWith('\ufffd') || text.length <= known.length) return ''
+        const fresh = text.slice(known.length)
+        // Only what has text of its own can stand before the next: else that would begin a text.
+        const last = tokens.slice(read)
+        const own = decode(last)
+        if (own === '') known = text
+        else [tokens, known] = [last, own]
+        read = tokens.length
+        return fresh
       },
-      end: () => (tokens.length === 0 ? '' : rest(decode()))
+      end: () => (tokens.length === 0 ? '' : decode(tokens).slice(known.length))
     }
   }
 }

@@ -26,7 +26,7 @@ export interface Generated {
 
 /**
  * Equal models, prompts and options give equal text (with one thread of the generator). An empty prompt begins behind a line's end.
- * @throws {WorldlmError} GENERATION_FAILED, if the model gives no numbers
+ * @throws {WorldlmError} PROMPT_EMPTY; GENERATION_FAILED, if the model gives no numbers
  */
 export async function* generate(
   generator: Generator,
@@ -36,9 +36,15 @@ export async function* generate(
 ): AsyncGenerator<Generated> {
   const { context } = generator.config
   const random = new Random(`generate/${seed}`)
-  const decoder = tokenizer.decoder()
   const encoded = tokenizer.encode(new TextEncoder().encode(prompt === '' ? '\n' : prompt))
   const text = [...encoded.subarray(0, encoded.length)]
+  if (text.length === 0)
+    throw new WorldlmError(
+      'PROMPT_EMPTY',
+      `the prompt ${JSON.stringify(prompt)} has no token: ${tokenizer.name} leaves out spaces and line ends`,
+      'Give a prompt with a word in it.'
+    )
+  const decoder = tokenizer.decoder(prompt === '' ? [] : text)
   // A prompt longer than the context: its end counts, with room for what comes.
   let logits = await reread(generator, text, context - 1)
   for (let made = 0; made < tokens; made++) {

@@ -113,6 +113,22 @@ describe('generating text', () => {
     await generator.dispose()
   })
 
+  it('goes on with the prompt, the space between them included, and refuses one without a token', async () => {
+    const { generator } = await model(256)
+    const metaspace = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: true }
+    const parts = { added_tokens: [], normalizer: null, post_processor: null, pre_tokenizer: metaspace, decoder: metaspace }
+    const words = ['▁a', '▁b', '▁c'].map((token, id) => [token, -id])
+    const spaced = openTokenizer(JSON.stringify({ ...parts, model: { type: 'Unigram', unk_id: 0, vocab: words } }), 'spaced')
+    const { text } = await collect(generator, spaced, 'a b', { tokens: 3 })
+    assert.match(text, /^( [abc]){3}$/)
+    const vocab = { '[UNK]': 0, a: 1 }
+    const pieces = { ...parts, pre_tokenizer: { type: 'BertPreTokenizer' }, decoder: { type: 'WordPiece', prefix: '##' } }
+    const wordPiece = { type: 'WordPiece', unk_token: '[UNK]', continuing_subword_prefix: '##', vocab }
+    const dropping = openTokenizer(JSON.stringify({ ...pieces, model: wordPiece }), 'dropping')
+    for (const prompt of ['', ' ']) await assert.rejects(collect(generator, dropping, prompt, {}), { code: 'PROMPT_EMPTY' })
+    await generator.dispose()
+  })
+
   it('stops when it is told to', async () => {
     const { generator } = await model(256)
     const abort = new AbortController()
