@@ -64,13 +64,17 @@ class JsonTokenizer implements Tokenizer {
   /** Bytes of each token by id, where they are exact. */
   readonly #bytes: (Uint8Array | null)[]
   readonly #lengths: Uint16Array
+  readonly #byteFallback: ByteFallback | null
 
   constructor(text: string, where: string) {
     try {
       const json = JSON.parse(text) as TokenizerJson
       this.#library = new Library(json, {})
       const vocabulary = this.#library.get_vocab(true)
-      this.vocabulary = Math.max(-1, ...vocabularyIds(vocabulary)) + 1
+      // One by one: as arguments of one call, the 128,256 ids of Llama 3 do not fit the stack.
+      let most = -1
+      for (const id of vocabulary.values()) if (id > most) most = id
+      this.vocabulary = most + 1
       this.name = `${json.model?.type ?? 'tokenizer'}-${this.vocabulary}`
       const literal = new Set((json.added_tokens ?? []).map(({ content }) => content))
       const isByteLevel = usesByteLevel(json.decoder) || usesByteLevel(json.pre_tokenizer)
@@ -80,6 +84,7 @@ class JsonTokenizer implements Tokenizer {
         this.#bytes[id] = isByteLevel && !literal.has(token) ? bytesOfCharacters(token) : null
         this.#lengths[id] = this.#bytes[id]?.length ?? plainBytes(token, json.decoder?.type === 'WordPiece')
       }
+      this.#byteFallback = byteFallbackOf(json, vocabulary)
     } catch (cause) {
       throw new WorldlmError(
         'TOKENIZER_INVALID',
@@ -97,10 +102,21 @@ class JsonTokenizer implements Tokenizer {
     const Ids = this.vocabulary > 65_536 ? Uint32Array : Uint16Array
     const spool = new Spool(memoryBytesMax, text.length)
     for (const piece of piecesOf(text, pieceBytes)) {
-      const { ids } = this.#library.encode(utf8.decode(piece), { add_special_tokens: false })
-      spool.add(new Uint8Array(Ids.from(ids).buffer))
+      spool.add(new Uint8Array(Ids.from(this.#idsOf(utf8.decode(piece))).buffer))
     }
     return new WideTokens(spool.whole(), Ids)
+  }
+
+  #idsOf(text: string): number[] {
+    const { ids, tokens } = this.#library.encode(text, { add_special_tokens: false })
+    const fallback = this.#byteFallback
+    if (fallback === null) return ids
+    return ids.flatMap((id: number, place: number) => {
+      const token = tokens[place]!
+      return id === fallback.unknownId && token !== fallback.unknown
+        ? Array.from(Buffer.from(token), byte => fallback.ids[byte]!)
+        : id
+    })
   }
 
   bytesOf(token: number): number {
@@ -144,7 +160,7 @@ class JsonTokenizer implements Tokenizer {
 }
 
 interface TokenizerJson {
-  model?: { type?: string }
+  model?: { type?: string; byte_fallback?: boolean; unk_id?: number | null; vocab?: unknown }
   decoder?: Component | null
   pre_tokenizer?: Component | null
   added_tokens?: { content: string }[]
@@ -158,8 +174,22 @@ interface Component {
 const usesByteLevel = (component: Component | null | undefined): boolean =>
   component?.type === 'ByteLevel' || [...(component?.decoders ?? []), ...(component?.pretokenizers ?? [])].some(usesByteLevel)
 
-function* vocabularyIds(vocabulary: Map<string, number>): Generator<number> {
-  for (const id of vocabulary.values()) yield id
+/** The bytes' tokens, which stand for what a vocabulary does not know. */
+interface ByteFallback {
+  unknown: string
+  unknownId: number
+  ids: number[]
+}
+
+/** Of a Unigram, which the library reads without it; of a BPE it knows it. Null unless all 256 are there, as the tokenizers library has it. */
+function byteFallbackOf({ model }: TokenizerJson, vocabulary: Map<string, number>): ByteFallback | null {
+  if (model?.type !== 'Unigram' || model.byte_fallback !== true || typeof model.unk_id !== 'number') return null
+  const ids = Array.from({ length: 256 }, (_, byte) =>
+    vocabulary.get(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
+  )
+  if (ids.includes(undefined)) return null
+  const [unknown] = (model.vocab as [string, number][])[model.unk_id]!
+  return { unknown, unknownId: model.unk_id, ids: ids as number[] }
 }
 
 /** Bytes of a token that is not of the byte-level alphabet: `▁` is a space, `<0xNN>` a byte; with word pieces `##` joins. */

@@ -31,15 +31,18 @@ for (const [name, make] of [
 
     it('loses nothing: tokens give the text back, and its bytes are counted', () => {
       fc.assert(
-        fc.property(fc.oneof(fc.string({ unit: 'grapheme' }), fc.string(), fc.constant(mixed)), text => {
-          const tokens = encoded(tokenizer, text)
-          assert.ok(tokens.every(token => token < tokenizer.vocabulary))
-          assert.equal(decoded(tokenizer, tokens), text)
-          assert.equal(
-            tokens.reduce((sum, token) => sum + tokenizer.bytesOf(token), 0),
-            utf8.encode(text).length
-          )
-        })
+        fc.property(
+          fc.oneof(fc.string({ unit: 'grapheme' }), fc.string(), fc.constant(mixed), fc.constant('\ufeffa')),
+          text => {
+            const tokens = encoded(tokenizer, text)
+            assert.ok(tokens.every(token => token < tokenizer.vocabulary))
+            assert.equal(decoded(tokenizer, tokens), text)
+            assert.equal(
+              tokens.reduce((sum, token) => sum + tokenizer.bytesOf(token), 0),
+              utf8.encode(text).length
+            )
+          }
+        )
       )
     })
 
@@ -137,6 +140,41 @@ describe('tokenizer.json', () => {
       })
     })
   }
+
+  const bytes = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
+  const unigram = (vocabulary: string[], more: object = {}) => {
+    const metaspace = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: true }
+    const decoder = { type: 'Sequence', decoders: [{ type: 'ByteFallback' }, metaspace] }
+    const vocab = ['<unk>', ...vocabulary].map((token, id) => [token, -id / 1000])
+    const model = { type: 'Unigram', unk_id: 0, vocab, ...more }
+    const rest = { added_tokens: [], normalizer: null, post_processor: null }
+    return openTokenizer(JSON.stringify({ ...rest, pre_tokenizer: metaspace, decoder, model }), 'unigram')
+  }
+
+  it('may have more tokens than a call has room for arguments, as Llama 3 has', () => {
+    assert.equal(unigram(Array.from({ length: 150_000 }, (_, place) => `t${place}`)).vocabulary, 150_001)
+  })
+
+  it('of a Unigram with the bytes says what it does not know as bytes; without them, or without the option, as unknown', () => {
+    const known = ['▁', 'a', 'b']
+    const all = unigram([...known, ...bytes], { byte_fallback: true })
+    const idOf = (byte: number) => 1 + known.length + byte
+    assert.deepEqual(encoded(all, 'a世界b'), [1, 2, ...[...utf8.encode('世界')].map(idOf), 3])
+    assert.equal(decoded(all, encoded(all, 'a世界b')), 'a世界b')
+    for (const other of [unigram([...known, ...bytes]), unigram([...known, ...bytes.slice(1)], { byte_fallback: true })])
+      assert.deepEqual(encoded(other, 'a世界b'), [1, 2, 0, 3])
+  })
+
+  it('goes on with a text: the space before its first word is there, and each token is given as in the whole', () => {
+    const tokenizer = unigram(['▁', '▁one', '▁two', ...bytes], { byte_fallback: true })
+    const tokens = encoded(tokenizer, 'one two 世  one two')
+    assert.equal(decoded(tokenizer, tokens), 'one two 世  one two')
+    for (let cut = 1; cut < 3; cut++) {
+      const decoder = tokenizer.decoder(tokens.slice(0, cut))
+      const given = tokens.slice(cut).map(token => decoder.push(token))
+      assert.equal(given.join('') + decoder.end(), ['', ' two 世  one two', ' 世  one two'][cut])
+    }
+  })
 
   it('has the ids that the tokenizers library gives', function () {
     if (pythonMissing !== null) {
