@@ -50,6 +50,7 @@ const shapes: { why: string; config: Partial<ModelConfig>; batch: number }[] = [
   { why: 'one window, one head, one layer', config: { heads: 1, layers: 1 }, batch: 1 },
   { why: 'an odd context, a vocabulary that is no multiple of 4', config: { context: 7, vocabulary: 23 }, batch: 3 },
   { why: 'wider than long', config: { width: 64, hidden: 96, heads: 4, context: 4, vocabulary: 50 }, batch: 2 },
+  { why: 'more windows than places', config: { context: 3, ropeScaling: { type: 'linear', factor: 2 } }, batch: 5 },
   { why: 'several stretches of attention, the last one short', config: { context: 300, layers: 1 }, batch: 2 },
   ...families.map(family => ({ ...family, batch: 2 }))
 ]

@@ -41,11 +41,11 @@ export interface Operators {
   weighedBack(weights: string, d: string, alpha: number): string
 }
 
-/** Tables `cos`, `sin` and `minusSin` of [T, e/2], in the shape that is wanted. */
-function declareTurns(graph: Graph, config: ModelConfig, shaped: (shape: [number, number]) => number[]): void {
+/** Tables `cos`, `sin` and `minusSin` of [places, e/2], in the shape that is wanted. */
+function declareTurns(graph: Graph, config: ModelConfig, places: number, shaped: (shape: [number, number]) => number[]): void {
   const divisors = ropeDivisors(config)
   const half = divisors.length
-  const shape = shaped([config.context, half])
+  const shape = shaped([places, half])
   for (const [name, turn] of [
     ['cos', Math.cos],
     ['sin', Math.sin],
@@ -56,7 +56,7 @@ function declareTurns(graph: Graph, config: ModelConfig, shaped: (shape: [number
       name,
       'float',
       shape,
-      Float32Array.from({ length: config.context * half }, (_, place) => turn(angle(place)))
+      Float32Array.from({ length: places * half }, (_, place) => turn(angle(place)))
     )
   }
 }
@@ -67,7 +67,8 @@ export function runtimeOperators(graph: Graph): Operators {
   const timeMajor = (x: string) => graph.op('Transpose', [x], { perm: [2, 0, 1, 3] }) //         [B, H, t, e] → [t, B, H, e]
   return {
     declare(config, batch) {
-      declareTurns(graph, config, turns => turns)
+      // Time lies first, so the operator takes the windows for places: it refuses more of them than its tables have.
+      declareTurns(graph, config, Math.max(config.context, batch), turns => turns)
       const places = BigInt64Array.from({ length: config.context * batch }, (_, place) => BigInt(Math.floor(place / batch)))
       graph.constant('positions', 'int64', [config.context, batch], places)
     },
@@ -97,7 +98,7 @@ export function portableOperators(graph: Graph, headWidth: number): Operators {
   const columns = (x: string, from: number, to: number) =>
     graph.op('Slice', [x, graph.integers([from]), graph.integers([to]), graph.integers([3])])
   return {
-    declare: config => declareTurns(graph, config, ([T, half]) => [T, 1, 1, half]),
+    declare: config => declareTurns(graph, config, config.context, ([T, half]) => [T, 1, 1, half]),
     norm(x, weight, epsilon) {
       const mean = graph.op('ReduceMean', [graph.op('Mul', [x, x])], { axes: [-1], keepdims: 1 }) // [N, 1]
       const root = graph.op('Sqrt', [graph.op('Add', [mean, graph.scalar(epsilon)])]) //          [N, 1]
