@@ -9,6 +9,7 @@ import { buildGenerationGraph } from '../engine/onnx/generation-graph.ts'
 import { writeFully, writeWhole } from '../engine/tensor-file.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Encoding } from '../model/checkpoint.ts'
+import { contextOf } from '../model/hugging-face.ts'
 import { isNodeFolder, type NodeModelName, readNodeModel } from '../node/node-model.ts'
 import { readModel, type StandaloneModel, writeModel } from '../train/model-source.ts'
 import type { Output } from './output.ts'
@@ -18,7 +19,10 @@ export async function openModel(
   path: string,
   { which, context }: { which?: NodeModelName; context?: number } = {}
 ): Promise<StandaloneModel> {
-  if (isNodeFolder(path)) return readNodeModel(path, which)
+  if (isNodeFolder(path)) {
+    const model = await readNodeModel(path, which)
+    return { ...model, config: { ...model.config, context: contextOf(model.config.context, context, path) } }
+  }
   if (which !== undefined)
     throw new WorldlmError('USAGE', `--which ${which} is for a node’s folder, ${path} is none`, 'Leave it out.')
   return readModel(path, context)

@@ -84,12 +84,6 @@ export function configFromForeign(json: unknown, where: string, context?: number
   if (headWidth * heads !== width)
     throw wrongConfig(where, `head_dim is ${headWidth}; only hidden_size / num_attention_heads (${width / heads}) is known`)
   const longest = whole('max_position_embeddings', 2048)
-  if (context !== undefined && context > longest)
-    throw new WorldlmError(
-      'MODEL_CONFIG',
-      `${where}: it knows windows of ${longest} tokens at most, ${context} were asked for`,
-      `Ask for ${longest} or fewer (--context), or choose a model with longer ones.`
-    )
   const kvHeads = whole('num_key_value_heads', heads)
   const { base, scaling } = ropeOf(config, longest, where)
   return {
@@ -97,7 +91,7 @@ export function configFromForeign(json: unknown, where: string, context?: number
     width,
     hidden: whole('intermediate_size'),
     heads,
-    context: context ?? longest,
+    context: contextOf(longest, context, where),
     vocabulary: whole('vocab_size'),
     ropeBase: base,
     normEpsilon: typeof config.rms_norm_eps === 'number' ? config.rms_norm_eps : 1e-6,
@@ -106,6 +100,16 @@ export function configFromForeign(json: unknown, where: string, context?: number
     ...(config.tie_word_embeddings === true ? {} : { tiedHead: false }),
     ...(scaling === undefined ? {} : { ropeScaling: scaling })
   }
+}
+
+/** @param asked - tokens of a window, instead of all that the model allows. @throws {WorldlmError} MODEL_CONFIG */
+export function contextOf(longest: number, asked: number | undefined, where: string): number {
+  if (asked === undefined || asked <= longest) return asked ?? longest
+  throw new WorldlmError(
+    'MODEL_CONFIG',
+    `${where}: it knows windows of ${longest} tokens at most, ${asked} were asked for`,
+    `Ask for ${longest} or fewer (--context), or choose a model with longer ones.`
+  )
 }
 
 function checkArchitecture(config: Json, where: string): void {

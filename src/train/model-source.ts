@@ -11,6 +11,7 @@ import { WorldlmError } from '../errors.ts'
 import { byteTokenizerJson } from '../data/byte-level.ts'
 import type { Encoding } from '../model/checkpoint.ts'
 import type { ModelConfig } from '../model/layout.ts'
+import { contextOf } from '../model/hugging-face.ts'
 import { isForeignFolder, plainLayout, readForeignFolder, writeForeignFolder } from './hugging-face-folder.ts'
 import { readModelFile, readModelMetadata, writeModelFile } from './model-file.ts'
 import { writeFully, writeWhole } from '../engine/tensor-file.ts'
@@ -35,8 +36,9 @@ export function readModel(path: string, context?: number): StandaloneModel {
   if (!isModelFile(path)) throw unknown(path, 'it is neither a folder nor a .safetensors file')
   const { model } = readModelMetadata(path)
   if (model === undefined) throw unknown(path, 'its metadata do not hold a configuration (`model`)')
-  const config = { ...parseConfig(model, path), ...(context === undefined ? {} : { context }) }
-  const layout = plainLayout(config)
+  const stored = parseConfig(model, path)
+  const layout = plainLayout(stored)
+  const config = { ...stored, context: contextOf(stored.context, context, path) }
   const parameters = new Float32Array(layout.floats)
   readModelFile(path, layout, [parameters])
   const beside = tokenizerBeside(path)

@@ -8,6 +8,7 @@ import { trainBpe } from '../../src/data/bpe.ts'
 import { initialParameters } from '../../src/model/initial.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
 import { initNodeFolder, writeCharter } from '../../src/node/genesis.ts'
+import { openModel } from '../../src/cli/model.ts'
 import { readNodeModel } from '../../src/node/node-model.ts'
 import { startNode, type RunningNode } from '../../src/node/node.ts'
 import { addStart } from '../../src/node/starting-model.ts'
@@ -77,6 +78,9 @@ describe('a federation that begins with a checkpoint', () => {
       // What the daemon was told by a flag, its file says to who reads its model.
       writeFileSync(newcomer.config, `${readFileSync(newcomer.config, 'utf8')}federations: [{ id: ${id} }]\n`)
       const trained = await readNodeModel(newcomer.root)
+      const { context } = trained.config
+      assert.equal((await openModel(newcomer.root, { context: context - 1 })).config.context, context - 1)
+      await assert.rejects(openModel(newcomer.root, { context: context + 1 }), { code: 'MODEL_CONFIG' })
       assert.deepEqual([trained.config, trained.tokenizer], [model.config, model.tokenizer])
       assert.notDeepEqual(trained.parameters, model.parameters)
       // Perplexity is per token, bits are per byte: a token of this tokenizer is longer than a byte.

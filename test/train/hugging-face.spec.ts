@@ -81,6 +81,7 @@ describe('a model goes out and comes back', () => {
       const back = readModel(join(folder, name), 8)
       assert.equal(back.tokenizer?.trim(), model.tokenizer)
       assert.equal(back.config.context, 8)
+      assert.throws(() => readModel(join(folder, name), 17), { code: 'MODEL_CONFIG', message: /at most, 17 were asked for/ })
     }
     writeModel(join(folder, 'file.safetensors'), { ...model, tokenizer: null }, 'f32')
     assert.equal(readModel(join(folder, 'file.safetensors')).tokenizer, null)
