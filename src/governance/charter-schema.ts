@@ -43,16 +43,20 @@ const model = z.strictObject({
   kvHeads: z.int().min(1).max(1024).optional(),
   tiedHead: z.boolean().optional(),
   ropeScaling: z
-    .discriminatedUnion('type', [
-      z.strictObject({ type: z.literal('linear'), factor: z.number().positive() }),
-      z.strictObject({
-        type: z.literal('llama3'),
-        factor: z.number().positive(),
-        lowFrequencyFactor: z.number().positive(),
-        highFrequencyFactor: z.number().positive(),
-        originalContext: z.int().min(1)
-      })
-    ])
+    .discriminatedUnion(
+      'type',
+      [
+        z.strictObject({ type: z.literal('linear'), factor: z.number().positive() }),
+        z.strictObject({
+          type: z.literal('llama3'),
+          factor: z.number().positive(),
+          lowFrequencyFactor: z.number().positive(),
+          highFrequencyFactor: z.number().positive(),
+          originalContext: z.int().min(1)
+        })
+      ],
+      'expected type linear or llama3'
+    )
     .optional()
 })
 
@@ -188,11 +192,24 @@ export interface CharterFacts {
   parent: { id: FederationId; charter: Charter } | null
 }
 
+interface Issue {
+  path: PropertyKey[]
+  message: string
+  errors?: Issue[][]
+}
+
+/** Of a field that may be of several kinds zod says no more than “Invalid input”: what is wrong with it as the kind that it comes closest to. */
+function tellingIssue({ path, message, errors = [] }: Issue): Issue {
+  const kinds = errors.flatMap(([first]) => (first === undefined ? [] : [tellingIssue(first)]))
+  const [closest] = kinds.sort((one, other) => other.path.length - one.path.length)
+  return closest === undefined ? { path, message } : { ...closest, path: [...path, ...closest.path] }
+}
+
 /** @throws {WorldlmError} CHARTER_INVALID, naming the field and what is allowed; CHARTER_CONTRADICTION */
 export function completeCharter(input: unknown, { founders, parent }: CharterFacts): Charter {
   const parsed = charterSchema.safeParse(input)
   if (!parsed.success) {
-    const { path, message } = parsed.error.issues[0]!
+    const { path, message } = tellingIssue(parsed.error.issues[0]!)
     throw new WorldlmError(
       'CHARTER_INVALID',
       `charter: ${path.join('.') || 'document'}: ${message}`,

@@ -89,7 +89,18 @@ describe('a charter', () => {
     { why: 'an empty name', input: { name: '' }, says: /name/ },
     { why: 'an unknown key', input: { name: 'w', colour: 1 }, says: /colour/ },
     { why: 'an unknown key of the algorithm', input: { name: 'w', algorithm: { tau: 1 } }, says: /algorithm.*tau/ },
-    { why: 'an unknown model', input: { name: 'w', model: 'huge' }, says: /model/ },
+    { why: 'an unknown model', input: { name: 'w', model: 'huge' }, says: /model: .*tiny/ },
+    { why: 'a model without a size', input: { name: 'w', model: { layers: 1 } }, says: /model\.width: .*number/ },
+    {
+      why: 'an unknown RoPE',
+      input: { name: 'w', model: { ...presets.tiny.model, ropeScaling: { type: 'yarn' } } },
+      says: /model\.ropeScaling\.type: .*linear or llama3/
+    },
+    {
+      why: 'a RoPE without its factors',
+      input: { name: 'w', model: { ...presets.tiny.model, ropeScaling: { type: 'llama3', factor: 2 } } },
+      says: /model\.ropeScaling\.lowFrequencyFactor: .*number/
+    },
     { why: 'a share above 1', input: { name: 'w', algorithm: { keyFraction: 1.1 } }, says: /algorithm\.keyFraction/ },
     { why: 'a temperature of 0', input: { name: 'w', algorithm: { upTemperature: 0 } }, says: /algorithm\.upTemperature/ },
     { why: 'a fraction of a step', input: { name: 'w', algorithm: { steps: 1.5 } }, says: /algorithm\.steps/ },
