@@ -4,7 +4,7 @@ import { appendFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { temporaryFolder, textOf, writeTree } from '../temporary.ts'
-import { microModel, run, stopAll } from './command.ts'
+import { Command, microModel, run, stopAll } from './command.ts'
 
 describe('bad input', function () {
   this.timeout(60_000)
@@ -36,6 +36,14 @@ describe('bad input', function () {
       assert.match(stderr, says)
     })
   }
+
+  it('is not a reader who has had enough: the work is done, and nothing is said of it', async () => {
+    const dir = join(temporaryFolder(), 'node')
+    const command = new Command(['node', 'init', '--dir', dir, '--name', 'n'])
+    command.closeStdout()
+    const { code, stderr } = await command.ended
+    assert.deepEqual([code, stderr, existsSync(join(dir, 'worldlm.yaml'))], [0, '', true])
+  })
 
   it('is what the system refuses (1), said without a stack: a file where a folder is asked for', async () => {
     const file = join(writeTree({ file: '' }), 'file')

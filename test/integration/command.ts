@@ -54,6 +54,11 @@ export class Command {
     this.#child.kill(signal)
   }
 
+  /** As `| head` does once it has its lines. */
+  closeStdout(): void {
+    this.#child.stdout!.destroy()
+  }
+
   /** Resolves with the match once the output has it. @throws if the command ends before, with what it said. */
   async says(pattern: RegExp): Promise<RegExpExecArray> {
     let over = false
