@@ -86,13 +86,14 @@ export interface Weighed extends LikelihoodCandidate {
  * @returns how candidates were weighed, oneself first; `weighed` is empty unless by likelihood, `shares` where nothing is attended to.
  */
 export async function memberDown<Model>(
-  operations: MemberOperations<Model>,
+  given: MemberOperations<Model>,
   options: MemberDownOptions,
   groups: number,
   own: OwnCandidate<Model>,
   above: [Candidate<Model>, ...Candidate<Model>[]],
   isAsked: (name: string) => boolean = () => true
 ): Promise<{ model: Model; weighed: Weighed[]; shares: Share[] }> {
+  const operations = { ...given, judge: soberly(given.judge) }
   const federation = above[0].model
   const bare = { weighed: [], shares: [] }
   if (options.down === 'replace') return { model: await operations.combine(federation, federation), ...bare }
@@ -105,6 +106,9 @@ export async function memberDown<Model>(
   for (const candidate of [own, ...above.filter(({ name }) => isAsked(name))]) {
     judged.push({ ...candidate, ...(await operations.judge(federation, candidate.model)) })
   }
+  // Nothing to choose by: one's own model is the only one that nobody else made.
+  if (judged.every(({ nllPerByte }) => nllPerByte === Number.POSITIVE_INFINITY))
+    return { model: await operations.combine(federation, own.model), ...bare }
   const { downTemperature, downTolerance, downCooling } = options
   const weightsAt = (temperature: number) =>
     softmax(likelihoodLogits(judged, temperature, options.textPrior).map(logit => new Array<number>(groups).fill(logit)))
@@ -130,6 +134,17 @@ export async function memberDown<Model>(
   }))
   return { model, weighed, shares: weighed.map(({ name, weight }) => ({ name, weight })) }
 }
+
+/**
+ * A model whose logits overflow, though all of its numbers are finite, has a likelihood that is no number. Weighed by that, everybody's weight would
+ * be none, and what a single peer sent would spoil the models of all who look at it: it is as unlikely as can be instead.
+ */
+const soberly =
+  <Model>(judge: MemberOperations<Model>['judge']): MemberOperations<Model>['judge'] =>
+  async (backboneFrom, keysFrom) => {
+    const judgement = await judge(backboneFrom, keysFrom)
+    return Number.isNaN(judgement.nllPerByte) ? { ...judgement, nllPerByte: Number.POSITIVE_INFINITY } : judgement
+  }
 
 /**
  * How much of what the others bring, by their weights, is of text that the organization does not have, 0 to 1: a cost pays later by that

@@ -291,7 +291,10 @@ export class Organization {
     const levels = weighed.filter(({ name }) => !isResidual(name))
     const declared = this.#options.residuals.weighed(round, shares)
     this.#saved = { ...this.#saved, asked: remember(this.#asked, round, levels), residuals: declared }
-    const candidates = weighed.map(({ name, nllPerByte, weight }) => ({ name, nllPerByte, weight }))
+    const candidates = weighed
+      // What gives no numbers has no weight either; JSON could not say it.
+      .filter(({ nllPerByte }) => Number.isFinite(nllPerByte))
+      .map(({ name, nllPerByte, weight }) => ({ name, nllPerByte, weight }))
     if (candidates.length > 0) events.emit({ type: 'attention', round, candidates })
   }
 

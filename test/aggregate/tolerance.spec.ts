@@ -27,6 +27,29 @@ const options = { down: 'likelihood', downTemperature: 0.25, downCooling: 1, tex
 const down = (nll: (model: number) => number, downTolerance: number, others: number[]) =>
   memberDown(operations(nll), { ...options, downTolerance }, 1, mine, [at(others[0]!), ...others.slice(1).map(at)])
 
+describe('a model that gives no numbers', () => {
+  it('has no weight: the others are weighed as if it were not there', async () => {
+    const slope = (model: number) => 1 - 0.1 * model
+    for (const none of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const nll = (model: number) => (model === 3 ? none : slope(model))
+      const [with3, without] = [await down(nll, 1e9, [1, 3]), await down(nll, 1e9, [1])]
+      assert.equal(with3.model, without.model)
+      assert.deepEqual(
+        with3.weighed.map(({ weight }) => weight),
+        [...without.weighed.map(({ weight }) => weight), 0]
+      )
+    }
+  })
+
+  it('is left, where it is one’s own, for one that does; where none does, one’s own stays', async () => {
+    const broken = (model: number) => (model === 1 ? 1 : Number.NaN)
+    assert.equal((await down(broken, 0, [1])).model, 1)
+    const cooled = { ...options, downTolerance: 0, downCooling: 0.5 }
+    assert.equal((await memberDown(operations(broken), cooled, 1, mine, [at(1)])).model, 1)
+    assert.equal((await down(() => Number.NaN, 0, [1, 2])).model, 0)
+  })
+})
+
 describe('the tolerance of a mix', () => {
   it('is kept: what comes out costs no more, or is one’s own; in proportion, others weigh as they did', async () => {
     const models = fc.uniqueArray(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 3 })
