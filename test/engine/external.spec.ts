@@ -106,7 +106,9 @@ describe('an external trainer', () => {
     { mode: 'once:rubbish', code: 'TRAINER_RUBBISH' },
     { mode: 'once:cut-short', code: 'TRAINER_RESULT' },
     { mode: 'once:not-finite', code: 'TRAINER_RESULT' },
-    { mode: 'once:few-losses', code: 'TRAINER_RESULT' }
+    { mode: 'once:few-losses', code: 'TRAINER_RESULT' },
+    { mode: 'once:losses-as-text', code: 'TRAINER_RESULT' },
+    { mode: 'once:folder', code: 'TRAINER_RESULT' }
   ]
   for (const { mode, code, silenceMs } of mended) {
     it(`that is ${mode} costs a second try, and the result is the same: ${code}`, async () => {

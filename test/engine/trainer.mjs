@@ -1,6 +1,6 @@
 // A trainer for tests: computes nothing, and misbehaves as its argument says; `once:` only in its first life (marked by a file).
 // It "trains" by adding the learning rate of each step to every parameter; a token's loss is the first parameter. Its calls are noted beside the mark.
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 
 const [mode = 'good', mark] = process.argv.slice(2)
@@ -33,10 +33,12 @@ function train({ id, learningRates, output }) {
   }
   if (fault === 'not-finite') floats[5] = Number.NaN
   Buffer.from(floats.buffer).copy(bytes, dataOffset)
-  writeFileSync(output, fault === 'cut-short' ? bytes.subarray(0, -16) : bytes)
+  if (fault === 'folder') mkdirSync(output)
+  else writeFileSync(output, fault === 'cut-short' ? bytes.subarray(0, -16) : bytes)
   const losses = learningRates.map((_, step) => 2 - step / 10)
   losses.forEach((loss, step) => say({ id, progress: { step: step + 1, loss } }))
   if (fault === 'few-losses') losses.pop()
+  if (fault === 'losses-as-text') losses[1] = String(losses[1])
   say({ id, ok: { losses } })
 }
 

@@ -345,7 +345,7 @@ export class ExternalEngine implements Engine {
       )
     } finally {
       file?.close()
-      rmSync(path, { force: true })
+      rmSync(path, { recursive: true, force: true })
     }
   }
 }
@@ -378,6 +378,8 @@ const equalStates = (a: EngineState, b: EngineState): boolean =>
   equalFloats(a.optimizer.second, b.optimizer.second)
 
 function numbers(value: unknown, count: number, what: string): number[] {
-  if (Array.isArray(value) && value.length === count) return value.map(one => (typeof one === 'number' ? one : Number.NaN))
+  // JSON has no NaN: whoever writes it says null.
+  const isNumber = (one: unknown) => typeof one === 'number' || one === null
+  if (Array.isArray(value) && value.length === count && value.every(isNumber)) return value.map(one => one ?? Number.NaN)
   throw new WorldlmError('TRAINER_RESULT', `the trainer gave no ${count} ${what}`, 'See docs/trainer-protocol.md.')
 }
