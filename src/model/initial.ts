@@ -1,6 +1,21 @@
 /** The parameters that a whole tree of federations begins with: from one seed, the same everywhere. */
 import { Random } from '../math/random.ts'
+import { WorldlmError } from '../errors.ts'
 import type { Layout } from './layout.ts'
+
+/** @throws {WorldlmError} MODEL_TOO_LARGE */
+function roomFor({ floats }: Layout): Float32Array<ArrayBuffer> {
+  try {
+    return new Float32Array(floats)
+  } catch (cause) {
+    throw new WorldlmError(
+      'MODEL_TOO_LARGE',
+      `a model of ${floats} parameters does not fit this machine’s memory`,
+      'Choose smaller sizes in the charter, or a preset: tiny, small, medium.',
+      { cause }
+    )
+  }
+}
 
 /**
  * Normal numbers of deviation 0.02; projections back into the residual stream 0.02/√(2L), so that its variance does not grow with
@@ -8,7 +23,7 @@ import type { Layout } from './layout.ts'
  * 1/√(3·in) (Hu et al. 2021, as their code has it). @returns shape [layout.floats].
  */
 export function initialParameters(layout: Layout, seed: number): Float32Array<ArrayBuffer> {
-  const parameters = new Float32Array(layout.floats)
+  const parameters = roomFor(layout)
   const random = new Random(`initial/${seed}`)
   const back = 0.02 / Math.sqrt(2 * layout.config.layers)
   for (const { name, shape, offset, floats } of layout.tensors) {

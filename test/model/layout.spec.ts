@@ -109,6 +109,14 @@ describe('the layout', () => {
 })
 
 describe('initial parameters', () => {
+  it('of more than a machine can hold are refused by name', () => {
+    const layout = createLayout(presets.tiny.model, { keyFraction: 1, embeddingIsKey: true })
+    assert.throws(() => initialParameters({ ...layout, floats: 2 ** 45 }, 0), {
+      code: 'MODEL_TOO_LARGE',
+      message: /35184372088832 parameters/
+    })
+  })
+
   it('are drawn from the seed: norms 1, deviation 0.02, less for projections back into the stream', () => {
     const layout = createLayout(presets.tiny.model, { keyFraction: 1, embeddingIsKey: true })
     const parameters = initialParameters(layout, 3)
