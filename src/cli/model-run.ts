@@ -2,12 +2,12 @@
 import { availableParallelism } from 'node:os'
 import { validationStarts } from '../data/batches.ts'
 import { loadText } from '../data/text-tree.ts'
-import { openTokenizer, type Tokenizer } from '../data/tokenizer.ts'
+import type { Tokenizer } from '../data/tokenizer.ts'
 import { Generator } from '../engine/onnx/generator.ts'
 import { WorldlmError } from '../errors.ts'
 import type { NodeModelName } from '../node/node-model.ts'
 import { generate, scoreText } from '../train/generate.ts'
-import { organizations, openModel } from './model.ts'
+import { checkTokenizer, organizations, openModel } from './model.ts'
 import { exitCodes, type Output } from './output.ts'
 import { table } from './table.ts'
 
@@ -18,14 +18,9 @@ interface RunOptions {
 }
 
 async function open(source: string, options: RunOptions): Promise<{ generator: Generator; tokenizer: Tokenizer }> {
-  const { config, parameters, tokenizer: json } = await openModel(source, options)
-  const tokenizer = openTokenizer(json, `the tokenizer of ${source}`)
-  if (tokenizer.vocabulary > config.vocabulary)
-    throw new WorldlmError(
-      'TOKENIZER_TOO_LARGE',
-      `the tokenizer of ${source} has ${tokenizer.vocabulary} tokens, the model knows ${config.vocabulary}`,
-      'Give the tokenizer that belongs to the model.'
-    )
+  const model = await openModel(source, options)
+  const tokenizer = checkTokenizer(model, source)
+  const { config, parameters } = model
   return { tokenizer, generator: await Generator.create(config, parameters, options.threads ?? availableParallelism()) }
 }
 

@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import { trainBpe } from '../data/bpe.ts'
 import type { Bytes } from '../data/spool.ts'
 import { loadText, type OrganizationText, readTree } from '../data/text-tree.ts'
-import { openTokenizer, piecesOf } from '../data/tokenizer.ts'
+import { openTokenizer, piecesOf, type Tokenizer } from '../data/tokenizer.ts'
 import { buildGenerationGraph } from '../engine/onnx/generation-graph.ts'
 import { writeFully, writeWhole } from '../engine/tensor-file.ts'
 import { WorldlmError } from '../errors.ts'
@@ -34,6 +34,7 @@ export async function importModel(
   output: Output
 ): Promise<void> {
   const model = readModel(source, options.context)
+  checkTokenizer(model, source)
   makeFolderFor(options.out)
   writeModel(options.out, model, options.dtype ?? 'f32')
   report(`${source} → ${options.out}`, model, output, { source, out: options.out })
@@ -46,10 +47,22 @@ export async function exportModel(
 ): Promise<void> {
   const { shardMegabytes } = options
   const model = await openModel(source, options.which === undefined ? {} : { which: options.which })
+  checkTokenizer(model, source)
   makeFolderFor(options.out)
   if (options.out.endsWith('.onnx')) writeOnnx(options.out, model)
   else writeModel(options.out, model, options.dtype ?? 'f32', shardMegabytes && shardMegabytes * 1e6)
   report(`${source} → ${options.out}`, model, output, { source, out: options.out })
+}
+
+/** Before anything is written. @throws {WorldlmError} TOKENIZER_INVALID, TOKENIZER_TOO_LARGE */
+export function checkTokenizer({ config, tokenizer: json }: StandaloneModel, source: string): Tokenizer {
+  const tokenizer = openTokenizer(json, `the tokenizer of ${source}`)
+  if (tokenizer.vocabulary <= config.vocabulary) return tokenizer
+  throw new WorldlmError(
+    'TOKENIZER_TOO_LARGE',
+    `the tokenizer of ${source} has ${tokenizer.vocabulary} tokens, the model knows ${config.vocabulary}`,
+    'Give the tokenizer that belongs to the model.'
+  )
 }
 
 const makeFolderFor = (path: string): void => void mkdirSync(dirname(path), { recursive: true })

@@ -3,7 +3,7 @@
  * others, and what goes to and fro between an external trainer and us.
  * Our own models are read and written as one run instead: train/model-file.ts.
  */
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
 import { WorldlmError, isDiskFull } from '../errors.ts'
 import {
   damaged,
@@ -33,6 +33,7 @@ export interface NamedTensor {
 /** @throws {WorldlmError} MODEL_MISSING */
 export function openFile(path: string): number {
   try {
+    if (statSync(path).isDirectory()) throw new Error('it is a folder')
     return openSync(path, 'r')
   } catch (cause) {
     throw new WorldlmError(

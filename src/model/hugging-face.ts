@@ -85,6 +85,9 @@ export function configFromForeign(json: unknown, where: string, context?: number
     throw wrongConfig(where, `head_dim is ${headWidth}; only hidden_size / num_attention_heads (${width / heads}) is known`)
   const longest = whole('max_position_embeddings', 2048)
   const kvHeads = whole('num_key_value_heads', heads)
+  const normEpsilon = config.rms_norm_eps ?? 1e-6
+  if (typeof normEpsilon !== 'number')
+    throw wrongConfig(where, `rms_norm_eps is ${JSON.stringify(normEpsilon)}, a number is needed`)
   const { base, scaling } = ropeOf(config, longest, where)
   return {
     layers: whole('num_hidden_layers'),
@@ -94,7 +97,7 @@ export function configFromForeign(json: unknown, where: string, context?: number
     context: contextOf(longest, context, where),
     vocabulary: whole('vocab_size'),
     ropeBase: base,
-    normEpsilon: typeof config.rms_norm_eps === 'number' ? config.rms_norm_eps : 1e-6,
+    normEpsilon,
     ...(kvHeads === heads ? {} : { kvHeads }),
     // Defaults of transformers: Llama's head is its own unless config.json says otherwise.
     ...(config.tie_word_embeddings === true ? {} : { tiedHead: false }),
@@ -131,12 +134,22 @@ function checkArchitecture(config: Json, where: string): void {
   if ((config.hidden_act ?? 'silu') !== 'silu') refuse(`activation ${JSON.stringify(config.hidden_act)}`)
   if (config.attention_bias === true || config.mlp_bias === true) refuse('biases')
   if (typeof config.sliding_window === 'number') refuse('a sliding window')
-  if (config.quantization_config !== undefined) refuse('quantized weights')
+  if ((config.quantization_config ?? null) !== null) refuse('quantized weights')
 }
 
 /** RoPE as transformers 5 writes it (`rope_parameters`) or as versions before did (`rope_theta`, `rope_scaling`). */
 function ropeOf(config: Json, longest: number, where: string): { base: number; scaling: RopeScaling | undefined } {
-  const given = (config.rope_parameters ?? config.rope_scaling ?? {}) as Json
+  const asked = config.rope_parameters ?? config.rope_scaling ?? {}
+  if (typeof asked !== 'object' || Array.isArray(asked))
+    throw wrongConfig(where, `its RoPE is ${JSON.stringify(asked)}, an object is needed`)
+  const given = asked as Json
+  const turned = given.partial_rotary_factor ?? config.partial_rotary_factor ?? 1
+  if (turned !== 1)
+    throw new WorldlmError(
+      'MODEL_ROPE',
+      `${where} turns ${JSON.stringify(turned)} of a head (partial_rotary_factor)`,
+      'Only whole heads are turned here: choose a checkpoint that is plain Llama.'
+    )
   const type = given.rope_type ?? given.type ?? 'default'
   const base = Number(given.rope_theta ?? config.rope_theta ?? 10_000)
   const number = (key: string, fallback?: number): number => {

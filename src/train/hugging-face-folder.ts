@@ -29,10 +29,12 @@ export const plainLayout = (config: ModelConfig): Layout => createLayout(config,
  * MODEL_DTYPE, MODEL_NOT_FINITE
  */
 export function readForeignFolder(folder: string, context?: number): ImportedModel {
-  const config = configFromForeign(readJson(join(folder, 'config.json')), join(folder, 'config.json'), context)
-  const layout = plainLayout(config)
+  const stated = configFromForeign(readJson(join(folder, 'config.json')), join(folder, 'config.json'), context)
+  plainLayout(stated) // Sizes that do not fit together are refused before there is room for them.
   const shards = openShards(folder)
   try {
+    const config = hasHeadOfItsOwn(stated, shards) ? { ...stated, tiedHead: false } : stated
+    const layout = plainLayout(config)
     refuseStrangers(layout, shards, folder)
     const parameters = readTensors(layout, shards, folder)
     const tokenizer = join(folder, 'tokenizer.json')
@@ -40,6 +42,17 @@ export function readForeignFolder(folder: string, context?: number): ImportedMod
   } finally {
     for (const shard of new Set(shards.values())) shard.close()
   }
+}
+
+/** Whether the weights hold a head that is not the embedding, whatever config.json says: transformers 5 computes with it then. */
+function hasHeadOfItsOwn({ vocabulary, width, tiedHead = true }: ModelConfig, shards: Map<string, TensorFile>): boolean {
+  if (!tiedHead || !shards.has('lm_head.weight')) return !tiedHead
+  const [embedding, head] = ['model.embed_tokens.weight', 'lm_head.weight'].map(name => {
+    const floats = new Float32Array(vocabulary * width)
+    shards.get(name)?.read(name, [vocabulary, width], floats)
+    return Buffer.from(floats.buffer)
+  })
+  return !embedding!.equals(head!)
 }
 
 /** Whether a folder looks like one of theirs. */

@@ -2,6 +2,9 @@ import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { exportModel, importModel } from '../../src/cli/model.ts'
+import { trainBpe } from '../../src/data/bpe.ts'
+import { byteTokenizerJson } from '../../src/data/byte-level.ts'
 import { Generator } from '../../src/engine/onnx/generator.ts'
 import { Random } from '../../src/math/random.ts'
 import { initialParameters } from '../../src/model/initial.ts'
@@ -114,6 +117,28 @@ describe('a checkpoint that cannot be used is refused by name', () => {
     { why: 'another activation', spoil: config({ hidden_act: 'gelu' }), code: 'MODEL_ARCHITECTURE', says: /gelu/ },
     { why: 'a sliding window', spoil: config({ sliding_window: 64 }), code: 'MODEL_ARCHITECTURE', says: /sliding/ },
     {
+      why: 'an epsilon that is no number',
+      spoil: config({ rms_norm_eps: '1e-5' }),
+      code: 'MODEL_CONFIG',
+      says: /rms_norm_eps/
+    },
+    {
+      why: 'a RoPE that is a word',
+      spoil: config({ rope_parameters: 'llama3' }),
+      code: 'MODEL_CONFIG',
+      says: /RoPE is "llama3"/
+    },
+    { why: 'a head that is turned in part', spoil: config({ partial_rotary_factor: 0.5 }), code: 'MODEL_ROPE', says: /0\.5/ },
+    {
+      why: 'a folder in the place of weights',
+      spoil: path => {
+        rmSync(join(path, 'model.safetensors'))
+        mkdirSync(join(path, 'model.safetensors'))
+      },
+      code: 'MODEL_MISSING',
+      says: /it is a folder/
+    },
+    {
       why: 'an unknown RoPE',
       spoil: config({ rope_parameters: { rope_type: 'yarn', factor: 4 } }),
       code: 'MODEL_ROPE',
@@ -189,6 +214,38 @@ describe('a checkpoint that cannot be used is refused by name', () => {
       assert.throws(() => readModel(path), { code, message: says })
     })
   }
+
+  it('but not for what is stated to be absent, nor for a copy of its tied head', () => {
+    const model = randomModel()
+    const path = join(folder, 'model')
+    writeModel(path, model, 'f32')
+    config({ quantization_config: null, sliding_window: null, partial_rotary_factor: 1 })(path)
+    weights(tensors => tensors.set('lm_head.weight', tensors.get('model.embed_tokens.weight')!))(path)
+    assert.deepEqual(readModel(path), { ...model, tokenizer: `${byteTokenizerJson()}\n` })
+  })
+
+  it('and a head that differs from the embedding is read, whatever config.json says of it', () => {
+    const model = randomModel({ tiedHead: false })
+    const path = join(folder, 'model')
+    writeModel(path, model, 'f32')
+    config({ tie_word_embeddings: true })(path)
+    const back = readModel(path)
+    assert.deepEqual([back.config, back.parameters], [model.config, model.parameters])
+  })
+
+  it('with a tokenizer that it cannot go with: nothing is written', async () => {
+    const silent = { json: false, line: () => undefined, document: () => undefined, failure: () => undefined }
+    const path = join(folder, 'model')
+    for (const [tokenizer, code] of [
+      ['{', 'TOKENIZER_INVALID'],
+      [JSON.stringify(trainBpe(['abababab'], 257).tokenizer), 'TOKENIZER_TOO_LARGE']
+    ] as const) {
+      writeModel(path, { ...randomModel(), tokenizer }, 'f32')
+      for (const make of [importModel, exportModel])
+        await assert.rejects(make(path, { out: join(folder, 'out') }, silent), { code })
+    }
+    assert.deepEqual(readdirSync(folder), ['model'])
+  })
 
   it('a safetensors file without a configuration: MODEL_UNKNOWN', () => {
     writeTensorFile(join(folder, 'x.safetensors'), [], 'f32')
