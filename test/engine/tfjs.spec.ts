@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { ReferenceEngine } from '../../src/engine/reference.ts'
+import { withinMemory } from '../../src/engine/tfjs/runtime.ts'
 import { TfjsEngine } from '../../src/engine/tfjs/tfjs-engine.ts'
 import { distance, engineOptions, families, randomBatch, testParameters } from './models.ts'
 
@@ -13,6 +14,23 @@ const installed = (name: string): boolean => {
     return false
   }
 }
+
+describe('what traps in WebAssembly', () => {
+  it('is said to be too large for its memory; what is thrown besides stays as it is', () => {
+    const trap = () => {
+      throw new WebAssembly.RuntimeError('memory access out of bounds')
+    }
+    assert.throws(() => withinMemory('a batch', trap), {
+      code: 'MODEL_TOO_LARGE',
+      message: /^a batch needs more .*out of bounds/
+    })
+    assert.throws(() => withinMemory('a batch', () => assert.fail('else')), { message: 'else' })
+    assert.equal(
+      withinMemory('a batch', () => 1),
+      1
+    )
+  })
+})
 
 for (const runtime of ['@tensorflow/tfjs-backend-wasm', '@tensorflow/tfjs-node'] as const) {
   describe(`the tfjs engine on ${runtime}`, function () {

@@ -38,6 +38,24 @@ export async function loadTensorflow(
   )
 }
 
+/**
+ * A computation in WebAssembly, which has 4 GiB and traps where more is asked for ("Aborted()", "memory access out of bounds").
+ * @param what - is computed. @throws {WorldlmError} MODEL_TOO_LARGE
+ */
+export function withinMemory<Result>(what: string, work: () => Result): Result {
+  try {
+    return work()
+  } catch (cause) {
+    if (!(cause instanceof WebAssembly.RuntimeError)) throw cause
+    throw new WorldlmError(
+      'MODEL_TOO_LARGE',
+      `${what} needs more than the 4 GiB that TensorFlow.js has in WebAssembly (${cause.message})`,
+      'Lower algorithm.batch, choose a smaller model, or the engine onnx.',
+      { cause }
+    )
+  }
+}
+
 async function load(name: TensorflowPackage, threads: number): Promise<Tensorflow> {
   const require = createRequire(import.meta.url)
   if (name === '@tensorflow/tfjs-backend-wasm') {

@@ -2,7 +2,7 @@
  * The `tfjs` engine: the same model on TensorFlow.js, for who lives in its ecosystem or has its GPU package. Weights and AdamW's moments stay
  * on its backend; losses come back each step. The reference engine is its oracle.
  */
-import type { Tensor, Tensor2D } from '@tensorflow/tfjs'
+import type { Tensor, Tensor2D, TensorContainer } from '@tensorflow/tfjs'
 import { WorldlmError } from '../../errors.ts'
 import { adaptedMatrices, adapterScale } from '../../model/adapters.ts'
 import type { Batch } from '../../model/batch.ts'
@@ -19,7 +19,7 @@ import {
   type Pull
 } from '../engine.ts'
 import { TensorflowModel, type Weights } from './model.ts'
-import { loadTensorflow, type Tensorflow, type TensorflowPackage } from './runtime.ts'
+import { loadTensorflow, type Tensorflow, type TensorflowPackage, withinMemory } from './runtime.ts'
 
 export class TfjsEngine implements Engine {
   readonly name = 'tfjs'
@@ -105,7 +105,7 @@ export class TfjsEngine implements Engine {
 
   async evaluate(batch: Batch): Promise<Float32Array> {
     assertBatch(this.options, batch)
-    const nll = this.#tf.tidy(() => this.#model.nll(this.#whole(this.#weights), batch.inputs, batch.targets))
+    const nll = this.#tidy(() => this.#model.nll(this.#whole(this.#weights), batch.inputs, batch.targets))
     const values = (await nll.data()) as Float32Array
     nll.dispose()
     return values
@@ -134,7 +134,7 @@ export class TfjsEngine implements Engine {
     assertBatch(this.options, batch)
     const tf = this.#tf
     const names = Object.keys(this.#weights)
-    return tf.tidy(() => {
+    return this.#tidy(() => {
       const lossOf = (...weights: Tensor[]) => {
         const named = Object.fromEntries(names.map((name, place) => [name, weights[place]!]))
         return tf.mean(this.#model.nll(this.#whole(named), batch.inputs, batch.targets))
@@ -142,6 +142,12 @@ export class TfjsEngine implements Engine {
       const { value, grads } = tf.valueAndGrads(lossOf)(names.map(name => this.#weights[name]!))
       return { loss: value, gradients: Object.fromEntries(names.map((name, place) => [name, grads[place]!])) }
     })
+  }
+
+  #tidy<Result extends TensorContainer>(work: () => Result): Result {
+    const { batch, layout } = this.options
+    const what = `a batch of ${batch * layout.config.context} tokens for ${layout.floats} parameters`
+    return withinMemory(what, () => this.#tf.tidy(work))
   }
 
   /** gradient ← gradient + λ·(θ − towards) */
@@ -165,7 +171,7 @@ export class TfjsEngine implements Engine {
     const root = 1 / Math.sqrt(1 - adamw.beta2 ** step)
     for (const { name, shape } of this.options.layout.tensors) {
       const decay = shape.length > 1 ? 1 - learningRate * this.options.weightDecay : 1
-      const [first, second, weight] = tf.tidy(() => {
+      const [first, second, weight] = this.#tidy(() => {
         const g = tf.mul(gradients[name]!, scale)
         const m = tf.add(tf.mul(this.#first[name]!, adamw.beta1), tf.mul(g, 1 - adamw.beta1))
         const v = tf.add(tf.mul(this.#second[name]!, adamw.beta2), tf.mul(tf.square(g), 1 - adamw.beta2))
