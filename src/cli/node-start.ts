@@ -53,7 +53,10 @@ async function untilStopped(node: RunningNode): Promise<void> {
   let signals = 0
   const stop = () => {
     if (++signals > 1) process.exit(exitCodes.interrupted)
-    setTimeout(() => process.exit(exitCodes.failed), stopTimeoutMs).unref()
+    setTimeout(() => {
+      // Not even the end of the process cuts a step short; it would only turn a clean end into a crash.
+      if (!node.awaitsStep) process.exit(exitCodes.failed)
+    }, stopTimeoutMs).unref()
     void node.stop()
   }
   process.on('SIGTERM', stop)

@@ -92,8 +92,8 @@ export interface Engine {
   gradient(batch: Batch): Promise<{ loss: number; gradient: Float32Array }>
   /** @returns −ln p(target) of every token, shape [windows × context]. */
   evaluate(batch: Batch): Promise<Float32Array>
-  /** Many batches in one call, for engines that are far away: as `evaluate` for each. */
-  evaluations?(batches: Batch[]): Promise<Float32Array[]>
+  /** Many batches in one call, for engines that are far away: as `evaluate` for each. @throws the signal's reason */
+  evaluations?(batches: Batch[], signal?: AbortSignal): Promise<Float32Array[]>
   /** Copies of the parameters and the optimizer's state; zeros before anything was loaded. */
   read(): Promise<EngineState>
   /** As `read`, without the copies where that can be: not to be written to, and gone with the next call. */

@@ -38,6 +38,8 @@ import { summarize } from './summary.ts'
 export interface RunningNode extends NodeView {
   readonly addresses: string[]
   readonly peer: string
+  /** Whether it has stopped but for a step that its training is in the middle of. */
+  readonly awaitsStep: boolean
   /** Resolves when the node has stopped by itself: with what went wrong, or null. */
   readonly done: Promise<unknown>
 }
@@ -65,6 +67,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode> {
 }
 
 class Node implements RunningNode {
+  awaitsStep = false
   readonly done: Promise<unknown>
   readonly #folder: NodeFolder
   readonly #config: NodeConfig
@@ -349,7 +352,8 @@ class Node implements RunningNode {
     this.#events.emit({ type: 'phase', phase: 'stopping' })
     const flow = this.#services === null ? null : untilNothingFlows(this.#services.exchange.bytes)
     await Promise.all([...this.#federations.values(), ...this.#left.values()].map(federation => federation.stop()))
-    await this.#trainer?.close()
+    // A step of a large model takes long: nothing else waits for it.
+    const trained = this.#trainer?.close()
     await flow
     const services = this.#services
     if (services !== null) {
@@ -360,6 +364,8 @@ class Node implements RunningNode {
       services.car.close()
       services.records.close()
     }
+    this.awaitsStep = true
+    await trained
     this.#end(this.#failure)
   }
 }

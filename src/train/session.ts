@@ -200,7 +200,7 @@ export class TrainingSession {
   }
 
   /** The loaded parameters on the fixed validation set, or on the kept-back slice. */
-  async evaluate(set: 'validation' | 'kept-back'): Promise<Evaluated> {
+  async evaluate(set: 'validation' | 'kept-back', signal?: AbortSignal): Promise<Evaluated> {
     const { layout, batch, validationTokens } = this.#options
     const { context } = layout.config
     const tokens = set === 'validation' ? this.#valid : this.#train
@@ -216,12 +216,13 @@ export class TrainingSession {
       const filled = [...some, ...Array<number>(batch - some.length).fill(some[0]!)]
       batches.push(windowsAt(tokens, filled, context))
     }
-    const far = await this.engine.evaluations?.(batches)
+    const far = await this.engine.evaluations?.(batches, signal)
     let nll = 0
     let bytes = 0
     const parts: { nll: number; bytes: number }[] = []
     const partTokens = Math.min(partTokensMost, context)
     for (const [place, windows] of batches.entries()) {
+      signal?.throwIfAborted()
       const losses = far?.[place] ?? (await this.engine.evaluate(windows))
       const counted = Math.min(batch, starts.length - place * batch) * context
       for (let at = 0; at < counted; at++) {

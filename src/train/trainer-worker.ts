@@ -21,8 +21,9 @@ const options = workerData as SessionOptions
 const session = TrainingSession.open(options, undefined, (code, message) =>
   parentPort?.postMessage({ warning: { code, message } })
 )
-/** The training that runs; a cancelled one ends after its step. */
-let running: AbortController | null = null
+/** Of the job that runs: a cancelled one ends after its step. */
+let running = new AbortController()
+let closing = false
 
 /** How often progress is told; more would cost more than it says. */
 const progressMs = 250
@@ -32,7 +33,6 @@ async function train(job: TrainJob) {
   const purpose = purposeOf(job)
   const before = await begin(trainer, job, purpose)
   let [told, saved] = [0, performance.now()]
-  running = new AbortController()
   const trained = await trainer.train(
     job.steps - before.steps,
     job.startStep + before.steps,
@@ -137,7 +137,7 @@ async function evaluate(path: string, set: 'validation' | 'kept-back') {
     readModelFile(path, options.layout, [model!])
     await trainer.engine.swap(model!)
     try {
-      return await trainer.evaluate(set)
+      return await trainer.evaluate(set, running.signal)
     } finally {
       await trainer.engine.swap(model!)
     }
@@ -154,28 +154,38 @@ async function perform(job: TrainerJob): Promise<unknown> {
       return train(job)
     case 'evaluate':
       return evaluate(job.model, job.set)
-    case 'close':
-      return (await session).engine.dispose()
   }
 }
 
+async function work(id: number, job: TrainerJob): Promise<void> {
+  if (closing) return
+  running = new AbortController()
+  try {
+    parentPort?.postMessage({ id, result: await perform(job) })
+  } catch (error) {
+    const { code = 'TRAINER_FAILED', hint = '' } = error as Partial<WorldlmError>
+    parentPort?.postMessage({
+      id,
+      error: { code: String(code), hint, message: error instanceof Error ? error.message : String(error) }
+    })
+  }
+}
+
+/** Whatever a library still holds open does not keep the thread. */
+async function close(): Promise<void> {
+  await (await session.catch(() => null))?.engine.dispose().catch(() => undefined)
+  process.exit()
+}
+
 let queue: Promise<void> = Promise.resolve()
-parentPort?.on('message', ({ id, job }: { id: number; job: TrainerJob | { do: 'cancel' } }) => {
-  if (job.do === 'cancel') {
-    running?.abort()
+parentPort?.on('message', ({ id, job }: { id: number; job: TrainerJob | { do: 'cancel' | 'close' } }) => {
+  if (job.do === 'open' || job.do === 'train' || job.do === 'evaluate') {
+    queue = queue.then(() => work(id, job))
     return
   }
-  queue = queue.then(async () => {
-    running = null
-    try {
-      parentPort?.postMessage({ id, result: await perform(job) })
-    } catch (error) {
-      const { code = 'TRAINER_FAILED', hint = '' } = error as Partial<WorldlmError>
-      parentPort?.postMessage({
-        id,
-        error: { code: String(code), hint, message: error instanceof Error ? error.message : String(error) }
-      })
-    }
-  })
+  running.abort()
+  if (job.do === 'cancel') return
+  closing = true
+  queue = queue.then(close)
 })
 session.catch(() => undefined)

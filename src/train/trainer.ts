@@ -25,7 +25,6 @@ export type TrainerJob =
   | { do: 'open' }
   | ({ do: 'train' } & TrainJob)
   | { do: 'evaluate'; model: string; set: 'validation' | 'kept-back' }
-  | { do: 'close' }
 
 export interface Progress {
   step: number
@@ -39,6 +38,9 @@ type Reply =
   | { progress: Progress }
   | { warning: { code: string; message: string } }
 
+/** How long a thread may take to end that can be terminated. */
+const endMs = 4_000
+
 /** Something went wrong that is tried again. */
 type OnWarning = (code: string, message: string) => void
 
@@ -48,25 +50,24 @@ export class Trainer {
   readonly #worker: Worker
   readonly #onProgress: (progress: Progress) => void
   readonly #onWarning: OnWarning
+  readonly #ended: Promise<void>
+  /** Whether its engine computes in code that throws where nobody can catch, if the thread is terminated: the process would end with it. */
+  readonly #native: boolean
   readonly #waiting = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>()
   #id = 0
+  /** Why nothing more is done. */
+  #failure: Error | null = null
 
   private constructor(options: SessionOptions, onProgress: (progress: Progress) => void, onWarning: OnWarning) {
     this.#onProgress = onProgress
     this.#onWarning = onWarning
+    this.#native = options.engine === 'onnx' || options.engine === 'tfjs'
     const url = new URL(import.meta.url.endsWith('.ts') ? './trainer-worker.ts' : './trainer-worker.js', import.meta.url)
     this.#worker = new Worker(url, { workerData: options })
     this.#worker.on('message', (reply: Reply) => this.#settle(reply))
     this.#worker.on('error', error => this.#fail(error))
-    this.#worker.on('exit', code =>
-      this.#fail(
-        new WorldlmError(
-          'TRAINER_ENDED',
-          `the training thread ended (code ${code})`,
-          'See node.log; the node goes on from its last checkpoint.'
-        )
-      )
-    )
+    this.#worker.on('exit', code => this.#fail(ended(`the training thread ended (code ${code})`)))
+    this.#ended = new Promise(resolve => this.#worker.once('exit', () => resolve()))
   }
 
   /** @throws {WorldlmError} of the text, the model, or the engine. */
@@ -80,7 +81,7 @@ export class Trainer {
       trainer.data = await trainer.#run({ do: 'open' })
       return trainer
     } catch (error) {
-      await trainer.#worker.terminate()
+      await trainer.close()
       throw error
     }
   }
@@ -93,19 +94,22 @@ export class Trainer {
     return this.#run({ do: 'evaluate', model, set })
   }
 
-  /** Ends a running `train` after its step; what it learned is not written. */
+  /** Ends what runs after its step, or the windows that are evaluated; what was learned is not written. */
   cancel(): void {
     this.#worker.postMessage({ id: -1, job: { do: 'cancel' } })
   }
 
+  /** What was asked for and is not done fails at once; the thread ends after the step that it is at, however long that takes. */
   async close(): Promise<void> {
-    this.cancel()
-    const done = this.#run({ do: 'close' }).catch(() => undefined)
-    await Promise.race([done, new Promise(resolve => setTimeout(resolve, 2_000).unref())])
-    await this.#worker.terminate()
+    this.#fail(ended('the training thread was told to end'))
+    this.#worker.postMessage({ id: -1, job: { do: 'close' } })
+    const late = this.#native ? undefined : setTimeout(() => void this.#worker.terminate(), endMs)
+    await this.#ended
+    clearTimeout(late)
   }
 
   #run<Result>(job: TrainerJob): Promise<Result> {
+    if (this.#failure !== null) return Promise.reject(this.#failure)
     const id = this.#id++
     return new Promise<Result>((resolve, reject) => {
       this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject })
@@ -129,7 +133,11 @@ export class Trainer {
   }
 
   #fail(error: Error): void {
+    this.#failure ??= error
     for (const { reject } of this.#waiting.values()) reject(error)
     this.#waiting.clear()
   }
 }
+
+const ended = (what: string): WorldlmError =>
+  new WorldlmError('TRAINER_ENDED', what, 'See node.log; the node goes on from its last checkpoint.')

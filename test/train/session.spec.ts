@@ -1,7 +1,9 @@
 /** Local training: the schedule, equal bits for equal seeds, and a fixed validation set. */
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { WorldlmError } from '../../src/errors.ts'
 import { initialParameters } from '../../src/model/initial.ts'
 import { createLayout } from '../../src/model/layout.ts'
@@ -172,6 +174,17 @@ describe('the training thread', () => {
     await again.close()
     assert.ok(perplexity < 256)
     assert.ok(readFileSync(join(root, 'again')).equals(readFileSync(join(root, 'two'))))
+  })
+
+  it('ends in the middle of its work, and its process does not', function () {
+    this.timeout(30_000)
+    const root = temporaryFolder()
+    writeModelFile(join(root, 'start'), layout, [initialParameters(layout, 0)])
+    writeFileSync(join(root, 'child.json'), JSON.stringify(options()))
+    const child = fileURLToPath(new URL('./close-child.ts', import.meta.url))
+    const { status, signal, stdout, stderr } = spawnSync(process.execPath, [child, root], { encoding: 'utf8' })
+    assert.deepEqual([status, signal, stderr], [0, null, ''])
+    assert.equal(stdout, 'true TRAINER_ENDED TRAINER_ENDED\n'.repeat(4))
   })
 
   it('refuses a damaged model and a damaged checkpoint by name, and goes on with good ones', async () => {

@@ -160,13 +160,13 @@ export class ExternalEngine implements Engine {
     return nll!
   }
 
-  async evaluations(batches: Batch[]): Promise<Float32Array[]> {
+  async evaluations(batches: Batch[], signal?: AbortSignal): Promise<Float32Array[]> {
     const { batch, layout } = this.options
     const { context } = layout.config
     return this.#attempt(async trainer => {
       const output = join(this.#scratch, 'nll.safetensors')
       const request = { do: 'evaluate', batches: this.#writeBatches(batches), output }
-      await trainer.call(this.#held === this.#state ? request : { ...request, parameters: this.#writeParameters() })
+      await trainer.call(this.#held === this.#state ? request : { ...request, parameters: this.#writeParameters() }, { signal })
       const nll = new Float32Array(batches.length * batch * context)
       this.#read(output, file => file.read('nll', [batches.length, batch, context], nll))
       return batches.map((_, place) => nll.subarray(place * batch * context, (place + 1) * batch * context))
