@@ -4,7 +4,7 @@
  * TCP, TLS, yamux, identify, ping, kad-dht, gossipsub; mDNS where asked for. The delicate options carry their reasons; all were
  * measured with this set of versions (package.json pins them).
  */
-import { sign as signWith, createPrivateKey } from 'node:crypto'
+import { createPrivateKey, createPublicKey, type KeyObject, sign as signWith } from 'node:crypto'
 import { gossipsub } from '@libp2p/gossipsub'
 import type { FastMsgIdFn } from '@libp2p/gossipsub/types'
 import { identify } from '@libp2p/identify'
@@ -52,20 +52,32 @@ export function peerNameOf(identity: Uint8Array): PeerName {
 }
 
 function readIdentity(identity: Uint8Array): PrivateKey {
-  try {
-    return privateKeyFromProtobuf(identity)
-  } catch (cause) {
-    throw new WorldlmError(
+  const damaged = (what: string, cause?: unknown) =>
+    new WorldlmError(
       'IDENTITY_DAMAGED',
-      'identity.key is not a libp2p private key',
+      `identity.key is not ${what}`,
       'Restore it from a backup: without it the node is a stranger to its federations.',
       { cause }
     )
+  let key: PrivateKey
+  try {
+    key = privateKeyFromProtobuf(identity)
+  } catch (cause) {
+    throw damaged('a libp2p private key', cause)
   }
+  if (key.type !== 'Ed25519') throw damaged(`an Ed25519 key but one of ${key.type}`)
+  // The file holds the public half beside the private one, and nothing says that they belong together: with one that is damaged a node would
+  // sign what nobody can verify, its own log included, or be somebody else.
+  const derived = createPublicKey(signingKeyOf(key)).export({ format: 'der', type: 'spki' }).subarray(-32)
+  if (!derived.equals(key.publicKey.raw)) throw damaged('whole: its private and its public half do not belong together')
+  return key
 }
 
 /** PKCS#8 of an Ed25519 key before its seed (RFC 8410 §7). */
 const pkcs8Prefix = Buffer.from('302e020100300506032b657004220420', 'hex')
+
+const signingKeyOf = ({ raw }: PrivateKey): KeyObject =>
+  createPrivateKey({ key: Buffer.concat([pkcs8Prefix, raw.subarray(0, 32)]), format: 'der', type: 'pkcs8' })
 
 type Libp2p = Awaited<ReturnType<typeof createHost>>
 
@@ -140,7 +152,7 @@ const latin1 = (bytes: Uint8Array = new Uint8Array()): string =>
 export class Host {
   readonly peer: PeerName
   readonly libp2p: Libp2p
-  readonly #signingKey: ReturnType<typeof createPrivateKey>
+  readonly #signingKey: KeyObject
   /** What was last learned of each peer. */
   readonly #told = new Map<PeerName, string>()
   readonly #dialing = new Map<PeerName, Promise<void>>()
@@ -149,8 +161,7 @@ export class Host {
   private constructor(libp2p: Libp2p, privateKey: PrivateKey, options: HostOptions) {
     this.libp2p = libp2p
     this.peer = libp2p.peerId.toString()
-    const der = Buffer.concat([pkcs8Prefix, privateKey.raw.subarray(0, 32)])
-    this.#signingKey = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })
+    this.#signingKey = signingKeyOf(privateKey)
     if (options.bootstrap.length > 0) {
       const dial = () => void this.#dialBootstrap(options)
       dial()

@@ -3,6 +3,7 @@ import { loopbackHost } from '../../bench/loopback-host.ts'
 import assert from 'node:assert/strict'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { generateKeyPair, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import { Directory } from '../../src/net/directory.ts'
 import { Direct } from '../../src/net/direct.ts'
 import { Gossip, type Verdict } from '../../src/net/gossip.ts'
@@ -48,6 +49,15 @@ describe('hosts', function () {
   it('refuse what they cannot begin with, by name', async () => {
     const start = (facts: object) => loopbackHost({ identity: peerOf('a').identity, ...facts })
     await assert.rejects(start({ identity: bytesOf('no key') }), { code: 'IDENTITY_DAMAGED' })
+    // A bit of the private half, and one of the public half.
+    for (const place of [20, 50]) {
+      const identity = Uint8Array.from(peerOf('a').identity)
+      identity[place]! ^= 1
+      await assert.rejects(start({ identity }), { code: 'IDENTITY_DAMAGED', message: /half/ })
+      assert.throws(() => peerNameOf(identity), { code: 'IDENTITY_DAMAGED' })
+    }
+    const rsa = privateKeyToProtobuf(await generateKeyPair('RSA', 2048))
+    await assert.rejects(start({ identity: rsa }), { code: 'IDENTITY_DAMAGED', message: /RSA/ })
     await assert.rejects(start({ listen: ['localhost:1'] }), { code: 'BAD_ADDRESS', message: /localhost:1/ })
     await assert.rejects(start({ bootstrap: ['nobody'] }), { code: 'BAD_ADDRESS', message: /nobody/ })
     const server = createServer().listen(0, '127.0.0.1')
