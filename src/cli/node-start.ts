@@ -29,20 +29,21 @@ export async function startCommand(options: { dir: string; config?: string; set?
   try {
     const at = process.env.WORLDLM_CRASH_AT
     const beforeEffect = at === undefined ? undefined : crashAt(at, () => process.kill(process.pid, 'SIGKILL'))
+    const token = folder.token()
     const node = await startNode({ folder, config, log, beforeEffect })
-    const api = await startApi(node, { ...config.api, token: folder.token(), version }).catch(async error => {
-      await node.stop()
-      throw error
-    })
-    folder.writeRun({ pid: process.pid, api: api.address, addresses: node.addresses, peer: node.peer })
-    // Now rather than at its end: whoever starts next on this machine, as a testnet's other nodes do, compiles nothing again.
-    flushCompileCache()
-    log.info({ peer: node.peer, api: api.address, addresses: node.addresses }, 'started')
-    output.line(`node ${config.name} (${node.peer}) listens on ${node.addresses.join(', ')}; API ${api.address}`)
+    let api: Awaited<ReturnType<typeof startApi>> | null = null
     try {
+      api = await startApi(node, { ...config.api, token, version })
+      folder.writeRun({ pid: process.pid, api: api.address, addresses: node.addresses, peer: node.peer })
+      // Now rather than at its end: whoever starts next on this machine, as a testnet's other nodes do, compiles nothing again.
+      flushCompileCache()
+      log.info({ peer: node.peer, api: api.address, addresses: node.addresses }, 'started')
+      output.line(`node ${config.name} (${node.peer}) listens on ${node.addresses.join(', ')}; API ${api.address}`)
       await untilStopped(node)
     } finally {
-      await api.close()
+      // Whatever went wrong: a node that runs on without its API or its lock is out of anybody's hands.
+      await node.stop()
+      await api?.close()
     }
   } finally {
     folder.unlock()

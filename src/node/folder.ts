@@ -66,8 +66,17 @@ export class NodeFolder {
     return this.#read('identity.key')
   }
 
+  /** @throws {WorldlmError} TOKEN_MISSING */
   token(): string {
-    return Buffer.from(this.#read('token')).toString().trim()
+    const path = this.#at('token')
+    const token = existsSync(path) ? readFileSync(path, 'utf8').trim() : ''
+    if (token === '')
+      throw new WorldlmError(
+        'TOKEN_MISSING',
+        `${path} holds no token for the API`,
+        'Write a secret of your choice there, one line, and let nobody else read it (chmod 600).'
+      )
+    return token
   }
 
   /** Writes the folder of a new node. @throws {WorldlmError} FOLDER_EXISTS */

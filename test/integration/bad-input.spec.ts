@@ -1,6 +1,6 @@
 /** Bad input on the command line: exit code 2 for wrong use, 1 for what is wrong in files; an error that names it; nothing left behind. */
 import assert from 'node:assert/strict'
-import { appendFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { temporaryFolder, textOf, writeTree } from '../temporary.ts'
@@ -153,6 +153,17 @@ describe('bad input', function () {
       const dir = await made()
       writeFileSync(join(dir, 'identity.key'), 'no key')
       await refused(dir, /identity\.key is not a libp2p private key/)
+    })
+
+    it('a token that is none, and a place in its folder that cannot be written when it runs already: nothing runs on', async () => {
+      const dir = await made()
+      writeFileSync(join(dir, 'token'), '\n')
+      await refused(dir, /token holds no token for the API/)
+      rmSync(join(dir, 'token'))
+      await refused(dir, /token holds no token for the API/)
+      writeFileSync(join(dir, 'token'), 'secret\n')
+      mkdirSync(join(dir, 'run.json.tmp'))
+      await refused(dir, /run\.json\.tmp/)
     })
   })
 })
