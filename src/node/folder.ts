@@ -55,6 +55,9 @@ export class NodeFolder {
   fingerprint(federation: FederationId): string {
     return this.#at('fingerprints', `${federation}.cbor`)
   }
+  get models(): string {
+    return this.#at('models')
+  }
   model(name: string): string {
     return this.#at('models', `${name}.safetensors`)
   }

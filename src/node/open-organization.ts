@@ -13,6 +13,7 @@ import { Trainer } from '../train/trainer.ts'
 import type { FederationNode } from './federation-node.ts'
 import type { NodeFolder } from './folder.ts'
 import { Organization } from './organization.ts'
+import { checkOwnModels } from './own-models.ts'
 import { ResidualTarget } from './residual-target.ts'
 import type { Services } from './services.ts'
 import { prepareStart } from './starting-model.ts'
@@ -48,6 +49,9 @@ export async function prepareOrganization(
   const dataFolder = existingDataFolder(services.folder, config)
   const { charter } = federation.state
   const layout = createLayout(charter.model, charter.algorithm)
+  checkOwnModels(services.folder, federation.id, layout, (code, message) =>
+    services.events.emit({ type: 'warning', code, message })
+  )
   const tokenizer = await prepareStart(services, { id: federation.id, charter, layout }, stopping)
   return { federation, layout, dataFolder, tokenizer }
 }

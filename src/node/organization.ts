@@ -349,7 +349,9 @@ export class Organization {
     if (!existsSync(services.folder.participation)) return fresh
     try {
       const saved = JSON.parse(readFileSync(services.folder.participation, 'utf8')) as Saved
-      return saved.federation === federation ? saved : fresh
+      if (saved.federation !== federation) return fresh
+      // Without what was mixed of the round that it applied there is nothing to train from: it is applied again.
+      return existsSync(services.folder.model('start')) ? saved : { ...saved, applied: federation }
     } catch (error) {
       services.events.emit({
         type: 'warning',

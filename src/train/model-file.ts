@@ -27,6 +27,19 @@ export function readModelFile(
   }
 }
 
+/** Sections of a checkpoint: parameters, and AdamW's moments. */
+export const checkpointSections = ['', 'first.', 'second.']
+
+/** Whether a model would be read, by its header and its length. @throws {WorldlmError} MODEL_DAMAGED, MODEL_MISSING */
+export function assertWholeModel(path: string, layout: Layout, sections: string[] = ['']): void {
+  const fd = openFile(path)
+  try {
+    checkAgainst(layout, readHeader(fd, path), path, sections)
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /** Metadata of a model file. @throws {WorldlmError} MODEL_DAMAGED, MODEL_MISSING */
 export function readModelMetadata(path: string): Record<string, string> {
   const fd = openFile(path)

@@ -4,7 +4,7 @@ import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { WorldlmError } from '../errors.ts'
-import { readModelFile, readModelMetadata, writeModelFile } from './model-file.ts'
+import { checkpointSections, readModelFile, readModelMetadata, writeModelFile } from './model-file.ts'
 import { type SessionOptions, TrainingSession } from './session.ts'
 import type { TrainerJob, TrainJob } from './trainer.ts'
 
@@ -16,7 +16,6 @@ try {
   // Not everywhere allowed, and nothing but comfort.
 }
 
-const sections = ['', 'first.', 'second.']
 const options = workerData as SessionOptions
 const session = TrainingSession.open(options, undefined, (code, message) =>
   parentPort?.postMessage({ warning: { code, message } })
@@ -109,12 +108,15 @@ function readMetadata(path: string): Record<string, string> {
 async function save(path: string, trainer: TrainingSession, more: Record<string, string> = {}): Promise<void> {
   const { parameters, optimizer } = await trainer.engine.view()
   const metadata = { step: String(optimizer.step), windows: JSON.stringify(trainer.state()), ...more }
-  writeModelFile(path, options.layout, [parameters, optimizer.first, optimizer.second], { sections, metadata })
+  writeModelFile(path, options.layout, [parameters, optimizer.first, optimizer.second], {
+    sections: checkpointSections,
+    metadata
+  })
 }
 
 async function resume(trainer: TrainingSession, path: string): Promise<void> {
   await withModels(3, async models => {
-    const { step = '0', windows = '[]' } = readModelFile(path, options.layout, models, sections)
+    const { step = '0', windows = '[]' } = readModelFile(path, options.layout, models, checkpointSections)
     const [parameters, first, second] = models as [Float32Array, Float32Array, Float32Array]
     await trainer.load(parameters, { first, second, step: Number(step) }, JSON.parse(windows))
   })
