@@ -52,7 +52,7 @@ export function readConsensus(path: string, drawNonce: () => number): PersistedC
     throw new WorldlmError(
       'CONSENSUS_DAMAGED',
       `${path} is damaged: this node cannot know how it voted`,
-      'Restore the file, or join with a new identity: the others go on meanwhile.',
+      'Remove it: a majority of the other voters enrolls the node anew. Where there is none (of one voter, or of two), restore its newest copy.',
       { cause }
     )
   }
