@@ -68,7 +68,10 @@ async function makeReport(result: TestnetResult, { seed, scenario }: TestnetOpti
     attention: observation.attention,
     residuals: observation.residuals,
     faults: observation.faults,
-    scenario: scenario === null ? null : { name: scenario.name, about: scenario.about, failures: result.failures },
+    scenario:
+      scenario === null
+        ? null
+        : { name: scenario.name, about: scenario.about, failures: result.failures, notPlayed: result.notPlayed },
     warnings: observation.warnings,
     invariants: { checked: checkedInvariants, violations: checkInvariants(records, founders) }
   }

@@ -58,6 +58,8 @@ export interface TestnetResult {
   stalled: string | null
   /** What should have come right after the scenario's faults, and did not. */
   failures: string[]
+  /** Its steps that never came to be done. */
+  notPlayed: string[]
   /** Seconds from the start to the end of the nodes, and to the end of all. */
   federationSeconds: number
   seconds: number
@@ -104,7 +106,7 @@ export async function runTestnet(options: TestnetOptions, events: TestnetEvents,
     }
     const { nodes: prepared, federations } = await prepareNodes(given)
     events.line(`starting ${plan.nodes.length} organizations in ${plan.federations.length} federations (${out})`)
-    const { nodes, stalled } = await play(prepared, observation, set, options, events, signal)
+    const { nodes, stalled, notPlayed } = await play(prepared, observation, set, options, events, signal)
     const federationSeconds = (performance.now() - began) / 1000
     const alone =
       options.alone && !signal.aborted && stalled === null
@@ -119,6 +121,7 @@ export async function runTestnet(options: TestnetOptions, events: TestnetEvents,
       interrupted: signal.aborted,
       stalled,
       failures: scenario === null || signal.aborted ? [] : failuresOf(observation, plan, scenario, options.rounds),
+      notPlayed,
       federationSeconds,
       seconds: (performance.now() - began) / 1000
     }
@@ -136,7 +139,7 @@ async function play(
   { scenario, seed, rounds }: TestnetOptions,
   { line, tick }: TestnetEvents,
   signal: AbortSignal
-): Promise<{ nodes: TestnetNode[]; stalled: string | null }> {
+): Promise<{ nodes: TestnetNode[]; stalled: string | null; notPlayed: string[] }> {
   let director: Director | null = null
   const fleet = new Fleet(
     prepared,
@@ -173,10 +176,11 @@ async function play(
         line,
         start: node => fleet.start(node)
       })
-    return { nodes, stalled: await untilDone(observation, director, tick, signal) }
+    const stalled = await untilDone(observation, director, tick, signal)
+    return { nodes, stalled, notPlayed: director?.notPlayed ?? [] }
   } catch (error) {
     if (!signal.aborted) throw error
-    return { nodes, stalled: null }
+    return { nodes, stalled: null, notPlayed: [] }
   } finally {
     await fleet.stop()
   }

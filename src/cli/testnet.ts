@@ -214,6 +214,7 @@ function closingLines(report: TestnetReport, { out }: TestnetOptions): string[] 
           `Outside training and evaluation: ${(report.outsideTraining.share * 100).toFixed(1)} % (by round ${shown.join(', ')}); training ${trainingPercent(report)} %.`
         ]),
     ...faultLines(report),
+    ...scenarioLines(report),
     `Invariants ${checked.join(', ')}: ${violations.length === 0 ? 'none violated' : `${violations.length} VIOLATED`}`,
     ...violations.map(one => `  ${one.invariant}: ${one.detail}`),
     ...(report.stalled === null ? [] : [`Ended early: ${report.stalled}`]),
@@ -227,7 +228,7 @@ function trainingPercent({ times }: TestnetReport): string {
   return ((100 * sum(one => one.train)) / sum(one => one.total)).toFixed(1)
 }
 
-function faultLines({ faults, scenario, interrupted }: TestnetReport): string[] {
+function faultLines({ faults }: TestnetReport): string[] {
   if (faults.length === 0) return []
   const seconds = (ms: number | null, none: string) => (ms === null ? none : `${(ms / 1000).toFixed(1)} s`)
   const rows = faults.map(one => [
@@ -245,14 +246,16 @@ function faultLines({ faults, scenario, interrupted }: TestnetReport): string[] 
     table(['fault', 'of', 'at s', 'next round after', 'back after', ''], rows),
     ...(median === undefined
       ? []
-      : [`Next certified round after a fault: median ${seconds(median, '')}, worst ${seconds(times.at(-1)!, '')}.`]),
-    ...(scenario === null || interrupted
-      ? []
-      : [
-          scenario.failures.length === 0
-            ? `Scenario ${scenario.name}: every federation came right.`
-            : `Scenario ${scenario.name} FAILED:`,
-          ...scenario.failures.map(one => `  ${one}`)
-        ])
+      : [`Next certified round after a fault: median ${seconds(median, '')}, worst ${seconds(times.at(-1)!, '')}.`])
+  ]
+}
+
+function scenarioLines({ scenario, interrupted }: TestnetReport): string[] {
+  if (scenario === null || interrupted) return []
+  const { name, failures, notPlayed } = scenario
+  return [
+    failures.length === 0 ? `Scenario ${name}: every federation came right.` : `Scenario ${name} FAILED:`,
+    ...failures.map(one => `  ${one}`),
+    ...notPlayed.map(one => `  not played, for its moment never came: ${one}`)
   ]
 }

@@ -254,7 +254,7 @@ function faults(report: TestnetReport): string {
   const story =
     report.scenario === null
       ? ''
-      : `<p>Scenario <b>${escapeHtml(report.scenario.name)}</b>: ${escapeHtml(report.scenario.about)} ${report.scenario.failures.length === 0 && !report.interrupted ? '<span class="good">Every federation came right.</span>' : ''}</p><ul>${report.scenario.failures.map(one => `<li class="bad">${escapeHtml(one)}</li>`).join('')}</ul>`
+      : `<p>Scenario <b>${escapeHtml(report.scenario.name)}</b>: ${escapeHtml(report.scenario.about)} ${report.scenario.failures.length === 0 && !report.interrupted ? '<span class="good">Every federation came right.</span>' : ''}</p><ul>${report.scenario.failures.map(one => `<li class="bad">${escapeHtml(one)}</li>`).join('')}${report.scenario.notPlayed.map(one => `<li>Not played, for its moment never came: ${escapeHtml(one)}</li>`).join('')}</ul>`
   const broken = violations.map(one => `<li class="bad">${escapeHtml(one.invariant)}: ${escapeHtml(one.detail)}</li>`)
   return `<h2>Faults and invariants</h2>${story}${table}<p>Checked over the records of all nodes: ${checked.join(', ')}. ${violations.length === 0 ? '<span class="good">None is violated.</span>' : ''}</p>${broken.length > 0 ? `<ul>${broken.join('')}</ul>` : ''}`
 }

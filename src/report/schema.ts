@@ -128,7 +128,15 @@ export const testnetReportSchema = z.object({
     })
   ),
   /** The story that was played, and what should have come right and did not; null without one. */
-  scenario: z.object({ name: z.string(), about: z.string(), failures: z.array(z.string()) }).nullable(),
+  scenario: z
+    .object({
+      name: z.string(),
+      about: z.string(),
+      failures: z.array(z.string()),
+      /** Steps whose moment never came. */
+      notPlayed: z.array(z.string()).default([])
+    })
+    .nullable(),
   warnings: z.array(z.object({ path: z.string(), code: z.string(), message: z.string() })),
   invariants: z.object({
     checked: z.array(z.string()),

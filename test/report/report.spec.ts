@@ -176,7 +176,7 @@ describe('report.html', () => {
           federations: [hostile],
           detail: hostile
         })),
-        scenario: { name: hostile, about: hostile, failures: [hostile] },
+        scenario: { name: hostile, about: hostile, failures: [hostile], notPlayed: [hostile] },
         residuals: [{ round: 1, from: hostile, to: hostile, via: hostile, similarity: 0.5, weight: 0.1 }],
         warnings: [{ path: hostile, code: hostile, message: hostile }],
         invariants: { checked: ['I1'], violations: [{ invariant: hostile, detail: hostile }] }

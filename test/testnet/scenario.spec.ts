@@ -157,6 +157,7 @@ describe('the script of a scenario', () => {
       [3.6, 'kill c']
     ])
     assert.equal(script.over, true)
+    assert.deepEqual(script.notPlayed, [])
   })
 
   it('waits for a round, and for a step of its aggregator in that round or a later one', () => {
@@ -172,6 +173,7 @@ describe('the script of a scenario', () => {
     world.rounds.set('world/x', 5)
     world.phases.set('world/x', 'collecting')
     assert.deepEqual(play(script, world, 6), [])
+    assert.deepEqual(script.notPlayed, [steps[1]])
     world.phases.set('world/x', 'proposing')
     assert.deepEqual(play(script, world, 9), [[7, 'kill b']])
   })

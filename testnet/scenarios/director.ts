@@ -55,6 +55,15 @@ export class Director {
     return this.#later.length > 0 || this.#starting > 0
   }
 
+  /** Steps that never came to be done, as a person reads them. */
+  get notPlayed(): string[] {
+    return this.#script.notPlayed.map(({ do: what, at, ...step }) => {
+      const whom = 'whom' in step ? step.whom : 'groups' in step ? step.groups : ''
+      const when = at === undefined ? '' : `, at ${wordsOf(at)}`
+      return `${what} ${wordsOf(whom)}`.trim() + when
+    })
+  }
+
   /** Does what is due. Called often. */
   tick(): void {
     const facts = this.#facts()
@@ -301,6 +310,9 @@ export class Director {
     this.#later.push({ atSeconds: this.#stage.observation.seconds - this.#began + seconds, act })
   }
 }
+
+/** As it stands in a scenario, without its quotes. */
+const wordsOf = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value).replaceAll('"', ''))
 
 /** A node that stops by itself takes no longer. */
 const stopSeconds = 2

@@ -39,6 +39,11 @@ export class Script {
     return this.#plans.every(({ over }) => over)
   }
 
+  /** What was waited for, and did not come. */
+  get notPlayed(): ScenarioStep[] {
+    return this.#plans.filter(({ times }) => times === 0).map(({ step }) => step)
+  }
+
   /** Steps that are due, in their order. They stay due until `done` is told. */
   due(facts: Facts): ScenarioStep[] {
     for (const [place, plan] of this.#plans.entries()) {
