@@ -49,13 +49,13 @@ export function checkProof(federation: FederationId, member: Member, shown: read
  * @param shown - as in `checkProof`.
  */
 export function isBehind({ member, proof, follows }: Member, shown: readonly Uint8Array[]): boolean {
-  const parts = shown.map(one => readChildProof(one)?.members ?? [])
-  const linkOfLast = (members: CertifiedBytes[]) => (members.length === 0 ? member : linkOf(members.at(-1)!.entry))
-  if (follows !== undefined) return parts.slice(0, -1).some(members => linkOfLast(members) === follows)
-  // From the beginning, because it had not heard that another delegate showed that, and more.
+  const entries = shown.flatMap(one => readChildProof(one)?.members ?? [])
+  // Each state that it was in before the newest: one proof can have shown several, for who hears of no other shows all from the beginning.
+  const before = [member, ...entries.map(({ entry }) => linkOf(entry))].slice(0, -1)
+  if (follows !== undefined) return before.includes(follows)
   const read = readChildProof(proof)
-  const before = [member, ...parts.flat().map(({ entry }) => linkOf(entry))].slice(0, -1)
-  return read !== null && before.includes(linkOfLast(read.members))
+  const last = read?.members.at(-1)
+  return read !== null && before.includes(last === undefined ? member : linkOf(last.entry))
 }
 
 /** A child federation, as far as its `members` entries show it. */

@@ -179,6 +179,20 @@ describe('what a child federation shows when it is a member already', () => {
     assert.equal(isBehind({ ...second, follows: parent.id }, shownIn(parent, child)), false, 'nothing it ever showed')
   })
 
+  it('is behind, not wrong, if another delegate has shown all from the beginning meanwhile, and more', () => {
+    const parent = newParent()
+    const child = new LogBuilder({ parent: parent.id }).admit('a', 'b', 'c', 'd')
+    take(parent, asks(parent, child))
+    hear(child, 'b', false)
+    const second = asks(parent, child)
+    hear(child, 'c', false)
+    // It had not heard yet that anything was shown.
+    take(parent, asks(newParent(), child))
+    assert.match(checkProof(parent.id, second, shownIn(parent, child)) ?? 'taken', /does not follow/)
+    assert.equal(isBehind(second, shownIn(parent, child)), true)
+    assert.equal(isBehind({ ...second, follows: parent.id }, shownIn(parent, child)), false, 'nothing it ever showed')
+  })
+
   it('is behind, not wrong, if it shows the beginning of what the parent has taken from another delegate', () => {
     const parent = newParent()
     const child = new LogBuilder({ parent: parent.id }).admit('a', 'b', 'c', 'd')
