@@ -19,6 +19,7 @@ import {
 } from '../aggregate/models.ts'
 import { WorldlmError } from '../errors.ts'
 import { Vectors } from '../math/vector.ts'
+import { initialParameters } from '../model/initial.ts'
 import type { Layout } from '../model/layout.ts'
 import { readModelFile, writeModelFile } from '../train/model-file.ts'
 import { readUpdateFile, writeUpdateFile } from '../train/update-file.ts'
@@ -128,6 +129,8 @@ function perform(job: MixerJob): unknown {
       return mix(job)
     case 'score':
       return score(job)
+    case 'draw':
+      return writeModelFile(job.output, job.layout, [initialParameters(job.layout, job.seed)])
     case 'sketch':
       return sketch(job.layout, job.after, job.before, job.seed)
   }

@@ -64,6 +64,7 @@ export type MixerJob =
   | ({ do: 'difference' } & DifferenceJob)
   | ({ do: 'mix' } & MixJob)
   | ({ do: 'score' } & ScoreJob)
+  | { do: 'draw'; layout: Layout; seed: number; output: string }
   | { do: 'sketch'; layout: Layout; after: string; before: string; seed: number }
 
 interface Reply {
@@ -136,6 +137,11 @@ export class Mixer {
         return { model: output, weights: await this.mix({ layout, backboneFrom, candidates: paths, output }) }
       }
     }
+  }
+
+  /** Writes the parameters that a tree of federations begins with. */
+  draw(layout: Layout, seed: number, output: string): Promise<void> {
+    return this.#run({ do: 'draw', layout, seed, output })
   }
 
   /** Count sketch of K_after − K_before. */

@@ -58,25 +58,31 @@ export async function addStart(folder: NodeFolder, given: Start): Promise<StartF
   return fields
 }
 
-const drawModel = (path: string, layout: Layout, seed: number): void =>
-  writeModelFile(path, layout, [initialParameters(layout, seed)])
+/** Parameters that are drawn within a few milliseconds: to start the mixer's thread would take longer. */
+const drawnAtOnceMax = 2 ** 20
+
+async function drawModel({ mixer }: Pick<Services, 'mixer'>, path: string, layout: Layout, seed: number): Promise<void> {
+  if (layout.floats > drawnAtOnceMax) await mixer.draw(layout, seed, path)
+  else writeModelFile(path, layout, [initialParameters(layout, seed)])
+}
 
 /**
  * Makes `models/initial` (and `models/base`, where adapters are trained) and brings the tokenizer here, from whichever peer has them.
  * @returns the path of tokenizer.json; null: tokens are bytes. @throws {WorldlmError} MODEL_DAMAGED, STOPPED
  */
 export async function prepareStart(
-  services: Pick<Services, 'folder' | 'host' | 'directory' | 'exchange' | 'blobs' | 'events'>,
+  services: Pick<Services, 'folder' | 'host' | 'directory' | 'exchange' | 'blobs' | 'events' | 'mixer'>,
   { id, charter, layout }: { id: FederationId; charter: Charter; layout: Layout },
   stopping: () => boolean
 ): Promise<string | null> {
   const { folder, blobs } = services
   const { base } = layout
-  if (base !== undefined && !existsSync(folder.model('initial'))) drawModel(folder.model('initial'), layout, charter.seed)
+  if (base !== undefined && !existsSync(folder.model('initial')))
+    await drawModel(services, folder.model('initial'), layout, charter.seed)
   // What the charter names is the model: under adapters, where those are trained.
   const [model, modelLayout] = base === undefined ? [folder.model('initial'), layout] : [folder.model('base'), base]
   if (!existsSync(model)) {
-    if (charter.initial === undefined) drawModel(model, modelLayout, charter.seed)
+    if (charter.initial === undefined) await drawModel(services, model, modelLayout, charter.seed)
     else {
       await pullPatiently(services, id, charter.initial, stopping)
       takeOver(blobs.path(charter.initial), model, modelLayout)

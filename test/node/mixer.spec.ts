@@ -1,7 +1,9 @@
 /** The mixer's thread: there while it is of use. What it computes stands in test/train/update-file.spec.ts and test/aggregate. */
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { initialParameters } from '../../src/model/initial.ts'
 import { createLayout } from '../../src/model/layout.ts'
 import { presets } from '../../src/model/presets.ts'
 import { Mixer } from '../../src/node/mixer.ts'
@@ -36,6 +38,13 @@ describe('the mixer’s thread', () => {
     const sketches = await sketchOf(40_000)
     while (mixer.runs) await sleep(50)
     assert.deepEqual(await sketchOf(40_000), sketches)
+  })
+
+  it('draws what all begin with as the node itself would, to the bit', async () => {
+    const [layout, folder] = [layoutOf(300), temporaryFolder()]
+    await mixer.draw(layout, 7, join(folder, 'drawn'))
+    writeModelFile(join(folder, 'own'), layout, [initialParameters(layout, 7)])
+    assert.deepEqual(readFileSync(join(folder, 'drawn')), readFileSync(join(folder, 'own')))
   })
 
   it('stays where models are small: to start it would cost more', async () => {
