@@ -28,6 +28,7 @@ export interface SideOptions {
   /** Of ours. */
   device?: EngineOptions['device']
   recompute?: EngineOptions['recompute']
+  microBatch?: number
 }
 
 export class Side {

@@ -5,7 +5,7 @@ import { benchModel } from './engine-model.ts'
 import { openPrototype } from './engine-prototype.ts'
 import type { Reply, SideOptions } from './engine-side.ts'
 
-const { size, threads, vs, device, recompute } = JSON.parse(process.argv[2]!) as SideOptions
+const { size, threads, vs, device, recompute, microBatch } = JSON.parse(process.argv[2]!) as SideOptions
 const { layout, batch, data, ...made } = benchModel(size)
 const say = (reply: Reply) => void process.send?.(reply)
 
@@ -14,7 +14,8 @@ async function openEngine(name: 'onnx' | 'tfjs', parameters: Float32Array): Prom
   const engine = await createEngine(name, {
     ...{ layout, batch, threads, weightDecay: 0.1, gradientClip: 0 },
     ...(name === 'onnx' && device && { device }),
-    ...(name === 'onnx' && recompute && { recompute })
+    ...(name === 'onnx' && recompute && { recompute }),
+    ...(name === 'onnx' && microBatch && { microBatch })
   })
   await engine.load(parameters)
   return () => engine.step(data, 1e-4)

@@ -19,6 +19,7 @@ export interface EngineBenchOptions {
   /** Of ours. */
   device?: EngineOptions['device']
   recompute?: EngineOptions['recompute']
+  microBatch?: number
   sizes?: BenchSize[]
   /** Turns of each side; default: 7, beside `tfjs` 3. */
   turns?: number
@@ -33,13 +34,15 @@ export async function benchEngine({
   vs,
   device,
   recompute,
+  microBatch,
   threads = availableParallelism(),
   sizes = vs === 'torch' ? ['S', 'M', 'L'] : slow(vs) ? ['S'] : ['S', 'M'],
   turns = slow(vs) ? 3 : 7,
   onProgress
 }: EngineBenchOptions = {}): Promise<BenchReport> {
   const results: BenchResult[] = []
-  for (const size of sizes) results.push(...(await benchSize(size, { vs, device, recompute, threads, turns, onProgress })))
+  for (const size of sizes)
+    results.push(...(await benchSize(size, { vs, device, recompute, microBatch, threads, turns, onProgress })))
   return benchReport('engine', results)
 }
 

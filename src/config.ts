@@ -80,6 +80,13 @@ export const configSchema = z.strictObject({
         .describe(
           'Memory for time, with the engine `onnx` on the CPU: what the backward pass computes again instead of keeping it. attention: a few percent slower; blocks: about a quarter.'
         ),
+      microBatch: z
+        .int()
+        .min(0)
+        .default(0)
+        .describe(
+          'Memory for time, with the engine `onnx` on the CPU: windows of a step that are computed at once, at most; gradients are accumulated over the charter’s batch. 0: all at once.'
+        ),
       command: z
         .array(z.string())
         .default([])

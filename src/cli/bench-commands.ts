@@ -19,6 +19,7 @@ export function bench(program: Command): void {
     .option('--sizes <list>', 'S, M, L (default: S,M; with torch all, with tfjs S)', sizeList)
     .option('--threads <n>', 'of each engine', whole(1))
     .addOption(new Option('--device <name>', 'where ours computes').choices(['cpu', 'webgpu', 'cuda']))
+    .option('--micro-batch <n>', 'windows that ours computes at once, at most (see engine.microBatch)', whole(1))
     .addOption(
       new Option('--recompute <what>', 'what ours computes again (see engine.recompute)').choices([
         'none',

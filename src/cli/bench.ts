@@ -20,6 +20,7 @@ type Options = {
   sizes?: ('S' | 'M' | 'L')[]
   device?: 'cpu' | 'webgpu' | 'cuda'
   recompute?: 'none' | 'attention' | 'blocks'
+  microBatch?: number
   threads?: number
   members?: number
   floats?: number

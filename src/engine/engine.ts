@@ -35,6 +35,8 @@ export interface EngineOptions {
   device?: 'cpu' | 'webgpu' | 'cuda'
   /** Memory for time, on the CPU (onnx/step-graph.ts); default: `none`. */
   recompute?: 'none' | 'attention' | 'blocks'
+  /** Windows that are computed at once, at most, on the CPU: gradients are accumulated over a step's batch. 0, the default: all of it. */
+  microBatch?: number
   /** Of the engine `external`. */
   external?: ExternalOptions
   /** Something went wrong that is tried again. */
@@ -99,6 +101,13 @@ export interface Engine {
   /** As `read`, without the copies where that can be: not to be written to, and gone with the next call. */
   view(): Promise<EngineState>
   dispose(): Promise<void>
+}
+
+/** Windows that are computed at once: as many as may be, and equally many each time. */
+export function microBatchOf({ batch, microBatch = 0 }: Pick<EngineOptions, 'batch' | 'microBatch'>): number {
+  let windows = microBatch === 0 ? batch : Math.min(batch, microBatch)
+  while (batch % windows > 0) windows--
+  return windows
 }
 
 /** @throws {AssertionError} unless the batch has the engine's shape and knows only the model's tokens. */

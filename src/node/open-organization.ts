@@ -85,6 +85,7 @@ export async function openOrganization(
       engine: engine.name,
       device: engine.device,
       recompute: engine.recompute,
+      microBatch: engine.microBatch,
       ...(engine.name === 'external' && { external: externalOptions(services.folder, config) }),
       threads: engine.threads === 0 ? availableParallelism() : engine.threads,
       batch,

@@ -34,6 +34,7 @@ export interface SessionOptions {
   /** Of the engine `onnx`. */
   device?: EngineOptions['device']
   recompute?: EngineOptions['recompute']
+  microBatch?: number
   /** Of the engine `external`. */
   external?: ExternalOptions
   threads: number
@@ -120,7 +121,7 @@ export class TrainingSession {
     shared?: Engine,
     onWarning?: (code: string, message: string) => void
   ): Promise<TrainingSession> {
-    const { layout, engine, device, recompute, external, threads, batch, weightDecay, gradientClip } = options
+    const { layout, engine, device, recompute, microBatch, external, threads, batch, weightDecay, gradientClip } = options
     const tokenizer = readTokenizer(options.tokenizer, layout.config.vocabulary)
     const texts = await readTexts(options, tokenizer)
     const made =
@@ -133,6 +134,7 @@ export class TrainingSession {
         gradientClip,
         ...(device && { device }),
         ...(recompute && { recompute }),
+        ...(microBatch && { microBatch }),
         ...(external && { external }),
         ...(onWarning && { onWarning })
       }))

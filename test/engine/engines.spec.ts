@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createEngine } from '../../src/engine/create.ts'
-import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
+import { type Engine, type EngineOptions, microBatchOf } from '../../src/engine/engine.ts'
 import type { ModelConfig } from '../../src/model/layout.ts'
 import {
   assertFiniteDifferences,
@@ -72,6 +72,34 @@ describe('the onnx engine', () => {
       })
     }
   }
+
+  for (const { microBatch, config } of [
+    { microBatch: 1, config: {} },
+    { microBatch: 3, config: {} },
+    { microBatch: 5, config: { tiedHead: false, kvHeads: 1 } }
+  ])
+    it(`accumulates gradients over micro-batches of at most ${microBatch}, and evaluates them in order`, async () => {
+      const options = engineOptions(config, { batch: 6 })
+      const batch = randomBatch(options, 4)
+      const use = (name: Engine['name'], some: EngineOptions) =>
+        withEngine(name, some, async engine => {
+          await engine.load(testParameters(options, 2))
+          const [nll, { loss, gradient }] = [await engine.evaluate(batch), await engine.gradient(batch)]
+          await engine.step(batch, 0.01)
+          return { nll, loss, gradient, after: (await engine.read()).parameters }
+        })
+      const [mine, oracle] = [await use('onnx', { ...options, microBatch }), await use('reference', options)]
+      assert.ok(Math.abs(mine.loss - oracle.loss) < 1e-5 * oracle.loss)
+      for (const name of ['nll', 'gradient', 'after'] as const)
+        assert.ok(distance(mine[name], oracle[name]) < 2e-5, `${name}: ${distance(mine[name], oracle[name])}`)
+    })
+
+  it('computes in micro-batches of equal size, as large as may be', () => {
+    const sizes = (batch: number) => [0, 1, 2, 3, 4, 5, 6, 100].map(microBatch => microBatchOf({ batch, microBatch }))
+    assert.deepEqual(sizes(6), [6, 1, 2, 3, 3, 3, 6, 6])
+    assert.deepEqual(sizes(7), [7, 1, 1, 1, 1, 1, 1, 7])
+    assert.equal(microBatchOf({ batch: 4 }), 4)
+  })
 
   it('computes again what it did not keep, to the bit', async () => {
     const gradientWith = (recompute: EngineOptions['recompute']) =>

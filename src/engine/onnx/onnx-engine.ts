@@ -20,6 +20,7 @@ import {
   type Engine,
   type EngineOptions,
   type EngineState,
+  microBatchOf,
   type OptimizerState,
   type Pull
 } from '../engine.ts'
@@ -33,6 +34,8 @@ type Gradient = Float32Array<ArrayBuffer>
 export class OnnxEngine implements Engine {
   readonly name = 'onnx'
   readonly options: EngineOptions
+  /** Of a micro-batch: what a run of a graph computes. */
+  readonly #windows: number
   readonly #memory: EngineMemory
   readonly #session: InferenceSession
   readonly #feeds: Feeds
@@ -41,8 +44,9 @@ export class OnnxEngine implements Engine {
   #steps = 0
 
   private constructor(options: EngineOptions, session: InferenceSession) {
-    const { layout, batch } = options
-    const tokens = batch * layout.config.context
+    const { layout } = options
+    this.#windows = microBatchOf(options)
+    const tokens = this.#windows * layout.config.context
     const memory = new EngineMemory(layout, tokens)
     this.options = options
     this.#session = session
@@ -60,7 +64,7 @@ export class OnnxEngine implements Engine {
     return new OnnxEngine(
       options,
       await openSession(
-        buildStepGraph(options.layout, options.batch, { recompute: options.recompute ?? 'none' }),
+        buildStepGraph(options.layout, microBatchOf(options), { recompute: options.recompute ?? 'none' }),
         options.threads
       )
     )
@@ -146,11 +150,17 @@ export class OnnxEngine implements Engine {
   }
 
   async evaluate(batch: Batch): Promise<Float32Array> {
-    const { layout, batch: windows, threads } = this.options
-    this.#evaluation ??= await openSession(buildEvaluationGraph(layout, windows), threads)
-    this.#place(batch)
-    const { nll } = await this.#evaluation.run(this.#feeds, ['nll'])
-    return this.#windowMajor(nll?.data as Float32Array)
+    const { layout, threads } = this.options
+    this.#evaluation ??= await openSession(buildEvaluationGraph(layout, this.#windows), threads)
+    const all = new Float32Array(batch.targets.length)
+    let place = 0
+    for (const micro of this.#microBatches(batch)) {
+      this.#place(micro)
+      const { nll } = await this.#evaluation.run(this.#feeds, ['nll'])
+      all.set(this.#windowMajor(nll?.data as Float32Array), place)
+      place += micro.targets.length
+    }
+    return all
   }
 
   async read(): Promise<EngineState> {
@@ -168,9 +178,37 @@ export class OnnxEngine implements Engine {
     await this.#evaluation?.release()
   }
 
-  /** @returns a gradient for each tensor of the layout. */
+  /** @returns a gradient for each tensor of the layout: the mean over the batch, accumulated over its micro-batches. */
   async #backward(batch: Batch): Promise<{ loss: number; gradients: Gradient[] }> {
-    this.#place(batch)
+    const [first, ...others] = this.#microBatches(batch)
+    const mean = await this.#backwardOf(first!)
+    for (const micro of others) {
+      const { loss, gradients } = await this.#backwardOf(micro)
+      mean.loss += loss
+      for (const [place, gradient] of gradients.entries()) {
+        const sum = mean.gradients[place]!
+        for (let at = 0; at < sum.length; at++) sum[at]! += gradient[at]!
+        gradient.buffer.transfer(0)
+      }
+    }
+    if (others.length === 0) return mean
+    const share = 1 / (1 + others.length)
+    for (const sum of mean.gradients) for (let at = 0; at < sum.length; at++) sum[at]! *= share
+    return { ...mean, loss: mean.loss * share }
+  }
+
+  #microBatches(batch: Batch): Batch[] {
+    // Before anything is computed: the kernels would scatter to wherever a wrong token points.
+    assertBatch(this.options, batch)
+    const tokens = this.#windows * this.options.layout.config.context
+    return Array.from({ length: this.options.batch / this.#windows }, (_, place) => ({
+      inputs: batch.inputs.subarray(place * tokens, (place + 1) * tokens),
+      targets: batch.targets.subarray(place * tokens, (place + 1) * tokens)
+    }))
+  }
+
+  async #backwardOf(micro: Batch): Promise<{ loss: number; gradients: Gradient[] }> {
+    this.#place(micro)
     const results = await this.#session.run(this.#feeds)
     const values = (name: string) => results[name]!.data as Gradient
     const { config, tensors, base } = this.options.layout
@@ -187,28 +225,24 @@ export class OnnxEngine implements Engine {
   }
 
   /** Windows come row after row; the graph reads them time-major. */
-  #place(given: Batch): void {
-    // Before anything is computed: the kernels would scatter to wherever a wrong token points.
-    assertBatch(this.options, given)
-    const { inputs, targets } = given
-    const { batch, layout } = this.options
-    const { context } = layout.config
-    for (let window = 0; window < batch; window++) {
+  #place({ inputs, targets }: Batch): void {
+    const windows = this.#windows
+    const { context } = this.options.layout.config
+    for (let window = 0; window < windows; window++) {
       for (let time = 0; time < context; time++) {
         const target = targets[window * context + time]!
-        this.#memory.inputs[time * batch + window] = inputs[window * context + time]!
-        this.#memory.targets[time * batch + window] = target
-        this.#wideTargets[time * batch + window] = BigInt(target)
+        this.#memory.inputs[time * windows + window] = inputs[window * context + time]!
+        this.#memory.targets[time * windows + window] = target
+        this.#wideTargets[time * windows + window] = BigInt(target)
       }
     }
   }
 
   #windowMajor(timeMajor: Float32Array): Float32Array {
-    const { batch, layout } = this.options
-    const { context } = layout.config
+    const { context } = this.options.layout.config
     return Float32Array.from(
       { length: timeMajor.length },
-      (_, place) => timeMajor[(place % context) * batch + Math.floor(place / context)]!
+      (_, place) => timeMajor[(place % context) * this.#windows + Math.floor(place / context)]!
     )
   }
 }
