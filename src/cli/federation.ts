@@ -1,4 +1,5 @@
 /** `worldlm federation create | join | leave | list | show`. */
+import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
 import { readConfig } from '../config.ts'
@@ -29,10 +30,33 @@ export async function createFederation(
   const input = { ...written, ...(options.name === undefined ? {} : { name: options.name }) }
   const parent = options.parent === undefined ? null : await findCharter(folder, options.parent)
   const { id, charter } = writeCharter(folder, { ...input, ...(await begin(folder, options)) }, parent)
+  const through = parent === null ? [] : await leaveToChild(folder, parent)
   addToConfig(folder, id, 'organization', [])
   output.line(`${charter.path} is ${id}`)
+  for (const path of through) output.line(`The node takes part in ${path} through it.`)
   output.line(`Others join it with: worldlm federation join ${id} --dir DIR --bootstrap ADDRESS-OF-THIS-NODE`)
   output.document({ id, path: charter.path, charter })
+}
+
+/**
+ * A node trains in one federation. One that has just founded those above takes part in them through their child. Where it is a member of its own
+ * already it has to leave first, for which it has to run.
+ */
+async function leaveToChild(folder: NodeFolder, parent: { id: FederationId; charter: Charter }): Promise<string[]> {
+  const through: string[] = []
+  if (existsSync(folder.certifiedCar)) return through
+  const all = await charters(folder)
+  const { federations } = readConfig(folder.config, {})
+  let above: FederationId | null = parent.id
+  while (above !== null) {
+    const found = all.find(({ id }) => id === above)
+    if (found !== undefined && federations.some(({ id, as }) => id === found.id && as === 'organization')) {
+      removeFederation(folder.config, found.id)
+      through.push(found.charter.path)
+    }
+    above = found?.charter.parent ?? null
+  }
+  return through
 }
 
 /** Fields of the charter for what --model and --tokenizer name; their files are put into the node's store. */

@@ -135,12 +135,20 @@ class Node implements RunningNode {
 
   /** Federations need their charters, which a newcomer fetches from whoever follows them. */
   async #joinAll(archive: CertifiedArchive): Promise<void> {
+    const leaf = this.#config.federations.find(({ as }) => as === 'organization')
     for (const { id, as } of this.#config.federations) {
-      const own = await this.#follow(id, as, archive)
+      const isSecond = as === 'organization' && id !== leaf?.id
+      const own = await this.#follow(id, isSecond ? 'witness' : as, archive)
+      // Its others would wait in every round for an update that never comes.
+      if (isSecond)
+        this.#events.emit({
+          type: 'warning',
+          code: 'TRAINS_ELSEWHERE',
+          message: `a node trains in one federation, this one in ${this.#federations.get(leaf!.id)!.path}: in ${own.path} it is a witness. Leave the first to train in the other.`
+        })
       for (let parent = own.state.charter.parent; parent !== null; )
         parent = (await this.#follow(parent, null, archive)).state.charter.parent
     }
-    const leaf = this.#config.federations.find(({ as }) => as === 'organization')
     const services = this.#services!
     const stopping = () => this.#stopping !== null
     const beginning =

@@ -58,6 +58,32 @@ describe('a node', function () {
   this.timeout(120_000)
   afterEach(stopAll)
 
+  it('trains in one federation: in the child that it founds, and is a witness in a second one', async () => {
+    const dir = await founder()
+    const idOf = ({ stdout, stderr }: { stdout: string; stderr: string }) => {
+      assert.match(stdout, /^\{/, stderr)
+      return (JSON.parse(stdout) as { id: string }).id
+    }
+    const create = (name: string, ...more: string[]) =>
+      run(['federation', 'create', '--dir', dir, '--name', name, '--json', ...more]).then(idOf)
+    const child = await create('child', '--parent', 'world')
+    const config = readFileSync(join(dir, 'worldlm.yaml'), 'utf8')
+    assert.deepEqual(config.match(/bafy\w+/g), [child], 'it takes part in world through its child')
+    const second = await create('second')
+    const node = await start(dir)
+    const { federations } = await untilRound(dir, 2)
+    node.kill('SIGTERM')
+    const roles = new Map(federations.map(({ path, role }) => [path, role]))
+    assert.deepEqual([...roles].sort(), [
+      ['second', 'witness'],
+      ['world', 'delegate'],
+      ['world/child', 'organization']
+    ])
+    assert.equal((await node.ended).code, 0)
+    assert.match(readFileSync(join(dir, 'node.log'), 'utf8'), /TRAINS_ELSEWHERE.*in second it is a witness/)
+    assert.notEqual(second, child)
+  })
+
   it('starts, says how it is, stops when it is told, and goes on where it was', async () => {
     const dir = await founder()
     const node = await start(dir)
