@@ -5,6 +5,7 @@ import {
   type ConsensusMessage,
   type ConsensusState,
   type LogEntry,
+  majority,
   mayVote,
   type Shared
 } from './consensus-state.ts'
@@ -56,9 +57,14 @@ export class ConsensusMoves<Entry extends LogEntry> {
     // From oneself on, round: what two voters cannot get certified must not go to and fro between them.
     const place = state.voters.indexOf(state.self)
     const others = [...state.voters.slice(place + 1), ...state.voters.slice(0, Math.max(0, place))]
+    // Whoever refused the open entry does not hold it: a majority of those elects one of them; fewer do not win against those that hold it.
+    const outvoted = state.refused.size >= majority(state.voters)
+    const refused = (voter: PeerName) => Number(state.refused.has(voter) !== outvoted)
     const best = others
       .filter(voter => state.heard.has(voter) || state.positions.has(voter))
-      .sort((left, right) => (state.positions.get(right) ?? 0) - (state.positions.get(left) ?? 0))[0]
+      .sort(
+        (left, right) => refused(left) - refused(right) || (state.positions.get(right) ?? 0) - (state.positions.get(left) ?? 0)
+      )[0]
     if (best !== undefined) this.effects.push({ do: 'send', to: best, message: { type: 'timeout-now', term: state.term } })
     this.follow(state.term, null)
   }

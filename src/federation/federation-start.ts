@@ -22,6 +22,8 @@ export interface FederationStart {
   nonce?: number | null
 }
 
+export const nobodyVouched: FederationState['vouched'] = new Map()
+
 /** @returns the state as of the last of `entries`; a vote and an acceptance on disk are taken up again. */
 export function initialFederation({ id, charter, self, entries, persisted, rank, nonce }: FederationStart): FederationState {
   let roster = genesisRoster(charter)
@@ -51,7 +53,13 @@ export function initialFederation({ id, charter, self, entries, persisted, rank,
     nonce: nonce === undefined || roster.enrolled.get(self) === nonce ? null : nonce
   })
   const asked = { pending: new Map(), leaving: new Map(), accused: new Map(), enrolling: new Map() }
-  const empty = { known: KnownUpdates.none, ...asked, present: new Set<PeerName>(), away: new Set<PeerName>() }
+  const empty = {
+    known: KnownUpdates.none,
+    ...asked,
+    present: new Set<PeerName>(),
+    away: new Set<PeerName>(),
+    vouched: nobodyVouched
+  }
   const idle = { round: { phase: 'idle' }, participation: { phase: 'away' }, parentHead: null, startTimedOut: false } as const
   return { id, charter, self, consensus, roster, head, bases, counted, ...empty, ...idle }
 }

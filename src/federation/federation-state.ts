@@ -28,6 +28,8 @@ export interface FederationState {
   readonly present: ReadonlySet<PeerName>
   /** Peers that this one has not heard for long. */
   readonly away: ReadonlySet<PeerName>
+  /** By peer that this one hears: which voters have proposed, for the open index, that it is absent. */
+  readonly vouched: ReadonlyMap<PeerName, ReadonlySet<PeerName>>
   readonly round: RoundState
   readonly participation: Participation
   readonly parentHead: ParentHead | null

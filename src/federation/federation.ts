@@ -14,6 +14,7 @@ import { stepConsensus } from './consensus.ts'
 import type { ConsensusEffect, ConsensusEvent } from './consensus-state.ts'
 import type { Certificate, Enrolled, Entry, Evicted, Left, Member, MembersEntry, RoundEntry, Update } from './entry.ts'
 import type { EntryFault, UpdateFault } from './fault.ts'
+import { nobodyVouched } from './federation-start.ts'
 import type { Environment, FederationState } from './federation-state.ts'
 import { isForDeputy } from './levels.ts'
 import type { KnownUpdate } from './known-updates.ts'
@@ -190,7 +191,7 @@ class Turn {
   }
 
   #check({ from, link, term, entry }: Question): void {
-    const fault = entry.kind === 'members' ? this.#checkMembers(entry) : checkRound(this.state, entry)
+    const fault = entry.kind === 'members' ? this.#checkMembers(entry, from) : checkRound(this.state, entry)
     if (fault === null) {
       this.effects.push({ do: 'verify', from, link, term, entry })
       return
@@ -199,15 +200,35 @@ class Turn {
     this.consensus({ type: 'checked', from, link, term, entry, ok: false })
   }
 
-  #checkMembers(entry: MembersEntry): EntryFault | null {
+  #checkMembers(entry: MembersEntry, from: PeerName): EntryFault | null {
     const { roster, charter, present, self } = this.state
     // A cut between two others is no reason to take a peer's vote away.
-    const heard = entry.absent.find(peer => !roster.absent.has(peer) && (peer === self || present.has(peer)))
-    return heard === undefined ? checkMembers(roster, charter, entry) : { code: 'STILL_PRESENT', peer: heard }
+    const heard = entry.absent.filter(peer => !roster.absent.has(peer) && (peer === self || present.has(peer)))
+    for (const peer of heard) this.#vouch(peer, from)
+    const peer = heard.find(one => one === self || !this.#isVouchedFor(one))
+    return peer === undefined ? checkMembers(roster, charter, entry) : { code: 'STILL_PRESENT', peer }
+  }
+
+  /** Who proposes an entry has accepted it: it did not hear `peer` either. */
+  #vouch(peer: PeerName, voter: PeerName): void {
+    const { vouched } = this.state
+    const by = vouched.get(peer) ?? new Set()
+    if (!by.has(voter)) this.state = { ...this.state, vouched: new Map(vouched).set(peer, new Set(by).add(voter)) }
+  }
+
+  /**
+   * Half of the voters have accepted that it is absent, for the open index: of an even number the others could certify nothing else,
+   * whoever is heard again meanwhile. And half are more than may lie (docs/protocol.md, "Members that leave, lie, or are gone").
+   */
+  #isVouchedFor(peer: PeerName): boolean {
+    const { vouched, consensus } = this.state
+    const by = vouched.get(peer)
+    return 2 * consensus.voters.filter(voter => by?.has(voter)).length >= consensus.voters.length
   }
 
   #commit(entry: Entry, link: Link, certificate: Certificate): void {
     this.effects.push({ do: 'store', link, entry, certificate })
+    if (this.state.vouched !== nobodyVouched) this.state = { ...this.state, vouched: nobodyVouched }
     if (entry.kind === 'members') this.#commitMembers(entry)
     else this.#commitRound(entry, link)
   }
@@ -282,6 +303,9 @@ export function stepFederation(env: Environment, state: FederationState, event: 
   const turn = new Turn(state, env)
   switch (event.type) {
     case 'consensus':
+      // Whoever speaks is not away, though its presence may come later: named absent, it would be asked to sign that it is.
+      if (event.event.type === 'message' && state.away.has(event.event.from))
+        turn.state = { ...state, away: withPeer(state.away, event.event.from, false) }
       turn.consensus(event.event)
       break
     case 'join':

@@ -10,6 +10,7 @@
 import { assert } from '../errors.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { MemberId, PeerName } from '../ids.ts'
+import { majority } from './consensus-state.ts'
 import type { Enrolled, Evicted, Left, Member, MembersEntry } from './entry.ts'
 import type { EntryFault } from './fault.ts'
 
@@ -168,6 +169,9 @@ export function planMembers(roster: Roster, charter: Charter, wishes: Wishes): M
   people.absent = [...peers]
     .filter(peer => (roster.absent.has(peer) ? !wishes.isPresent(peer) : wishes.isAway(peer)))
     .sort((one, other) => (one < other ? -1 : 1))
+  // Nobody signs that it is absent itself: an entry that too few could sign would stay open for as long as they are heard.
+  const signing = roster.voters.filter(peer => !people.absent.includes(peer))
+  if (signing.length < majority(roster.voters)) people.absent = people.absent.filter(peer => roster.absent.has(peer))
   // A vote given to a peer that is not there would ask for its hand at once: of one voter and it, nobody could decide any more.
   const { voters, delegates } = officesAfter(roster, charter, people, wishes.isPresent)
   const nobody = joined.length + left.length + evicted.length + people.enrolled.length === 0

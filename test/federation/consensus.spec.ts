@@ -282,6 +282,19 @@ describe('consensus: election', () => {
     assert.equal(peer.sent('timeout-now').length, 1)
   })
 
+  it('hands what is refused over to whoever can win: of a majority that refused it one, else one that holds it', () => {
+    const heir = (voters: string[], refusing: string[]) => {
+      const peer = new Peer({ voters }).elected()
+      const entry = entryAt(1, 'x')
+      peer.on({ type: 'propose', link: linkOf(entry), entry })
+      for (const voter of voters.slice(1)) peer.hears(voter, { type: 'heartbeat-reply', term: 1, commitIndex: 0 })
+      for (const voter of refusing) peer.hears(voter, { type: 'refuse', term: 1, index: 1, link: linkOf(entry) })
+      return peer.forget().on({ type: 'hand-over' }).sent('timeout-now')[0]!.to
+    }
+    assert.equal(heir(['a', 'b', 'c', 'd'], ['b', 'c']), 'd')
+    assert.equal(heir(['a', 'b', 'c', 'd', 'e'], ['c', 'd', 'e']), 'c')
+  })
+
   it('hands over in a circle, so that the office cannot go to and fro between two that get nothing certified', () => {
     const next = (self: string) => {
       const leader = new Peer({ self }).elected()

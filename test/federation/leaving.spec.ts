@@ -78,19 +78,19 @@ describe('a peer that lied', () => {
 
 describe('a peer that is gone for long', () => {
   /** A voter that is asked to accept that `absent` are absent. */
-  function asked(bench: FederationBench, absent: string[], voters: string[]) {
+  function asked(bench: FederationBench, absent: string[], voters: string[], from = 'b', term = 5) {
     const head = { federation: 'bafyF', index: bench.state.consensus.commitIndex + 1, prev: bench.state.consensus.head }
     const nobody = { joined: [], left: [], evicted: [], enrolled: [] }
     const delegates = ['a', 'b', 'c', 'd'].filter(peer => !absent.includes(peer)).slice(0, 3)
-    const entry: MembersEntry = { kind: 'members', ...head, term: 5, proposer: 'b', ...nobody, absent, voters, delegates }
+    const entry: MembersEntry = { kind: 'members', ...head, term, proposer: from, ...nobody, absent, voters, delegates }
     const link = environment.linkOf(entry)
-    const message = { type: 'propose', term: 5, link, entry, signature: new Uint8Array(64) } as const
+    const message = { type: 'propose', term, link, entry, signature: new Uint8Array(64) } as const
     bench.effects = []
-    return bench.on({ type: 'consensus', event: { type: 'message', from: 'b', message } })
+    return bench.on({ type: 'consensus', event: { type: 'message', from, message } })
   }
 
-  it('loses its vote only if no voter hears it', () => {
-    // One peer alone cannot make three voters; the log is given.
+  /** One peer alone cannot make more voters; the log is given. */
+  function given(...steps: string[][]): FederationBench {
     const joined = ['a', 'b', 'c', 'd'].map(name => ({
       member: name,
       kind: 'organization' as const,
@@ -100,11 +100,7 @@ describe('a peer that is gone for long', () => {
     }))
     const enrolled = ['a', 'b', 'c', 'd'].map(peer => ({ peer, nonce: 1, signature: new Uint8Array() }))
     const rest = { left: [], evicted: [], absent: [], delegates: ['a', 'b', 'c'] }
-    const steps = [
-      ['a', 'b'],
-      ['a', 'b', 'c']
-    ] as const
-    const given = new FederationBench({
+    return new FederationBench({
       charter: testCharter({ voters: 3 }),
       entries: steps.map((voters, place) => {
         const entry: MembersEntry = {
@@ -122,13 +118,36 @@ describe('a peer that is gone for long', () => {
         return { link: environment.linkOf(entry), entry }
       })
     }).start()
-    given.on({ type: 'presence', peer: 'c', present: true })
-    asked(given, ['c'], ['a', 'b'])
-    assert.equal(given.find('refused-entry')[0]?.fault.code, 'STILL_PRESENT')
-    asked(given, ['a'], ['b', 'c'])
-    assert.equal(given.find('refused-entry')[0]?.fault.code, 'STILL_PRESENT', 'and it hears itself')
-    given.on({ type: 'presence', peer: 'c', present: false })
-    asked(given, ['c'], ['a', 'b'])
-    assert.deepEqual([given.find('refused-entry').length, given.find('verify').length], [0, 1])
+  }
+
+  it('loses its vote only if no voter hears it', () => {
+    const voter = given(['a', 'b'], ['a', 'b', 'c'])
+    voter.on({ type: 'presence', peer: 'c', present: true })
+    asked(voter, ['c'], ['a', 'b'])
+    assert.equal(voter.find('refused-entry')[0]?.fault.code, 'STILL_PRESENT')
+    asked(voter, ['a'], ['b', 'c'])
+    assert.equal(voter.find('refused-entry')[0]?.fault.code, 'STILL_PRESENT', 'and it hears itself')
+    voter.on({ type: 'presence', peer: 'c', present: false })
+    asked(voter, ['c'], ['a', 'b'])
+    assert.deepEqual([voter.find('refused-entry').length, voter.find('verify').length], [0, 1])
+  })
+
+  it('loses it also where it is heard again, once half of the voters have accepted that it is gone: they can certify nothing else', () => {
+    const [two, three] = [given(['a', 'b']), given(['a', 'b'], ['a', 'b', 'c'])]
+    for (const voter of [two, three]) voter.on({ type: 'presence', peer: 'd', present: true })
+    const refused = (voter: FederationBench, absent: string, from: string, term: number) =>
+      asked(voter, [absent], [...voter.state.roster.voters], from, term).find('refused-entry')[0]?.fault.code ?? null
+    assert.equal(refused(two, 'a', 'b', 5), 'STILL_PRESENT', 'nobody signs that it is absent itself')
+    assert.equal(refused(two, 'd', 'b', 6), null)
+    assert.equal(refused(three, 'd', 'b', 5), 'STILL_PRESENT')
+    assert.equal(refused(three, 'd', 'b', 6), 'STILL_PRESENT', 'whoever says it again is one all the same')
+    assert.equal(refused(three, 'd', 'c', 7), null)
+  })
+
+  it('is not named absent by an aggregator that it answers, though its presence is yet to come', () => {
+    const voter = given(['a', 'b']).on({ type: 'away', peer: 'b' }).on({ type: 'away', peer: 'c' })
+    const message = { type: 'heartbeat-reply', term: 1, commitIndex: 1 } as const
+    voter.on({ type: 'consensus', event: { type: 'message', from: 'b', message } })
+    assert.deepEqual([...voter.state.away], ['c'])
   })
 })

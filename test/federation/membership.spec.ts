@@ -199,6 +199,15 @@ describe('membership', () => {
     assert.deepEqual([...pursue(charter, {}, after.roster).roster.voters].sort(), ['a', 'b', 'c'], 'and comes back')
   })
 
+  it('names nobody absent whom the entry would need: of four voters, two would be asked to sign that they are away', () => {
+    const charter = testCharter({ voters: 5 })
+    let { roster } = settle(charter, ['a', 'b', 'c', 'd'].map(organization))
+    roster = { ...roster, voters: ['a', 'b', 'c', 'd'] }
+    const away = (...peers: string[]) => planMembers(roster, charter, { ...nothing, isAway: peer => peers.includes(peer) })
+    assert.deepEqual(away('d')?.absent, ['d'])
+    assert.deepEqual(away('c', 'd')?.absent ?? [], [])
+  })
+
   it('changes nothing for a member that is silent for a short while', () => {
     const charter = testCharter()
     const { roster } = settle(charter, ['a', 'b', 'c'].map(organization))

@@ -251,7 +251,9 @@ describe('who signs two entries for one place', () => {
     it(`breaks no invariant, whatever else goes wrong: ${plan}, 8 seeds`, async () => {
       for (let seed = 1; seed <= 8; seed++) {
         const { faults } = planFor({ topology: treeOf('tree:2x5', seed), rounds: 5, seed }, plan)
-        const { report } = await evictions(seed, [...faults, equivocate({ aggregatorOf: seed % 3 })])
+        // Of four voters, one that lies and one that leaves for good are half: nobody could be evicted any more.
+        const staying = faults.filter(({ kind }) => kind !== 'leave')
+        const { report } = await evictions(seed, [...staying, equivocate({ aggregatorOf: seed % 3 })])
         assert.deepEqual(report.invariants.violations, [], story(report, plan))
       }
     })
