@@ -2,7 +2,7 @@
  * Llama-family checkpoints as `transformers` stores them (config.json and tensor names), and how they map onto our layout.
  *
  * Is: pure; the same model on both sides, to the bit in f32. Is not: files (train/hugging-face-folder.ts), or the family's other members:
- * biases, other activations, other head widths and sliding windows are refused by name.
+ * biases, other activations, other head widths and windows longer than a sliding one are refused by name.
  */
 import { WorldlmError } from '../errors.ts'
 import { headWidthOf, kvHeadsOf, type ModelConfig, type RopeScaling } from './layout.ts'
@@ -94,7 +94,7 @@ export function configFromForeign(json: unknown, where: string, context?: number
     width,
     hidden: whole('intermediate_size'),
     heads,
-    context: contextOf(longest, context, where),
+    context: withinSliding(contextOf(longest, context, where), config, where),
     vocabulary: whole('vocab_size'),
     ropeBase: base,
     normEpsilon,
@@ -112,6 +112,20 @@ export function contextOf(longest: number, asked: number | undefined, where: str
     'MODEL_CONFIG',
     `${where}: it knows windows of ${longest} tokens at most, ${asked} were asked for`,
     `Ask for ${longest} or fewer (--context), or choose a model with longer ones.`
+  )
+}
+
+/** What Mistral's are where config.json does not say (a default of transformers). */
+const mistralSliding = 4096
+
+/** Within a sliding window attention is full. @throws {WorldlmError} MODEL_ARCHITECTURE */
+function withinSliding(context: number, { model_type: type, sliding_window: stated }: Json, where: string): number {
+  const sliding = stated === undefined && type === 'mistral' ? mistralSliding : (stated ?? null)
+  if (sliding === null || (typeof sliding === 'number' && context <= sliding)) return context
+  throw new WorldlmError(
+    'MODEL_ARCHITECTURE',
+    `${where} has a sliding window of ${JSON.stringify(sliding)} tokens, and a context of ${context}`,
+    'Within a sliding window attention is full: ask for so many tokens or fewer (--context).'
   )
 }
 
@@ -133,7 +147,6 @@ function checkArchitecture(config: Json, where: string): void {
   }
   if ((config.hidden_act ?? 'silu') !== 'silu') refuse(`activation ${JSON.stringify(config.hidden_act)}`)
   if (config.attention_bias === true || config.mlp_bias === true) refuse('biases')
-  if (typeof config.sliding_window === 'number') refuse('a sliding window')
   if ((config.quantization_config ?? null) !== null) refuse('quantized weights')
 }
 

@@ -115,7 +115,13 @@ describe('a checkpoint that cannot be used is refused by name', () => {
     { why: 'another architecture', spoil: config({ model_type: 'gpt2' }), code: 'MODEL_ARCHITECTURE', says: /"gpt2"/ },
     { why: 'biases', spoil: config({ attention_bias: true }), code: 'MODEL_ARCHITECTURE', says: /biases/ },
     { why: 'another activation', spoil: config({ hidden_act: 'gelu' }), code: 'MODEL_ARCHITECTURE', says: /gelu/ },
-    { why: 'a sliding window', spoil: config({ sliding_window: 64 }), code: 'MODEL_ARCHITECTURE', says: /sliding/ },
+    { why: 'a sliding window', spoil: config({ sliding_window: 4 }), code: 'MODEL_ARCHITECTURE', says: /sliding window of 4/ },
+    {
+      why: 'a sliding window that is not stated',
+      spoil: config({ model_type: 'mistral', max_position_embeddings: 8192 }),
+      code: 'MODEL_ARCHITECTURE',
+      says: /sliding window of 4096 tokens, and a context of 8192/
+    },
     {
       why: 'an epsilon that is no number',
       spoil: config({ rms_norm_eps: '1e-5' }),
@@ -222,6 +228,18 @@ describe('a checkpoint that cannot be used is refused by name', () => {
     config({ quantization_config: null, sliding_window: null, partial_rotary_factor: 1 })(path)
     weights(tensors => tensors.set('lm_head.weight', tensors.get('model.embed_tokens.weight')!))(path)
     assert.deepEqual(readModel(path), { ...model, tokenizer: `${byteTokenizerJson()}\n` })
+  })
+
+  it('nor where windows are no longer than the sliding one', () => {
+    const model = randomModel()
+    const path = join(folder, 'model')
+    writeModel(path, model, 'f32')
+    config({ model_type: 'mistral', max_position_embeddings: 32_768, sliding_window: 4096 })(path)
+    assert.equal(readModel(path, 4096).config.context, 4096)
+    config({ sliding_window: undefined })(path)
+    assert.equal(readModel(path, 64).config.context, 64)
+    config({ sliding_window: null })(path)
+    assert.equal(readModel(path).config.context, 32_768)
   })
 
   it('and a head that differs from the embedding is read, whatever config.json says of it', () => {
