@@ -1,7 +1,8 @@
 /**
  * Residuals on their target's node: what is offered is checked again, pulled from the bridge, and given to the organization's attention once.
  *
- *   residuals.json   places, what was used last, who was dropped: on disk before a residual is mixed in (I6)
+ *   residuals.json   places, what was used last, who was dropped: on disk before a residual is mixed in (I6). What was offered or came since
+ *                    is written with it, and lost where the node ends before: it is offered again.
  *
  * Is not: the choice of what is brought (residual-bridge.ts), nor its weight (aggregate/down.ts).
  */
@@ -67,7 +68,7 @@ export class ResidualTarget implements ResidualCandidates {
     const { residuals } = this.#node.options.charter.algorithm
     const [target, verdict] = offerResidual(this.#saved.target, offer, this.#node.state.head.round, residuals)
     if (target !== this.#saved.target)
-      this.#save({ ...this.#saved, target, paths: { ...this.#saved.paths, [offer.from]: path } })
+      this.#saved = { ...this.#saved, target, paths: { ...this.#saved.paths, [offer.from]: path } }
     if (verdict === 'take') void this.#pull(offer.from, grant.model, from)
     return { kind: 'offer', verdict, detail: '' }
   }
@@ -117,13 +118,14 @@ export class ResidualTarget implements ResidualCandidates {
     } catch (error) {
       this.#node.options.services.log.debug({ from, via, error: String(error) }, 'residual not pulled')
     }
-    this.#save({ ...this.#saved, target: arriveResidual(this.#saved.target, from, model, arrived) })
+    this.#saved = { ...this.#saved, target: arriveResidual(this.#saved.target, from, model, arrived) }
   }
 
   use(round: number): ResidualCandidate[] {
     const { blobs, records } = this.#node.options.services
     const [target, used] = useResiduals(this.#saved.target, round)
-    this.#save({ ...this.#saved, target })
+    if (used.length > 0) this.#save({ ...this.#saved, target })
+    else this.#saved = { ...this.#saved, target }
     const residuals = used.filter(({ model }) => blobs.has(model))
     // I6: what is used is on disk before it is mixed in.
     for (const { from, via, model } of residuals)

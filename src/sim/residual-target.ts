@@ -68,7 +68,7 @@ export class SimResiduals implements ResidualsOfOrganization {
     if (!(similarity >= residuals.minSimilarity)) return refused
     const offer = { from: grant.from, similarity, via, model: grant.model, textBytes: grant.textBytes, held }
     const [next, verdict] = offerResidual(this.#state, offer, state.head.round, residuals)
-    if (next !== this.#state) this.#save(next)
+    this.#state = next
     if (verdict === 'take') this.#pull(grant, via, ancestor)
     return { kind: 'offer', verdict }
   }
@@ -76,19 +76,15 @@ export class SimResiduals implements ResidualsOfOrganization {
   #pull({ from, model }: Grant, via: PeerName, ancestor: Topic): void {
     const replica = this.#replica()
     replica.peer.pull(model, [via], ancestor, replica.state.head.round, got => {
-      if (!replica.alive) return
-      try {
-        this.#save(arriveResidual(this.#state, from, model, got))
-      } catch (error) {
-        replica.peer.fail(replica.topic, error)
-      }
+      if (replica.alive) this.#state = arriveResidual(this.#state, from, model, got)
     })
   }
 
   use(round: number): UsedResidual[] {
     const { peer, topic, services } = this.#replica()
     const [next, used] = useResiduals(this.#state, round)
-    if (next !== this.#state) this.#save(next)
+    if (used.length > 0) this.#save(next)
+    else this.#state = next
     const here = used.filter(({ model }) => peer.blobs.has(model))
     for (const { from, model } of here) services.observer.used(peer, topic, round, from, model)
     return here
