@@ -41,7 +41,7 @@ export interface Alone {
 export async function trainAlone(options: AloneOptions): Promise<Alone[]> {
   const folder = mkdtempSync(join(tmpdir(), 'worldlm-alone-'))
   const results: Alone[] = []
-  const waiting = [...options.texts]
+  const waiting = [...options.texts.entries()]
   const inAll = options.texts.length * options.charter.algorithm.rounds * options.charter.algorithm.steps
   const done = new Map<string, number>()
   const tell = (path: string, steps: number) => {
@@ -52,10 +52,10 @@ export async function trainAlone(options: AloneOptions): Promise<Alone[]> {
     )
   }
   const work = async () => {
-    for (let text = waiting.shift(); text !== undefined; text = waiting.shift()) {
-      results.push(
-        ...(await trainOne(text, join(folder, text.path.replaceAll('/', '-')), options, steps => tell(text!.path, steps)))
-      )
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const [place, text] = next
+      // Not by its path: that of `a-b/c` and of `a/b-c` would be the same file, and of a deep tree too long for one.
+      results.push(...(await trainOne(text, join(folder, String(place)), options, steps => tell(text.path, steps))))
     }
   }
   try {
