@@ -8,7 +8,7 @@
  * Documents end with a line break. Pieces, lines and row groups are read one after the other: no file has to fit into memory.
  */
 import { createReadStream } from 'node:fs'
-import { open } from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { brotliDecompressSync, createGunzip, gunzipSync, zstdDecompressSync } from 'node:zlib'
 import { WorldlmError } from '../errors.ts'
@@ -35,6 +35,8 @@ export type Take = (bytes: Uint8Array) => void
 export async function readTextFile(organization: string, path: string, take: Take): Promise<void> {
   const suffix = suffixOf(path)
   try {
+    // A pipe says nothing for ever, a device never ends.
+    if (!(await stat(path)).isFile()) throw new Error('it is no file, but a folder, a pipe or a device')
     if (suffix === '.parquet') await readParquet(organization, path, take)
     else if (suffix === '.jsonl' || suffix === '.jsonl.gz')
       await readJsonLines(organization, path, suffix === '.jsonl.gz', take)
@@ -85,32 +87,48 @@ async function readJsonLines(organization: string, path: string, zipped: boolean
   const unzipped = zipped ? createGunzip() : null
   // A pipe does not hand errors on.
   file.on('error', error => unzipped?.destroy(error))
-  let line = 0
-  let rest: Buffer = Buffer.alloc(0)
-  const take = (bytes: Buffer) => {
+  let line = 1
+  // Of a line that goes on: put together once, for one of many pieces would be copied with every piece.
+  let begun: Buffer[] = []
+  let begunBytes = 0
+  const add = (bytes: Buffer) => {
+    begun.push(bytes)
+    begunBytes += bytes.length
+    if (begunBytes > lineBytesMax)
+      refuseLine(organization, path, line, `it is longer than ${lineBytesMax / 1e6} MB, which is more than one document`)
+  }
+  const end = () => {
+    if (begunBytes > 0) takeDocument(takeText, documentOf(organization, path, line, Buffer.concat(begun)))
     line++
-    if (bytes.length > 0) takeDocument(takeText, documentOf(organization, path, line, bytes))
+    begun = []
+    begunBytes = 0
   }
   for await (const chunk of unzipped === null ? file : file.pipe(unzipped)) {
-    const bytes = rest.length > 0 ? Buffer.concat([rest, chunk as Buffer]) : (chunk as Buffer)
+    const bytes = chunk as Buffer
     let from = 0
-    for (let end = bytes.indexOf(10); end !== -1; end = bytes.indexOf(10, from)) {
-      take(bytes.subarray(from, end))
-      from = end + 1
+    for (let at = bytes.indexOf(10); at !== -1; at = bytes.indexOf(10, from)) {
+      add(bytes.subarray(from, at))
+      end()
+      from = at + 1
     }
-    rest = bytes.subarray(from)
+    add(bytes.subarray(from))
   }
-  take(rest)
+  end()
+}
+
+/** A line is parsed as a whole; half of the characters that a string of Node can have. */
+const lineBytesMax = 250_000_000
+
+function refuseLine(organization: string, path: string, line: number, what: string): never {
+  throw new WorldlmError(
+    'DATA_JSONL',
+    `${path} of organization ${organization}, line ${line}: ${what}`,
+    'Each line is a JSON object with its text in the field "text".'
+  )
 }
 
 function documentOf(organization: string, path: string, line: number, bytes: Buffer): Uint8Array {
-  const refuse = (what: string): never => {
-    throw new WorldlmError(
-      'DATA_JSONL',
-      `${path} of organization ${organization}, line ${line}: ${what}`,
-      'Each line is a JSON object with its text in the field "text".'
-    )
-  }
+  const refuse = (what: string): never => refuseLine(organization, path, line, what)
   let parsed: unknown
   try {
     const decoded = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
@@ -129,11 +147,26 @@ function documentOf(organization: string, path: string, line: number, bytes: Buf
           .join(', ') || 'none'
       })`
     )
-  if (typeof text !== 'string') refuse(`its field "text" is ${text === null ? 'null' : `a ${typeof text}`}, not a string`)
+  if (typeof text !== 'string') refuse(`its field "text" is ${kindOf(text)}, not a string`)
   return Buffer.from(text as string)
 }
 
+const kindOf = (value: unknown): string =>
+  value === null ? 'null' : typeof value === 'object' ? 'an object' : `a ${typeof value}`
+
 // ── Parquet ──
+
+/** What stands for bytes that are no UTF-8, until their row is known. */
+const notUtf8 = Symbol('not UTF-8')
+const parsers = {
+  stringFromBytes: (bytes: Uint8Array | undefined): unknown => {
+    try {
+      return bytes && new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    } catch {
+      return notUtf8
+    }
+  }
+}
 
 /** Codecs of the format that hyparquet leaves to its caller; Node has them. */
 const compressors = {
@@ -143,7 +176,7 @@ const compressors = {
 }
 
 async function readParquet(organization: string, path: string, take: Take): Promise<void> {
-  const { parquetMetadataAsync, parquetRead } = await import('hyparquet')
+  const { parquetMetadataAsync, parquetRead, parquetSchema } = await import('hyparquet')
   const refuse = (what: string, cause?: unknown): never => {
     throw new WorldlmError(
       'DATA_PARQUET',
@@ -163,19 +196,21 @@ async function readParquet(organization: string, path: string, take: Take): Prom
         return bytes.buffer
       }
     }
+    if (size === 0) refuse('it is no Parquet file (it is empty)')
     const metadata = await parquetMetadataAsync(file).catch(error => refuse(`it is no Parquet file (${error.message})`, error))
-    const names = metadata.schema.slice(1).map(({ name }) => name)
+    const names = parquetSchema(metadata).children.map(({ element }) => element.name)
     if (!names.includes('text')) refuse(`it has no column "text" (it has ${names.slice(0, 8).join(', ')})`)
     let row = 0
     for (const { num_rows: count } of metadata.row_groups) {
       const rowEnd = row + Number(count)
       const rows = await new Promise<unknown[][]>((resolve, reject) => {
-        const options = { file, metadata, columns: ['text'], rowStart: row, rowEnd, compressors, onComplete: resolve }
+        const options = { file, metadata, columns: ['text'], rowStart: row, rowEnd, compressors, parsers, onComplete: resolve }
         parquetRead(options).catch(reject)
       }).catch(error => refuse(`rows ${row + 1} to ${rowEnd} cannot be read (${error.message})`, error))
       for (const [place, [value]] of rows.entries()) {
         if (value === null || value === undefined) continue
-        if (typeof value !== 'string') refuse(`row ${row + place + 1} has a ${typeof value} in its column "text", not a string`)
+        if (value === notUtf8) refuse(`row ${row + place + 1} has bytes in its column "text" that are not UTF-8`)
+        if (typeof value !== 'string') refuse(`row ${row + place + 1} has ${kindOf(value)} in its column "text", not a string`)
         takeDocument(take, Buffer.from(value as string))
       }
       row = rowEnd

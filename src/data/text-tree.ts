@@ -4,7 +4,7 @@
  *
  * What cannot be trained on is refused by name before anything starts.
  */
-import { readdirSync, statSync } from 'node:fs'
+import { readdirSync, type Stats, statSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { WorldlmError } from '../errors.ts'
 import { cutBefore, formatNames, isTextFile, readTextFile, stemOf } from './formats.ts'
@@ -76,7 +76,7 @@ function walk(root: string, folder: string, found: OrganizationText[]): void {
   const names = readdirSync(folder)
     .filter(name => !name.startsWith('.'))
     .sort()
-  const folders = names.filter(name => statSync(join(folder, name), { throwIfNoEntry: false })?.isDirectory())
+  const folders = names.filter(name => statOf(join(folder, name))?.isDirectory())
   const files = names.filter(name => isTextFile(name) && !folders.includes(name))
   const texts = folder === root ? files.filter(name => name.toLowerCase() !== 'readme.md') : files
   if (folders.length > 0 && texts.length > 0) {
@@ -93,6 +93,16 @@ function walk(root: string, folder: string, found: OrganizationText[]): void {
     return
   }
   for (const name of folders) walk(root, join(folder, name), found)
+}
+
+/** Of what a link leads to; undefined where it leads nowhere, or to itself: as a text it is refused when it is read. */
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ELOOP') return undefined
+    throw error
+  }
 }
 
 function checkName(path: string): void {
@@ -119,7 +129,7 @@ export async function loadText(organization: OrganizationText, needs: TextNeeds)
     )
   const read = async (wanted: string[]): Promise<Bytes> => {
     const files = wanted.map(name => join(folder, name))
-    const expectedBytes = files.reduce((sum, file) => sum + (statSync(file, { throwIfNoEntry: false })?.size ?? 0), 0)
+    const expectedBytes = files.reduce((sum, file) => sum + (statOf(file)?.size ?? 0), 0)
     const spool = new Spool(memoryBytesMax, expectedBytes)
     for (const file of files) await readTextFile(path, file, bytes => spool.add(bytes))
     return spool.whole()

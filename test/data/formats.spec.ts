@@ -1,6 +1,7 @@
 /** Text files of every format that docs/data.md names, and what is refused, by name and place. */
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -93,6 +94,29 @@ describe('text files', () => {
     await assert.rejects(readWhole('org', parquet('no-text')), /no column "text" \(it has body\)/)
     await assert.rejects(readWhole('org', parquet('numbers')), /row 1 has a (number|bigint)/)
     await assert.rejects(readWhole('org', join(folder, 'away.txt')), { code: 'DATA_UNREADABLE' })
+  })
+
+  it('are refused where they are no files: reading would never end', async () => {
+    const at = (name: string) => readWhole('org', join(folder, name))
+    symlinkSync('/dev/zero', join(folder, 'zeros.txt'))
+    await assert.rejects(at('zeros.txt'), { code: 'DATA_UNREADABLE', message: /zeros\.txt .* it is no file/ })
+    execFileSync('mkfifo', [join(folder, 'pipe.jsonl')])
+    await assert.rejects(at('pipe.jsonl'), { code: 'DATA_UNREADABLE', message: /it is no file/ })
+    mkdirSync(join(folder, 'folder.md'))
+    await assert.rejects(at('folder.md'), { code: 'DATA_UNREADABLE', message: /it is no file/ })
+  })
+
+  it('are refused where a line of JSON is no document, but a corpus, as soon as it is too long', async () => {
+    const path = write('long.jsonl', '{"text":"')
+    // A hole: it takes no room.
+    truncateSync(path, 600_000_000)
+    await assert.rejects(readWhole('org', path), { code: 'DATA_JSONL', message: /line 1: it is longer than 250 MB/ })
+  })
+
+  it('of Parquet are refused where `text` is bytes that are no text, or lies inside another column', async () => {
+    await assert.rejects(readWhole('org', parquet('latin1')), { code: 'DATA_PARQUET', message: /row 2 has bytes .* not UTF-8/ })
+    await assert.rejects(readWhole('org', parquet('nested')), /no column "text" \(it has doc, id\)/)
+    await refused('i.parquet', '', 'DATA_PARQUET', /i\.parquet.*it is empty/)
   })
 
   it('of one organization are read in the order of their names, whatever their formats', async () => {

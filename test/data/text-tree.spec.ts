@@ -62,6 +62,22 @@ describe('the tree of text', () => {
       says: /16 levels/
     }
   ]
+  it('is read where a link leads to itself: as a text of an organization it is refused by name', async () => {
+    const root = writeTree({ 'a/b/t.txt': textOf(900) })
+    symlinkSync('c', join(root, 'a', 'c'))
+    assert.deepEqual(
+      readTree(root).map(({ path }) => path),
+      ['a/b']
+    )
+    symlinkSync('loop.txt', join(root, 'a', 'b', 'loop.txt'))
+    const error = await refusal(() => loadText(readTree(root)[0]!, needs))
+    assert.deepEqual(
+      [error.code, /loop\.txt of organization a\/b/.test(error.message)],
+      ['DATA_UNREADABLE', true],
+      error.message
+    )
+  })
+
   for (const { why, root, code, says } of trees) {
     it(`is refused: ${why}`, async () => {
       const error = await refusal(() => readTree(root()))
