@@ -7,7 +7,8 @@ import type { FederationId, PeerName } from '../ids.ts'
 import { updateEncodings } from '../model/checkpoint.ts'
 import { adaptable } from '../model/layout.ts'
 import { presets } from '../model/presets.ts'
-import type { Algorithm, Charter } from './charter.ts'
+import { nearest } from '../nearest.ts'
+import { type Algorithm, type Charter, type EgressRule, timingMsMax } from './charter.ts'
 
 /** Algorithms by name: ours, and the paper's literal one (arXiv 2405.14446). */
 export const algorithms = {
@@ -106,11 +107,40 @@ const algorithm = z.strictObject({
     .optional()
 })
 
-const milliseconds = z.number().min(1)
+const milliseconds = z.number().min(1).max(timingMsMax)
 /** Name of a blob, as `worldlm federation create --model` makes it. */
 const blob = z.string().regex(/^bafy[a-z2-7]{20,80}$/, 'a blob’s name begins with bafy')
+/** A segment of a path that rules match with patterns, and that people read on terminals. */
+const name = z
+  .string()
+  .min(1)
+  .max(80)
+  .regex(
+    /^(?!\s)(?!\.{1,2}$)[^\p{Cc}*]*(?<!\s)$/u,
+    'a name has no control characters, no *, no space at its ends, and is not . or ..'
+  )
+const peers = z.array(z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{40,64}$/, 'not the name of a peer (12D3Koo…)'))
+const tensor = z.enum(['backbone', 'keys', 'residual', 'sketch', 'metrics', '*'])
+/** `parent`, `members`, `children`, or a pattern over paths. */
+const place = z.string().min(1)
+const timingsSchema = z.strictObject({
+  electionTimeoutMs: milliseconds.default(1500),
+  heartbeatMs: milliseconds.optional(),
+  presenceMs: milliseconds.default(2000),
+  deadlineMs: milliseconds.default(600_000),
+  parentTimeoutMs: milliseconds.default(600_000),
+  startTimeoutMs: milliseconds.default(60_000)
+})
+const egressRule = z.strictObject({
+  tensor,
+  to: place.optional(),
+  toJurisdiction: z.array(z.string().min(1)).min(1).optional(),
+  allow: z.boolean(),
+  reason: z.string().optional()
+})
+
 export const charterSchema = z.strictObject({
-  name: z.string().min(1).max(80),
+  name,
   model: z.union([z.enum(Object.keys(presets) as [keyof typeof presets]), model]).default('tiny'),
   initial: blob.optional(),
   tokenizer: blob.optional(),
@@ -119,36 +149,14 @@ export const charterSchema = z.strictObject({
   delegates: z.int().min(1).max(9).default(3),
   minMembers: z.int().min(1).default(1),
   startMembers: z.int().min(1).default(1),
-  timings: z
-    .strictObject({
-      electionTimeoutMs: milliseconds.default(1500),
-      heartbeatMs: milliseconds.optional(),
-      presenceMs: milliseconds.default(2000),
-      deadlineMs: milliseconds.default(600_000),
-      parentTimeoutMs: milliseconds.default(600_000),
-      startTimeoutMs: milliseconds.default(60_000)
-    })
-    .prefault({}),
-  admission: z
-    .strictObject({ mode: z.enum(['open', 'allow-list']), peers: z.array(z.string()).optional() })
-    .default({ mode: 'open' }),
-  egress: z
-    .array(
-      z.strictObject({
-        tensor: z.enum(['backbone', 'keys', 'residual', 'sketch', 'metrics', '*']),
-        to: z.string().optional(),
-        toJurisdiction: z.array(z.string()).optional(),
-        allow: z.boolean(),
-        encoding: z.enum(updateEncodings).optional(),
-        reason: z.string().optional()
-      })
-    )
-    .default([]),
+  timings: timingsSchema.prefault({}),
+  admission: z.strictObject({ mode: z.enum(['open', 'allow-list']), peers: peers.optional() }).default({ mode: 'open' }),
+  egress: z.array(egressRule).default([]),
   ingress: z
     .array(
       z.strictObject({
-        tensor: z.enum(['backbone', 'keys', 'residual', 'sketch', 'metrics', '*']),
-        from: z.string().optional(),
+        tensor,
+        from: place.optional(),
         allow: z.boolean(),
         reason: z.string().optional()
       })
@@ -196,26 +204,20 @@ interface Issue {
   path: PropertyKey[]
   message: string
   errors?: Issue[][]
+  keys?: string[]
 }
 
 /** Of a field that may be of several kinds zod says no more than “Invalid input”: what is wrong with it as the kind that it comes closest to. */
-function tellingIssue({ path, message, errors = [] }: Issue): Issue {
-  const kinds = errors.flatMap(([first]) => (first === undefined ? [] : [tellingIssue(first)]))
+function tellingIssue(issue: Issue): Issue {
+  const kinds = (issue.errors ?? []).flatMap(([first]) => (first === undefined ? [] : [tellingIssue(first)]))
   const [closest] = kinds.sort((one, other) => other.path.length - one.path.length)
-  return closest === undefined ? { path, message } : { ...closest, path: [...path, ...closest.path] }
+  return closest === undefined ? issue : { ...closest, path: [...issue.path, ...closest.path] }
 }
 
 /** @throws {WorldlmError} CHARTER_INVALID, naming the field and what is allowed; CHARTER_CONTRADICTION */
 export function completeCharter(input: unknown, { founders, parent }: CharterFacts): Charter {
   const parsed = charterSchema.safeParse(input)
-  if (!parsed.success) {
-    const { path, message } = tellingIssue(parsed.error.issues[0]!)
-    throw new WorldlmError(
-      'CHARTER_INVALID',
-      `charter: ${path.join('.') || 'document'}: ${message}`,
-      'See docs/governance.md for every field of a charter.'
-    )
-  }
+  if (!parsed.success) throw charterInvalid(parsed.error.issues[0]!)
   const { model: chosen, algorithm: asked, timings, ...rest } = parsed.data
   const config = typeof chosen === 'string' ? presets[chosen] : { model: chosen, batch: algorithmDefaults.batch }
   const { preset, ...own } = asked
@@ -246,7 +248,21 @@ export function completeCharter(input: unknown, { founders, parent }: CharterFac
   return charter
 }
 
-function checkContradictions({ timings, algorithm, admission, minMembers, startMembers, name }: Charter): void {
+/** What is wrong with a charter, by its field. */
+export function charterInvalid(issue: Issue): WorldlmError {
+  const { path, message, keys } = tellingIssue(issue)
+  const near = keys === undefined ? null : nearest(keys[0]!, fieldNames)
+  return new WorldlmError(
+    'CHARTER_INVALID',
+    `charter: ${path.join('.') || 'document'}: ${message}`,
+    near === null ? 'See docs/governance.md for every field of a charter.' : `Did you mean ${near}?`
+  )
+}
+
+const fieldNames = [charterSchema, algorithm, model, timingsSchema, egressRule].flatMap(({ shape }) => Object.keys(shape))
+
+function checkContradictions(charter: Charter): void {
+  const { timings, algorithm, admission, minMembers, startMembers, name, egress, ingress = [] } = charter
   const refuse = (what: string, hint: string): never => {
     throw new WorldlmError('CHARTER_CONTRADICTION', `charter of ${name}: ${what}`, hint)
   }
@@ -264,5 +280,43 @@ function checkContradictions({ timings, algorithm, admission, minMembers, startM
     refuse('admission is an allow-list without peers', 'List the peers that may join.')
   if (algorithm.keyFraction === 0 && algorithm.embeddingIsKey)
     refuse('embeddingIsKey without key layers (keyFraction 0)', 'Raise keyFraction, or leave embeddingIsKey out.')
+  for (const [field, rules] of [
+    ['egress', egress.map(rule => ({ ...rule, place: rule.to }))],
+    ['ingress', ingress.map(rule => ({ ...rule, place: rule.from }))]
+  ] as const) {
+    const found = contradiction(rules)
+    if (found !== null)
+      refuse(
+        `${field} rule ${found.later} is never reached: rule ${found.earlier} says the opposite for all that it matches`,
+        'The first rule that matches wins: put the narrower one first, or leave one out.'
+      )
+    const world = charter.path.split('/')[0]!
+    const nowhere = rules.find(
+      ({ place = '**' }) => !/[/*]/.test(place) && place !== world && !['parent', 'members', 'children'].includes(place)
+    )?.place
+    if (nowhere !== undefined)
+      refuse(
+        `${field} names ${nowhere}, which nothing is`,
+        `Write parent, members, children, or a pattern over paths, which begin with ${world}.`
+      )
+  }
   if (name.includes('/')) refuse('its name holds a slash', 'The path is made of the names of its federations.')
+}
+
+interface PlacedRule extends Pick<EgressRule, 'tensor' | 'toJurisdiction' | 'allow'> {
+  place?: string
+}
+
+/** Two rules, from 1 on, of which the earlier leaves the later nothing, and says the opposite; null: there are none. */
+function contradiction(rules: readonly PlacedRule[]): { earlier: number; later: number } | null {
+  const same = (left: unknown, right: unknown) => JSON.stringify(left) === JSON.stringify(right)
+  const covers = (one: PlacedRule, other: PlacedRule) =>
+    (one.tensor === '*' || one.tensor === other.tensor) &&
+    (one.place === undefined || one.place === '**' || one.place === other.place) &&
+    (one.toJurisdiction === undefined || same(one.toJurisdiction, other.toJurisdiction))
+  for (const [later, rule] of rules.entries()) {
+    const earlier = rules.findIndex((one, place) => place < later && one.allow !== rule.allow && covers(one, rule))
+    if (earlier !== -1) return { earlier: earlier + 1, later: later + 1 }
+  }
+  return null
 }

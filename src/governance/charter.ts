@@ -59,7 +59,10 @@ export interface ResidualOptions {
   dropAfter: number
 }
 
-/** All in milliseconds. */
+/** 24 days: what is longer than 2³¹ − 1 ms a timer of Node takes for no time at all. */
+export const timingMsMax = 24 * 24 * 3_600_000
+
+/** All in milliseconds, at most `timingMsMax`. */
 export interface Timings {
   /** A member waits this long, at least, for its aggregator before it stands for election; at most twice as long. */
   electionTimeoutMs: number

@@ -1,7 +1,8 @@
 /** How nodes and federations come into being: folders, identities, genesis charters. */
 import { existsSync } from 'node:fs'
+import { z } from 'zod'
 import { checkConfig, type NodeConfigInput, writeYaml } from '../config.ts'
-import { completeCharter } from '../governance/charter-schema.ts'
+import { charterInvalid, completeCharter } from '../governance/charter-schema.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, PeerName } from '../ids.ts'
 import { createLayout } from '../model/layout.ts'
@@ -28,9 +29,19 @@ export function writeCharter(folder: NodeFolder, input: unknown, parent: Genesis
   const charter = completeCharter(input, { founders: [peerNameOf(folder.identity())], parent })
   // What the model cannot be is said now, not when the first node starts.
   createLayout(charter.model, charter.algorithm)
-  const id = folder.addCharter(charterCodec.encode(charter))
+  const id = folder.addCharter(encoded(charter))
   // Its founder has not voted yet, and knows it.
   if (!existsSync(folder.consensus(id)))
     writeConsensus(folder.consensus(id), { term: 0, votedFor: null, accepted: null, nonce: null })
   return { id, charter }
+}
+
+/** What its record cannot hold is refused by field, as what a charter cannot be is. @throws {WorldlmError} CHARTER_INVALID */
+function encoded(charter: Charter): Uint8Array {
+  try {
+    return charterCodec.encode(charter)
+  } catch (error) {
+    if (error instanceof z.ZodError) throw charterInvalid(error.issues[0]!)
+    throw error
+  }
 }

@@ -1,5 +1,7 @@
 /** Named timers of one federation: a name has one timer at most, and starting it again moves it. */
 
+/** Longer ones Node fires at once: an election's may be twice as long as what a charter can have. */
+const timerMsMax = 2 ** 31 - 1
 /** A timer that is later than this was held up by the process, not by its length. */
 const lateMs = 100
 /** Time to read what came in meanwhile; given once and again, for a process under load may be held up twice. */
@@ -22,8 +24,9 @@ export class Timers<Name extends string> {
     this.#start(name, ms, listens ? gracesMax : 0)
   }
 
-  #start(name: Name, ms: number, graces: number): void {
+  #start(name: Name, wantedMs: number, graces: number): void {
     this.stop(name)
+    const ms = Math.min(wantedMs, timerMsMax)
     const dueMs = performance.now() + ms
     const timer = setTimeout(() => {
       this.#running.delete(name)

@@ -6,7 +6,7 @@
  */
 import { z } from 'zod'
 import type { Certificate, Enrolled, Entry, Evicted, Left, Member, Update } from '../federation/entry.ts'
-import type { Charter } from '../governance/charter.ts'
+import { type Charter, timingMsMax } from '../governance/charter.ts'
 import { updateEncodings } from '../model/checkpoint.ts'
 import { adaptable } from '../model/layout.ts'
 import { amount, bytes, codec, link, memberId, natural, peerName, shortText } from './codec.ts'
@@ -126,10 +126,7 @@ export const updateCodec = codec<Update>(
 )
 
 const count = z.int().min(1).max(1e9)
-const milliseconds = z
-  .number()
-  .min(1)
-  .max(30 * 24 * 3_600_000)
+const milliseconds = z.number().min(1).max(timingMsMax)
 const encoding = z.enum(updateEncodings)
 
 export const charterCodec = codec<Charter>(

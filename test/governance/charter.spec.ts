@@ -18,6 +18,8 @@ const refusal = (input: unknown): { code: string; message: string } => {
   throw new Error('was not refused')
 }
 
+const keysTo = (to: string | undefined, allow: boolean) => ({ tensor: 'keys', ...(to !== undefined && { to }), allow })
+
 describe('a charter', () => {
   it('needs nothing but a name: everything else has its default', () => {
     const charter = complete({ name: 'world' })
@@ -105,7 +107,31 @@ describe('a charter', () => {
     { why: 'a temperature of 0', input: { name: 'w', algorithm: { upTemperature: 0 } }, says: /algorithm\.upTemperature/ },
     { why: 'a fraction of a step', input: { name: 'w', algorithm: { steps: 1.5 } }, says: /algorithm\.steps/ },
     { why: 'ten voters', input: { name: 'w', voters: 10 }, says: /voters/ },
-    { why: 'a negative time', input: { name: 'w', timings: { deadlineMs: -1 } }, says: /timings\.deadlineMs/ }
+    { why: 'a negative time', input: { name: 'w', timings: { deadlineMs: -1 } }, says: /timings\.deadlineMs/ },
+    { why: 'a time of months', input: { name: 'w', timings: { deadlineMs: 1e10 } }, says: /timings\.deadlineMs.*2073600000/ },
+    { why: 'a model by half', input: { name: 'w', model: { layers: 2 } }, says: /model\.width.*expected number/ },
+    { why: 'a model in words', input: { name: 'w', model: { layers: '2' } }, says: /model\.layers.*expected number.*string/ },
+    { why: 'a model that is none', input: { name: 'w', model: 'huge' }, says: /model: .*"tiny"\|"small"\|"medium"/ },
+    { why: 'a list for a model', input: { name: 'w', model: [] }, says: /model: .*expected/ },
+    {
+      why: 'a peer that is none',
+      input: { name: 'w', admission: { mode: 'open', peers: ['x'] } },
+      says: /admission\.peers\.0/
+    },
+    { why: 'a name to be matched', input: { name: '**' }, says: /name/ },
+    { why: 'a name that moves the cursor', input: { name: 'w\u001b[2J' }, says: /name/ },
+    { why: 'a name of spaces', input: { name: '  ' }, says: /name/ },
+    { why: 'the folder above', input: { name: '..' }, says: /name/ },
+    {
+      why: 'a rule to nobody',
+      input: { name: 'w', egress: [{ tensor: 'keys', to: '', allow: false }] },
+      says: /egress\.0\.to/
+    },
+    {
+      why: 'a condition of a rule that nothing keeps',
+      input: { name: 'w', egress: [{ tensor: 'keys', allow: true, encoding: 'bf16' }] },
+      says: /egress\.0: .*encoding/
+    }
   ]
   for (const { why, input, says } of invalid) {
     it(`is invalid: ${why}`, () => {
@@ -118,6 +144,21 @@ describe('a charter', () => {
   it('has a heartbeat five times in an election timeout, unless it says how often', () => {
     const heartbeat = (timings: object) => complete({ name: 'w', timings }).timings.heartbeatMs
     assert.deepEqual([heartbeat({}), heartbeat({ electionTimeoutMs: 1000 }), heartbeat({ heartbeatMs: 250 })], [500, 333, 250])
+  })
+
+  it('has rules that go from the narrow to the wide, or say the same twice', () => {
+    for (const egress of [
+      [keysTo('parent', true), keysTo('**', false)],
+      [keysTo('w/a', false), keysTo('w/**', true), keysTo('children', false), keysTo('w', false)],
+      [keysTo(undefined, false), keysTo('w/a', false)],
+      [{ ...keysTo(undefined, false), toJurisdiction: ['US'] }, keysTo(undefined, true)]
+    ])
+      assert.deepEqual(complete({ name: 'w', egress }).egress, egress)
+  })
+
+  it('says which field was meant by one that is not known', () => {
+    assert.throws(() => complete({ name: 'w', admision: {} }), { hint: 'Did you mean admission?' })
+    assert.throws(() => complete({ name: 'w', timings: { deadlineMS: 1 } }), { hint: 'Did you mean deadlineMs?' })
   })
 
   const contradictions: { why: string; input: object; says: RegExp }[] = [
@@ -137,7 +178,32 @@ describe('a charter', () => {
       input: { algorithm: { keyFraction: 0, embeddingIsKey: true } },
       says: /embeddingIsKey without key layers/
     },
-    { why: 'a name with a slash', input: { name: 'a/b' }, says: /slash/ }
+    { why: 'a name with a slash', input: { name: 'a/b' }, says: /slash/ },
+    {
+      why: 'a rule behind one that says the opposite of everything',
+      input: { egress: [keysTo(undefined, false), keysTo('parent', true)] },
+      says: /egress rule 2 is never reached: rule 1/
+    },
+    {
+      why: 'a place that is allowed and forbidden',
+      input: { egress: [keysTo('w/a/**', true), keysTo('w/b', false), keysTo('w/a/**', false)] },
+      says: /egress rule 3 is never reached: rule 1/
+    },
+    {
+      why: 'what may come in from everywhere, and not from one place',
+      input: {
+        ingress: [
+          { tensor: '*', from: '**', allow: true },
+          { tensor: 'keys', from: 'w/a', allow: false }
+        ]
+      },
+      says: /ingress rule 2 is never reached: rule 1/
+    },
+    {
+      why: 'a place that nothing is',
+      input: { egress: [keysTo('childs', false)] },
+      says: /egress names childs, which nothing is/
+    }
   ]
   for (const { why, input, says } of contradictions) {
     it(`contradicts itself: ${why}`, () => {

@@ -91,6 +91,15 @@ describe('a federation that begins with a checkpoint', () => {
     }
   })
 
+  it('is refused by its field where the record of a charter cannot hold what it says', async () => {
+    const folder = await makeNode('refused', [])
+    for (const [fields, message] of [
+      [{ timings: { electionTimeoutMs: 1 } }, /timings\.heartbeatMs/],
+      [{ egress: [{ tensor: 'keys', allow: false, reason: 'x'.repeat(1000) }] }, /egress\.0\.reason/]
+    ] as const)
+      assert.throws(() => writeCharter(folder, { name: 'world', ...fields }, null), { code: 'CHARTER_INVALID', message })
+  })
+
   it('is refused by the founder when the tokenizer has more tokens than the model knows', async () => {
     const folder = await makeNode('other', [])
     const model = checkpoint()

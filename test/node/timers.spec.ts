@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { timingMsMax } from '../../src/governance/charter.ts'
 import { Timers } from '../../src/node/timers.ts'
 
 /** Holds the whole process up, as a busy machine does. */
@@ -20,6 +21,15 @@ describe('timers', () => {
     timers.start('a', 20)
     await sleep(60)
     assert.deepEqual(fired, ['a'])
+  })
+
+  it('of weeks wait, though Node fires what is longer than 25 days at once', async () => {
+    const fired: string[] = []
+    const timers = new Timers(name => fired.push(name))
+    timers.start('election', 2 * timingMsMax)
+    await sleep(20)
+    timers.stopAll()
+    assert.deepEqual(fired, [])
   })
 
   it('that stand for a silence let the process listen first when it was held up itself', async () => {
