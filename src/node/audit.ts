@@ -33,12 +33,7 @@ export interface AuditReport {
 /** @param paths - a node's folder, or a folder of them. @throws {WorldlmError} NOTHING_TO_VERIFY, CAR_DAMAGED */
 export async function verifyPaths(paths: string[]): Promise<AuditReport> {
   const cars = paths.flatMap(findCars)
-  if (cars.length === 0)
-    throw new WorldlmError(
-      'NOTHING_TO_VERIFY',
-      `no certified.car lies in ${paths.join(', ')}`,
-      'Give a node’s folder, or the --out of a testnet.'
-    )
+  if (cars.length === 0) throw nothing('certified.car', paths)
   const report: AuditReport = { schema: 'worldlm.audit/1', ok: true, logs: [], faults: [], torn: [] }
   const entryAt = new Map<string, { link: Link; node: string }>()
   for (const path of cars) {
@@ -46,11 +41,28 @@ export async function verifyPaths(paths: string[]): Promise<AuditReport> {
     const archive = await readCertifiedCar(path)
     if (archive.tornBytes > 0) report.torn.push({ node, bytes: archive.tornBytes })
     for (const [id, charter] of archive.charters) verifyOne(node, id, charter, archive, report, entryAt)
+    for (const id of archive.logs.keys())
+      if (!archive.charters.has(id))
+        report.faults.push({
+          federation: id,
+          index: 0,
+          code: 'CHARTER_MISSING',
+          detail: 'the archive holds entries of it, and no charter to check them from',
+          node
+        })
     archive.file.close()
   }
+  if (report.logs.length === 0 && report.faults.length === 0) throw nothing('certified log', paths)
   report.ok = report.faults.length === 0
   return report
 }
+
+const nothing = (what: string, paths: string[]): WorldlmError =>
+  new WorldlmError(
+    'NOTHING_TO_VERIFY',
+    `no ${what} lies in ${paths.join(', ')}`,
+    'Give a node’s folder, or the --out of a testnet.'
+  )
 
 function verifyOne(
   node: string,

@@ -171,6 +171,25 @@ describe('audit verify', () => {
     assert.deepEqual([report.ok, report.torn], [true, [{ node: 'node', bytes: 1 }]])
   })
 
+  it('finds a log that nothing can be checked from, as when its charter was taken out', async () => {
+    const folder = join(temporaryFolder(), 'node')
+    mkdirSync(folder)
+    const { car } = await CertifiedCar.open(join(folder, 'certified.car'))
+    append(car, car.newLog(), builder.entries)
+    car.close()
+    const report = await verifyPaths([folder])
+    assert.deepEqual(
+      [report.ok, report.faults.map(({ code, federation }) => [code, federation])],
+      [false, [['CHARTER_MISSING', builder.id]]]
+    )
+  })
+
+  it('does not say that an empty archive holds', async () => {
+    const folder = temporaryFolder()
+    writeFileSync(join(folder, 'certified.car'), '')
+    assert.equal((await refusal(() => verifyPaths([folder]))).code, 'NOTHING_TO_VERIFY')
+  })
+
   it('refuses paths without a log, by name', async () => {
     for (const path of ['/nowhere', temporaryFolder()]) {
       const error = await refusal(() => verifyPaths([path]))
