@@ -14,7 +14,7 @@ export function configurationPage(): string {
   return `# Configuration
 
 \`worldlm.yaml\` in the node's folder (or \`--config\`), then \`WORLDLM_*\` variables, then \`--set key=value\`. An unknown key is an error that names the
-nearest known one. \`worldlm node init\` writes the file with every option commented. A federation's own settings stand in its charter: [governance.md](governance.md).
+nearest known one. What a variable or \`--set\` gives is JSON where it is JSON, so a list is \`WORLDLM_LISTEN='["/ip4/192.0.2.7/tcp/4890"]'\`; else text. \`worldlm node init\` writes the file with every option commented. A federation's own settings stand in its charter: [governance.md](governance.md).
 
 | option | default | variable | what |
 | --- | --- | --- | --- |

@@ -8,14 +8,27 @@ import { WorldlmError } from './errors.ts'
 import { logLevels } from './log.ts'
 import { nearest } from './nearest.ts'
 
+/** What others read on their terminals moves no cursor there. */
+const printable = /^\P{Cc}*$/u
+
 const federation = z.strictObject({
   id: z.string().regex(/^bafy[a-z2-7]{20,80}$/, 'a federation’s id begins with bafy'),
   as: z.enum(['organization', 'witness']).default('organization')
 })
 
 export const configSchema = z.strictObject({
-  name: z.string().min(1).max(80).describe('Name of the organization, as the other members see it.'),
-  path: z.string().max(300).default('').describe('Its path in reports, federation/…/organization; empty: its name.'),
+  name: z
+    .string()
+    .min(1)
+    .max(80)
+    .regex(printable, 'it has control characters')
+    .describe('Name of the organization, as the other members see it.'),
+  path: z
+    .string()
+    .max(300)
+    .regex(printable, 'it has control characters')
+    .default('')
+    .describe('Its path in reports, federation/…/organization; empty: its name.'),
   data: z
     .string()
     .default('')
@@ -56,7 +69,12 @@ export const configSchema = z.strictObject({
     .describe('Federations to take part in: { id: bafy…, as: organization | witness }.'),
   api: z
     .strictObject({
-      host: z.string().default('127.0.0.1').describe('Address of the HTTP API. Any but loopback needs the bearer token.'),
+      // An empty one would be every address of the machine.
+      host: z
+        .string()
+        .min(1)
+        .default('127.0.0.1')
+        .describe('Address of the HTTP API. Any but loopback needs the bearer token.'),
       port: z.int().min(0).max(65535).default(4880).describe('Port of the HTTP API. 0: any free one.')
     })
     .prefault({}),
@@ -219,7 +237,13 @@ function put(values: Record<string, unknown>, key: string, value: unknown): void
   const [first, ...rest] = key.split('.')
   if (first === undefined) return
   if (rest.length === 0) values[first] = value
-  else put((values[first] ??= {}) as Record<string, unknown>, rest.join('.'), value)
+  else {
+    // What is no section (`engine: onnx`), or no option (`__proto__`), stays as it is: it is refused by name.
+    const inner = (Object.hasOwn(values, first) ? values[first] : undefined) ?? {}
+    if (typeof inner !== 'object') return
+    Object.defineProperty(values, first, { value: inner, enumerable: true, configurable: true, writable: true })
+    put(inner as Record<string, unknown>, rest.join('.'), value)
+  }
 }
 
 /** A commented `worldlm.yaml`: what is given is set, every other option stands there with its default, commented out. */

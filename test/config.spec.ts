@@ -53,6 +53,13 @@ describe('the configuration', () => {
     )
   })
 
+  it('refuses what is no section by its name, whatever is set in it besides', () => {
+    const { code, message } = refusal(() => read('name: n\nengine: onnx', { WORLDLM_ENGINE_THREADS: '2' }))
+    assert.deepEqual([code, /engine is "onnx"/.test(message)], ['CONFIG_INVALID', true], message)
+    assert.match(refusal(() => read('name: n', {}, { '__proto__.seed': 1 })).message, /there is no option __proto__/)
+    assert.equal(({} as { seed?: number }).seed, undefined)
+  })
+
   const unknown = [
     { yaml: 'bootstraps: []', names: 'bootstraps', hint: 'bootstrap' },
     { yaml: 'Seed: 1', names: 'Seed', hint: 'seed' },
@@ -81,6 +88,8 @@ describe('the configuration', () => {
     { why: 'a fraction of a token', yaml: 'name: n\nvalidationTokens: 1.5', says: /validationTokens is 1\.5/ },
     { why: 'an unknown engine', yaml: 'name: n\nengine: { name: torch }', says: /engine\.name is "torch"/ },
     { why: 'a federation that is none', yaml: 'name: n\nfederations: [{ id: world }]', says: /federations\.0\.id.*bafy/ },
+    { why: 'an address that is all of them', yaml: 'name: n\napi: { host: "" }', says: /api\.host is ""/ },
+    { why: 'a name that moves the cursor', yaml: 'name: "n\\e[2J"', says: /name is .*control characters/ },
     { why: 'a list', yaml: '- name', says: /is not a list of options/ },
     { why: 'no YAML', yaml: 'name: [', says: /yaml: / }
   ]

@@ -28,7 +28,7 @@ interface Route {
   handle: (request: FastifyRequest, reply: FastifyReply) => unknown
 }
 
-/** @throws {WorldlmError} PORT_IN_USE, naming host and port. */
+/** @throws {WorldlmError} PORT_IN_USE, naming host and port; BAD_ADDRESS */
 export async function startApi(node: NodeView, options: ApiOptions): Promise<{ address: string; close: () => Promise<void> }> {
   const server = fastify({ forceCloseConnections: true })
   const routes = routesOf(node)
@@ -54,6 +54,15 @@ async function listen(server: FastifyInstance, { host, port }: ApiOptions): Prom
     return await server.listen({ host, port })
   } catch (cause) {
     await server.close()
+    if ((cause as NodeJS.ErrnoException).code === 'ENOTFOUND')
+      throw new WorldlmError(
+        'BAD_ADDRESS',
+        `the API cannot listen on ${host}: no such address`,
+        'Set api.host to one of this machine’s.',
+        {
+          cause
+        }
+      )
     if ((cause as NodeJS.ErrnoException).code !== 'EADDRINUSE' && (cause as NodeJS.ErrnoException).code !== 'EADDRNOTAVAIL')
       throw cause
     throw new WorldlmError(
