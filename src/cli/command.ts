@@ -1,9 +1,10 @@
 /** What commands are made of: their flags' values, --json, examples. */
 import { type Command, InvalidArgumentError } from 'commander'
+import { WorldlmError } from '../errors.ts'
 import { type Output, output } from './output.ts'
 
 export const whole = (least: number) => (text: string) => {
-  const value = Number(text)
+  const value = text.trim() === '' ? Number.NaN : Number(text)
   if (!Number.isSafeInteger(value) || value < least) throw new InvalidArgumentError(`It must be a whole number ≥ ${least}.`)
   return value
 }
@@ -29,7 +30,20 @@ export function add(parent: Command, usage: string, description: string, example
     .option('--json', 'one JSON document on stdout, progress on stderr')
     .exitOverride()
     .showSuggestionAfterError()
+    .hook('preAction', (_, command) => refuseEmpty(command))
     .addHelpText('after', `\nExamples:\n${examples.map(example => `  $ ${example}`).join('\n')}`)
 }
+
+/** As `--dir "$DIR"` gives it where DIR is not set: it would be the folder that one happens to be in. */
+function refuseEmpty(command: Command): void {
+  const isEmpty = (value: unknown) => value === '' || (Array.isArray(value) && value.includes(''))
+  const empty = command.options.find(
+    option => !mayBeEmpty.has(option.long!) && isEmpty(command.getOptionValue(option.attributeName()))
+  )
+  const what = empty?.long ?? (command.args.includes('') ? 'an argument' : undefined)
+  if (what !== undefined) throw new WorldlmError('USAGE', `${what} is empty`, 'Give it a value, or leave it out.')
+}
+
+const mayBeEmpty = new Set(['--prompt'])
 
 export const outputOf = (options: { json?: boolean }): Output => output(options.json === true)

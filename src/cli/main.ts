@@ -11,11 +11,5 @@ if (major < 22 || (major === 22 && minor < 18)) {
 }
 enableCompileCache()
 
-// Whoever reads may have had enough (`| head`): the work goes on, for what it makes lies on disk.
-for (const stream of [process.stdout, process.stderr])
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
-  })
-
 const { run } = await import('./program.ts')
 await run(process.argv)

@@ -39,6 +39,7 @@ export async function startCommand(options: { dir: string; config?: string; set?
       flushCompileCache()
       log.info({ peer: node.peer, api: api.address, addresses: node.addresses }, 'started')
       output.line(`node ${config.name} (${node.peer}) listens on ${node.addresses.join(', ')}; API ${api.address}`)
+      output.document({ name: config.name, peer: node.peer, addresses: node.addresses, api: api.address })
       await untilStopped(node)
     } finally {
       // Whatever went wrong: a node that runs on without its API or its lock is out of anybody's hands.

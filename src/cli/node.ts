@@ -14,8 +14,8 @@ export async function initNode(
   output: Output
 ): Promise<void> {
   const folder = new NodeFolder(options.dir)
-  if (options.data !== undefined && !existsSync(options.data))
-    throw new WorldlmError('DATA_MISSING', `${options.data} is not there`, 'Name the folder of the organization’s text.')
+  if (options.data !== undefined && statSync(options.data, { throwIfNoEntry: false })?.isDirectory() !== true)
+    throw new WorldlmError('DATA_MISSING', `${options.data} is no folder`, 'Name the folder of the organization’s text.')
   const given = {
     name: options.name,
     ...(options.data === undefined ? {} : { data: relative(folder.root, resolve(options.data)) }),
@@ -105,9 +105,13 @@ export async function showLogs(
   const folder = new NodeFolder(dir)
   folder.prepare()
   if (!existsSync(folder.log)) throw new WorldlmError('LOG_MISSING', `${folder.log} is not there`, 'The node has not run yet.')
+  if (follow === true && output.json)
+    throw new WorldlmError('USAGE', '--follow with --json', 'Its end is never reached. Without --json each line is a document.')
   const text = readFileSync(folder.log, 'utf8').trimEnd().split('\n').slice(-lines)
   for (const line of text) output.line(line)
+  output.document(text.filter(line => line !== '').map(asDocument))
   if (follow !== true) return
+  process.stdout.on('error', () => process.exit())
   let offset = statSync(folder.log).size
   watchFile(folder.log, { interval: 300 }, ({ size }) => {
     // A file that got too long made room for another.
@@ -119,4 +123,13 @@ export async function showLogs(
     offset = size
     process.stdout.write(bytes)
   })
+}
+
+/** A line that a crash has torn is text. */
+function asDocument(line: string): unknown {
+  try {
+    return JSON.parse(line) as unknown
+  } catch {
+    return line
+  }
 }

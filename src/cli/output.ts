@@ -10,18 +10,32 @@ export interface Output {
   failure(code: string, message: string, hint: string): void
 }
 
+/** The document of --json for a command that failed. */
+export const failed = (code: string, message: string, hint: string) => ({ error: { code, message, hint } })
+
+/** Names come from others, and control characters in them would move the cursor of who reads them. */
+const printable = (text: string): string => text.replaceAll(/(?![\n\t])\p{Cc}/gu, '\ufffd')
+
+/** One document a command: a node that says where it listens and fails later says so on stderr alone. */
+let hasDocument = false
+function writeDocument(value: unknown): void {
+  if (hasDocument) return
+  hasDocument = true
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)
+}
+
 export function output(json: boolean): Output {
   const people = json ? process.stderr : process.stdout
   return {
     json,
-    line: text => void people.write(`${text}\n`),
+    line: text => void people.write(`${printable(text)}\n`),
     document: value => {
-      if (json) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)
+      if (json) writeDocument(value)
     },
     failure: (code, message, hint) => {
-      process.stderr.write(`error ${code}: ${message}\n`)
+      process.stderr.write(`error ${code}: ${printable(message)}\n`)
       if (hint !== '') process.stderr.write(`  ${hint}\n`)
-      if (json) process.stdout.write(`${JSON.stringify({ error: { code, message, hint } }, null, 2)}\n`)
+      if (json) writeDocument(failed(code, message, hint))
     }
   }
 }

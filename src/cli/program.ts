@@ -5,25 +5,35 @@ import { experimentHelp } from '../experiment/help.ts'
 import { bench } from './bench-commands.ts'
 import { add, between, outputOf, whole } from './command.ts'
 import { model } from './model-commands.ts'
-import { exitCodes, output } from './output.ts'
+import { exitCodes, failed, output } from './output.ts'
 
 const version = '0.1.0'
 
 /** Parses and runs. Exit codes: 0 done, 1 failed, 2 used wrongly, 130 interrupted. */
 export async function run(argv: string[]): Promise<void> {
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', unread)
   const program = build()
   try {
     await program.parseAsync(argv)
   } catch (error) {
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? 0 : exitCodes.usage
-      if (argv.includes('--json') && error.exitCode !== 0) output(true).failure('USAGE', error.message, 'See --help.')
+      if (argv.includes('--json') && error.exitCode !== 0)
+        output(true).document(failed('USAGE', error.message.replace(/^error: /, ''), 'See --help.'))
       return
     }
     const { code, message, hint } = error instanceof WorldlmError ? error : (ofPath(error) ?? ofOurs(error))
     output(argv.includes('--json')).failure(code, message, hint)
     process.exitCode = usageCodes.has(code) ? exitCodes.usage : exitCodes.failed
   }
+}
+
+/**
+ * Who reads may leave first (`| head`, a terminal that is closed): what is trained, and what is written into files, goes on without them.
+ * Where output cannot be written for another reason (`> /dev/full`), something is lost that was asked for.
+ */
+function unread(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE' && error.code !== 'EIO') process.exitCode = exitCodes.failed
 }
 
 /** What the system refuses to do with a file that a person named. */

@@ -27,6 +27,10 @@ describe('bad input', function () {
       args: ['simulate', '--topology', 'tree:2x3', '--faults', 'krashes'],
       says: /no fault plan is named krashes[\s\S]*crashes/
     },
+    { args: ['testnet', '--seed', ''], says: /seed/ },
+    { args: ['testnet', '--data', ''], says: /--data is empty/ },
+    { args: ['node', 'init', '--dir', '', '--name', 'n'], says: /--dir is empty/ },
+    { args: ['audit', 'verify', ''], says: /an argument is empty/ },
     { args: [], says: /Usage: worldlm/ }
   ]
   for (const { args, says } of usage) {
@@ -36,6 +40,13 @@ describe('bad input', function () {
       assert.match(stderr, says)
     })
   }
+
+  it('is one document with --json, with the reason said once', async () => {
+    const { code, stdout, stderr } = await run(['testnet', '--rounds', '0', '--json'])
+    assert.equal(code, 2)
+    assert.match((JSON.parse(stdout) as { error: { message: string } }).error.message, /^option '--rounds/)
+    assert.equal(stderr.match(/--rounds/g)!.length, 1, stderr)
+  })
 
   it('is not a reader who has had enough: the work is done, and nothing is said of it', async () => {
     const dir = join(temporaryFolder(), 'node')
