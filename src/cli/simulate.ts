@@ -213,13 +213,13 @@ function writeReport(report: SimulationReport, out: string): void {
 
 function closingLines(report: SimulationReport, flags: Flags, out: string, interrupted: boolean): string[] {
   const { convergence, invariants, faults } = report
-  const last = convergence.curve.at(-1)
+  const [first, last] = [convergence.curve[0], convergence.curve.at(-1)]
   const lines = [
     report.federations === 0
       ? `${report.peers} peers on a graph, averaging with their neighbours: ${report.virtualSeconds.toFixed(1)} virtual seconds`
       : `${report.peers} peers in ${report.federations} federations: ${report.certified} rounds certified in ${report.virtualSeconds.toFixed(1)} virtual seconds`,
     `${report.events} events in ${report.seconds.toFixed(1)} s (${short(report.events / report.seconds / 1000)} k/s), ${short(report.bytes.total / 1e9)} GB sent`,
-    `${report.learner === 'engine' ? 'Nats a byte:' : 'Excess loss'} ${short(convergence.curve[0]?.personal ?? Number.NaN)} after round 1, ${(last?.personal ?? Number.NaN).toFixed(4)} after round ${last?.round ?? 0}; ${convergence.secondsToTarget === null ? 'the target was not reached' : `target reached after ${convergence.secondsToTarget.toFixed(0)} virtual seconds`}`,
+    `${first === undefined || last === undefined ? 'Nobody was trained' : `${report.learner === 'engine' ? 'Nats a byte:' : 'Excess loss'} ${short(first.personal)} after round ${first.round}, ${last.personal.toFixed(4)} after round ${last.round}`}; ${convergence.secondsToTarget === null ? 'the target was not reached' : `target reached after ${convergence.secondsToTarget.toFixed(0)} virtual seconds`}`,
     `Faults (${faults.plan}): ${
       Object.entries(faults.counts)
         .map(([kind, count]) => `${count} ${kind}`)
