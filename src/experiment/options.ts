@@ -97,6 +97,19 @@ export interface CellOptions {
   settings: Settings
 }
 
+/** What would change nothing, and yet stand in the report as if it did. @throws {WorldlmError} USAGE */
+function refuseIdle({ dpClip, dpNoise, newcomer }: Settings, given: object): void {
+  if (dpNoise > 0 && dpClip === 0)
+    throw new WorldlmError(
+      'USAGE',
+      'option dpNoise without dpClip: no noise is put on what is not clipped',
+      'Add --sweep dpClip=1.'
+    )
+  const idle = (['newcomerRound', 'newcomerText'] as const).find(key => key in given)
+  if (idle !== undefined && newcomer === '')
+    throw new WorldlmError('USAGE', `option ${idle} without a newcomer`, 'Add --sweep newcomer=PATH.')
+}
+
 /** @param base - the command's own options, below the method's. @throws {WorldlmError} CHARTER_INVALID, CHARTER_CONTRADICTION, USAGE */
 export function cellOptions(
   base: { model: unknown; algorithm: AlgorithmInput; settings: Partial<Record<keyof Settings, unknown>> },
@@ -110,6 +123,7 @@ export function cellOptions(
     const { path, message } = settings.error.issues[0]!
     throw new WorldlmError('USAGE', `option ${path.join('.')}: ${message}`, 'See `worldlm experiment --help`.')
   }
+  refuseIdle(settings.data, { ...base.settings, ...pick(true) })
   const { residuals, ...asked } = pick(false)
   // `residuals=2` is short for the number that a node is brought.
   const perNode = residuals === undefined ? {} : { residuals: { perNode: residuals } }

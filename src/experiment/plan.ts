@@ -110,7 +110,9 @@ function planOrganizations(
   layout: Layout
 ): PlannedOrganization[] {
   const names = texts.map(({ path }) => path)
-  const { newcomer, newcomerRound, newcomerText, poor, stragglers, swap } = settings
+  const { liars, newcomer, newcomerRound, newcomerText, poor, stragglers, swap } = settings
+  if (liars > names.length)
+    throw new WorldlmError('USAGE', `option liars is ${liars}: there are ${names.length} organizations`, 'Lower it.')
   if (newcomer !== '' && !names.includes(newcomer))
     throw new WorldlmError('NEWCOMER_UNKNOWN', `there is no organization ${newcomer}`, `It is one of: ${names.join(', ')}.`)
   const places = misplace(names, swap, seed)

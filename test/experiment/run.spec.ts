@@ -168,6 +168,15 @@ describe('an experiment', function () {
     })
   })
 
+  it('refuses what would change nothing and yet stand in its report: noise without a clip, a newcomer’s text without one, …', async () => {
+    for (const [swept, message] of [
+      [{ dpNoise: 1 }, /dpNoise without dpClip/],
+      [{ newcomerText: '50kB' }, /newcomerText without a newcomer/],
+      [{ liars: 5 }, /liars is 5: there are 4 organizations/]
+    ] as const)
+      await assert.rejects(run({ ...options, combinations: [swept] }), { code: 'USAGE', message })
+  })
+
   it('killed in the middle, goes on from its last saved round, and ends as if nothing had been', async () => {
     const yaml = join(temporaryFolder(), 'model.yaml')
     writeFileSync(
