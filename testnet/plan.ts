@@ -65,9 +65,13 @@ export function planTestnet(organizations: OrganizationText[]): Plan {
   return { nodes, federations }
 }
 
-/** `a/b c` is a-b_c; where that is taken (by `a-b/c`, or in capitals, which some disks do not tell apart) a number follows. */
+/** Of a file's name most disks take 255 bytes. */
+const folderBytesMax = 200
+
+/** `a/b c` is a-b_c, cut where it is too long; where that is taken (by `a-b/c`, or in capitals, which some disks do not tell apart) a number follows. */
 function folderOf(path: string, taken: Set<string>): string {
-  const name = path.replaceAll('/', '-').replaceAll(/\s/g, '_')
+  let name = path.replaceAll('/', '-').replaceAll(/\s/g, '_')
+  while (Buffer.byteLength(name) > folderBytesMax) name = [...name].slice(0, -1).join('')
   let folder = name
   for (let count = 2; taken.has(folder.toLowerCase()); count++) folder = `${name}-${count}`
   taken.add(folder.toLowerCase())

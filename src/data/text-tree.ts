@@ -35,6 +35,8 @@ export interface LoadedText {
 const validShare = 0.08
 /** Deeper trees are links that lead back. */
 const depthMax = 16
+/** As long as a path can be in a node's options and in records, `world/` before it. */
+const pathCharactersMax = 250
 const nameRule = /^[\p{L}\p{N}][\p{L}\p{N}._ -]{0,79}$/u
 
 /** The organizations below `root`, sorted by path. @throws {WorldlmError} DATA_MISSING, DATA_EMPTY, DATA_MIXED, DATA_NAME, DATA_TOO_DEEP */
@@ -106,6 +108,12 @@ function statOf(path: string): Stats | undefined {
 }
 
 function checkName(path: string): void {
+  if (path.length > pathCharactersMax)
+    throw new WorldlmError(
+      'DATA_NAME',
+      `the path ${path} has ${path.length} characters`,
+      `A path of at most ${pathCharactersMax} is known by all: give its folders shorter names.`
+    )
   const odd = path.split('/').find(name => !nameRule.test(name))
   if (odd === undefined) return
   throw new WorldlmError(

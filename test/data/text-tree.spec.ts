@@ -50,6 +50,12 @@ describe('the tree of text', () => {
       says: /a\/t\.txt lies beside folders/
     },
     { why: 'a name that is none', root: () => writeTree({ 'a/-x/t.txt': 'x' }), code: 'DATA_NAME', says: /"-x" in "a\/-x"/ },
+    {
+      why: 'a path that is too long for records',
+      root: () => writeTree({ [`${`${'n'.repeat(80)}/`.repeat(4)}t.txt`]: 'x' }),
+      code: 'DATA_NAME',
+      says: /has 323 characters/
+    },
     { why: 'a line in a name', root: () => writeTree({ 'a/b\nc/t.txt': 'x' }), code: 'DATA_NAME', says: /"b\\nc"/ },
     {
       why: 'a link that leads back',

@@ -33,6 +33,16 @@ describe('the plan of a testnet', () => {
     )
   })
 
+  it('gives organizations of long paths folders that a disk takes, each its own', () => {
+    const long = 'Ж'.repeat(80)
+    const folders = plan(`${long}/${long}/a`, `${long}/${long}/b`).nodes.map(({ folder }) => folder)
+    assert.ok(
+      folders.every(folder => Buffer.byteLength(folder) <= 210 && !folder.includes('\ufffd')),
+      folders.join()
+    )
+    assert.equal(new Set(folders).size, 2)
+  })
+
   it('gives each organization a folder of its own, whatever the names', () => {
     const names = fc.constantFrom('a', 'b', 'a-b', 'a b', 'a_b', 'ä', 'A', '日本')
     const paths = fc.array(names, { minLength: 1, maxLength: 3 }).map(parts => parts.join('/'))
