@@ -178,9 +178,11 @@ export class Host {
     } catch (cause) {
       const text = `${cause instanceof Error ? cause.message : cause} ${cause instanceof AggregateError ? cause.errors.join(' ') : ''}`
       if (!/EADDRINUSE|EADDRNOTAVAIL|listen|UnsupportedListenAddress/i.test(text)) throw cause
+      // The library tells of each address with its stack, and of options of its own: the system's words are what a person can use.
+      const reasons = [...text.matchAll(/\bE[A-Z]+: [^\n]+/g)].map(([reason]) => reason)
       throw new WorldlmError(
         'PORT_IN_USE',
-        `cannot listen on ${options.listen.join(', ')}: ${text.trim()}`,
+        `cannot listen on ${options.listen.join(', ')}: ${[...new Set(reasons)].join('; ') || text.trim()}`,
         'Another program has the port, or the address is not this machine’s: change `listen`, or use port 0 for any free port.',
         { cause }
       )

@@ -142,10 +142,11 @@ describe('bad input', function () {
       await new Promise(resolve => server.once('listening', resolve))
       const { port } = server.address() as { port: number }
       try {
-        await refused(dir, new RegExp(`cannot listen on /ip4/127.0.0.1/tcp/${port}`), [
-          '--set',
-          `listen=["/ip4/127.0.0.1/tcp/${port}"]`
-        ])
+        await refused(
+          dir,
+          new RegExp(`cannot listen on /ip4/127.0.0.1/tcp/${port}: EADDRINUSE: [^\\n]*\\n {2}Another program[^\\n]*\\n$`),
+          ['--set', `listen=["/ip4/127.0.0.1/tcp/${port}"]`]
+        )
         await refused(dir, new RegExp(`the API cannot listen on 127.0.0.1:${port}`), ['--set', `api.port=${port}`])
       } finally {
         server.close()
