@@ -136,6 +136,7 @@ const egressRule = z.strictObject({
   to: place.optional(),
   toJurisdiction: z.array(z.string().min(1)).min(1).optional(),
   allow: z.boolean(),
+  encoding: z.enum(updateEncodings).optional(),
   reason: z.string().optional()
 })
 
