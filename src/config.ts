@@ -13,7 +13,8 @@ const printable = /^\P{Cc}*$/u
 
 const federation = z.strictObject({
   id: z.string().regex(/^bafy[a-z2-7]{20,80}$/, 'a federation’s id begins with bafy'),
-  as: z.enum(['organization', 'witness']).default('organization')
+  as: z.enum(['organization', 'witness']).default('organization'),
+  leaving: z.boolean().default(false)
 })
 
 export const configSchema = z.strictObject({
@@ -66,7 +67,9 @@ export const configSchema = z.strictObject({
   federations: z
     .array(federation)
     .default([])
-    .describe('Federations to take part in: { id: bafy…, as: organization | witness }.'),
+    .describe(
+      'Federations to take part in: { id: bafy…, as: organization | witness }; `leaving: true` is written by `worldlm federation leave`, until the node has left.'
+    ),
   api: z
     .strictObject({
       // An empty one would be every address of the machine.

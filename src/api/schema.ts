@@ -11,6 +11,7 @@ export const federationSchema = z.object({
   parent: z.string().nullable(),
   role: z.enum(['organization', 'delegate', 'witness', 'joining', 'observer']),
   leaving: z.boolean(),
+  leavingWaitsFor: z.array(z.string()),
   term: z.int(),
   aggregator: z.string().nullable(),
   phase: z.enum(['collecting', 'aggregating', 'waiting-for-parent', 'combining', 'proposing']).nullable(),

@@ -138,14 +138,16 @@ function routesOf(node: NodeView): Route[] {
     {
       method: 'post',
       path: '/v1/federations/:id/leave',
-      summary: 'Leaves it: the node asks until the others have certified that',
+      summary:
+        'Leaves it: the node asks until the others have certified that, and know it; ?now=true: without waiting for the latter',
       answer: federationSchema,
       changes: true,
       handle: (request, reply) => {
         const federation = federationOf(request)
         if (federation === null) return unknown(reply)
-        node.leave(federation.id)
-        return federationOf(request)
+        node.leave(federation.id, (request.query as { now?: string }).now === 'true')
+        // It may have gone at once.
+        return federationOf(request) ?? federation
       }
     },
     {

@@ -101,11 +101,15 @@ function addToConfig(folder: NodeFolder, id: FederationId, as: 'organization' | 
   readConfig(folder.config, {})
 }
 
-/** Time for the others to certify it; a federation without a majority takes longer, and the node goes on asking. */
+/** Time for the others to certify it, and to know it; a federation without a majority takes longer, and the node goes on asking. */
 const leaveTimeoutMs = 30_000
 
 /** @throws {WorldlmError} NOT_JOINED, LEAVE_PENDING */
-export async function leaveFederation(wanted: string, { dir }: { dir: string }, output: Output): Promise<void> {
+export async function leaveFederation(
+  wanted: string,
+  { dir, now = false }: { dir: string; now?: boolean },
+  output: Output
+): Promise<void> {
   const folder = new NodeFolder(dir)
   folder.prepare()
   const run = folder.running()
@@ -122,7 +126,9 @@ export async function leaveFederation(wanted: string, { dir }: { dir: string }, 
     output.document({ id, certified: false })
     return
   }
-  const answer = await fetch(`${run.api}/v1/federations/${encodeURIComponent(id)}/leave`, {
+  const before = (await fetchStatus(dir)).federations.find(one => one.id === id)
+  let waitsFor = before?.leavingWaitsFor.join(', ') ?? ''
+  const answer = await fetch(`${run.api}/v1/federations/${encodeURIComponent(id)}/leave${now ? '?now=true' : ''}`, {
     method: 'POST',
     headers: { authorization: `Bearer ${folder.token()}` }
   })
@@ -131,12 +137,27 @@ export async function leaveFederation(wanted: string, { dir }: { dir: string }, 
     throw new WorldlmError(code, message, hint)
   }
   output.line(`asking to leave ${id}`)
+  let said = ''
   for (const began = Date.now(); Date.now() - began < leaveTimeoutMs; await sleep(200)) {
-    if ((await fetchStatus(dir)).federations.some(one => one.id === id && one.leaving)) continue
+    const leaving = (await fetchStatus(dir)).federations.find(one => one.id === id && one.leaving)
+    if (leaving !== undefined) {
+      waitsFor = leaving.leavingWaitsFor.join(', ')
+      if (waitsFor !== '' && waitsFor !== said) output.line(`certified; waiting until ${waitsFor} shows that it knows`)
+      said = waitsFor
+      continue
+    }
     output.line(`left ${id}: certified by the others, and removed from ${folder.config}`)
+    if (now && waitsFor !== '')
+      output.line(`${waitsFor} had not shown to know it: whoever does not may wait for this node’s vote for good`)
     output.document({ id, certified: true })
     return
   }
+  if (waitsFor !== '')
+    throw new WorldlmError(
+      'LEAVE_PENDING',
+      `it is certified, and ${waitsFor} did not show within ${leaveTimeoutMs / 1000} s to know it`,
+      'The node stays until then, also after a restart: without the certificate they may wait for its vote for good. To go all the same, add --now.'
+    )
   throw new WorldlmError(
     'LEAVE_PENDING',
     `the others have not certified it within ${leaveTimeoutMs / 1000} s`,

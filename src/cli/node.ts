@@ -73,6 +73,13 @@ export async function statusOfNode({ dir }: { dir: string }, output: Output): Pr
       ])
     )
   )
+  for (const { path, leaving, leavingWaitsFor } of status.federations)
+    if (leaving)
+      output.line(
+        leavingWaitsFor.length === 0
+          ? `leaving ${path}: waits until the others certify it`
+          : `leaving ${path}: certified; waits until ${leavingWaitsFor.join(', ')} shows that it knows`
+      )
   output.document(status)
 }
 

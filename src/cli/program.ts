@@ -262,9 +262,11 @@ function federation(program: Command): void {
     .option('--bootstrap <multiaddr...>', 'peers to begin with')
     .action(async (id, options) => (await import('./federation.ts')).joinFederation(id, options, outputOf(options)))
   add(group, 'leave <id>', 'Leaves a federation: signed by the node and certified by the others.', [
-    'worldlm federation leave world/prose --dir ./node'
+    'worldlm federation leave world/prose --dir ./node',
+    'worldlm federation leave world/prose --dir ./node --now'
   ])
     .requiredOption('--dir <dir>', 'the node’s folder')
+    .option('--now', 'once it is certified, do not wait until those that stay know it: they may stand still for good')
     .action(async (id, options) => (await import('./federation.ts')).leaveFederation(id, options, outputOf(options)))
   add(group, 'list', 'The federations of a node.', ['worldlm federation list --dir ./node'])
     .requiredOption('--dir <dir>', 'the node’s folder')

@@ -5,7 +5,7 @@ import type { FederationId } from '../ids.ts'
 import { writeFileDurably } from './files.ts'
 
 interface Written {
-  federations?: { id: string }[]
+  federations?: { id: string; leaving?: boolean }[]
   bootstrap?: string[]
 }
 
@@ -16,6 +16,14 @@ export function addFederation(path: string, id: FederationId, as: 'organization'
   const others = federations.filter(one => one.id !== id)
   document.set('federations', document.createNode([...others, as === 'witness' ? { id, as } : { id }]))
   if (bootstrap.length > 0) document.set('bootstrap', document.createNode([...new Set([...known, ...bootstrap])]))
+  writeFileDurably(path, document.toString())
+}
+
+/** The node goes on leaving it when it is started again. Joined anew, it is not leaving any more. */
+export function noteLeaving(path: string, id: FederationId): void {
+  const document = parseDocument(readFileSync(path, 'utf8'))
+  const { federations = [] } = (document.toJS() ?? {}) as Written
+  document.set('federations', document.createNode(federations.map(one => (one.id === id ? { ...one, leaving: true } : one))))
   writeFileDurably(path, document.toString())
 }
 

@@ -43,7 +43,7 @@ export interface FederationNodeOptions {
   perform: (node: FederationCore, effect: EffectToPerform) => Promise<void>
   /** Called before each effect; for tests that kill the process at a chosen one. */
   beforeEffect?: (state: FederationState, effect: FederationEffect) => void
-  /** Called when this node is no member any more and holds no vote, as it asked. */
+  /** Called when this node is no member any more and holds no vote, as it asked, and may go. */
   onLeft: () => void
   /** Called when a round was certified and stored. */
   onRound: () => void
@@ -71,7 +71,7 @@ export interface FederationCore {
   readonly isBehind: boolean
   /** This node wants to be no member any more. */
   readonly leaving: boolean
-  /** Asks to be let go, until it is. */
+  /** Asks to be let go, until it is, and those that stay know it. */
   leave(): void
   /** One event; its effects are performed before the next event is looked at. */
   dispatch(event: FederationEvent): void

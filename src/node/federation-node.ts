@@ -80,7 +80,7 @@ export class FederationNode implements FederationCore {
   readonly #presence = new Presence(this)
   readonly #evidence = new Evidence(evidenceHost(this))
   readonly #incoming: Incoming
-  readonly #joining: Joining
+  readonly joining: Joining
   readonly #intervals: NodeJS.Timeout[] = []
   #running = false
   stopped = false
@@ -111,7 +111,7 @@ export class FederationNode implements FederationCore {
       evidence: this.#evidence,
       onContribution
     })
-    this.#joining = new Joining(this, this.#random, from => this.#sync.catchUp(from))
+    this.joining = new Joining(this, this.#random, from => this.#sync.catchUp(from))
     this.timers = new Timers(name => this.dispatch(timerEvent(name)))
     const { nonce, ...persisted } = readConsensus(services.folder.consensus(id), () => randomInt(nonceMax))
     this.state = initialFederation({
@@ -154,7 +154,7 @@ export class FederationNode implements FederationCore {
     this.timers.start('start', charter.timings.startTimeoutMs)
     this.#every(charter.timings.presenceMs, () => this.#presence.tick(this.#ready))
     this.#every(charter.timings.presenceMs, () => this.#evidence.again())
-    this.#every(joinPollMs, () => void this.#joining.join())
+    this.#every(joinPollMs, () => void this.joining.join())
     this.#every(handInMs, () => this.handIn.again())
     this.#every(residualTickMs, () => this.residuals.tick())
     this.dispatch({ type: 'consensus', event: { type: 'start' } })
@@ -267,7 +267,7 @@ export class FederationNode implements FederationCore {
           updates: question.links.flatMap(link => this.signedUpdates.get(link) ?? []).slice(0, limits.fetchUpdatesMax)
         }
       case 'join':
-        return this.#joining.onJoin(from, question)
+        return this.joining.onJoin(from, question)
       case 'residual':
         return this.residuals.grant(from, question)
       case 'offer':
@@ -361,10 +361,10 @@ export class FederationNode implements FederationCore {
     this.options.services.events.emit({ type: 'warning', code: 'EVICTED', message })
   }
 
-  /** Asks to be let go, until it is. */
+  /** Asks to be let go, until it is, and those that stay know it. */
   leave(): void {
     this.leaving = true
-    if (this.#joining.hasLeft) this.options.onLeft()
+    this.joining.goIfItMay()
   }
 
   /** Begins to take part once the roster holds this organization and its log is as new as anybody's. */

@@ -1,5 +1,6 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go; and being asked for it. */
 import type { Member } from '../federation/entry.ts'
+import { LettingGo, seenPollMs } from '../federation/letting-go.ts'
 import { placeToAsk } from '../federation/levels.ts'
 import { hasLeft, knowsPlace, letsGo } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
@@ -17,6 +18,8 @@ export const joinPollMs = 100
 const joinRetryMs = 400
 /** Who wants to leave, and has no place as far as it knows, waits so long for an aggregator that knows better. */
 const leaveMs = 120_000
+/** Who is let go waits a moment for those that stay without saying so. */
+const unseenMs = 5_000
 
 export class Joining {
   readonly #node: FederationCore
@@ -28,6 +31,13 @@ export class Joining {
   /** It has been in the roster, or its aggregator has said that it has no place there. */
   #knowsPlace = false
   #leavingSinceMs = Number.POSITIVE_INFINITY
+  readonly #lettingGo = new LettingGo()
+  #outSinceMs: number | null = null
+  #askSeenAtMs = 0
+  #saysUnseen = true
+  #hasGone = false
+  /** By its operator’s word it does not wait for those that have not shown that they know. */
+  goesUnseen = false
 
   constructor(node: FederationCore, random: Random, catchUp: (from: PeerName) => Promise<void>) {
     this.#node = node
@@ -65,6 +75,52 @@ export class Joining {
     return this.#knows() && hasLeft(this.#node.state.roster, this.#node.self)
   }
 
+  /** Voters that stay, and have to show that they know that it is out before it goes. Empty while it is not out. */
+  get waitsFor(): PeerName[] {
+    return this.#node.leaving && this.hasLeft ? this.#lettingGo.waitsFor(this.#node.state) : []
+  }
+
+  /** Goes when it is out, and those that stay know it; or has not heard that for a moment, and was told not to wait. */
+  goIfItMay(): void {
+    if (this.#hasGone || !this.hasLeft) return
+    const waitsFor = this.waitsFor
+    if (waitsFor.length > 0) {
+      if (!this.goesUnseen || performance.now() - (this.#outSinceMs ?? Number.POSITIVE_INFINITY) < unseenMs) return
+      this.#warn(
+        'LEFT_UNSEEN',
+        `this node went by its operator’s word before ${waitsFor.join(', ')} had shown the entry that lets it go: whoever does not have it may wait for the vote of this node for good`
+      )
+    }
+    this.#hasGone = true
+    this.#node.options.onLeft()
+  }
+
+  /** Asks those that stay how far their logs go, and says for whom it waits. */
+  async #lookForSeen(now: number): Promise<void> {
+    if (!this.hasLeft || now < this.#askSeenAtMs) return
+    this.#askSeenAtMs = now + seenPollMs
+    this.#outSinceMs ??= now
+    const { id, state } = this.#node
+    const fromIndex = state.consensus.commitIndex + 1
+    const ask = async (peer: PeerName) => {
+      const answer = await this.#node.ask(peer, { kind: 'entries', federation: id, fromIndex })
+      this.#lettingGo.answered(peer, answer?.kind === 'entries' ? answer.headIndex : null)
+    }
+    if (this.#hasGone || this.waitsFor.length === 0) return
+    if (this.#saysUnseen && now - this.#outSinceMs > unseenMs) {
+      this.#saysUnseen = false
+      this.#warn(
+        'LEAVE_UNSEEN',
+        `it is certified that this node leaves, and ${this.waitsFor.join(', ')} did not show yet to know it: the node stays until then, for they may wait for its vote for good without it. To go all the same: worldlm federation leave ${id} --now`
+      )
+    }
+    await Promise.all(this.#lettingGo.toAsk(state).map(ask))
+  }
+
+  #warn(code: string, message: string): void {
+    this.#node.options.services.events.emit({ type: 'warning', code, message: `${this.#node.path}: ${message}` })
+  }
+
   /** Whether it goes by what it knows of its place; in the end also because nobody has told it more. */
   #knows(): boolean {
     const { roster, consensus } = this.#node.state
@@ -98,6 +154,7 @@ export class Joining {
     const now = performance.now()
     if (this.#node.leaving) {
       this.#leavingSinceMs = Math.min(this.#leavingSinceMs, now)
+      void this.#lookForSeen(now)
       this.#node.leave()
     }
     const asked = now < this.#askAgainMs ? null : this.#wanted()

@@ -18,7 +18,7 @@ import { certificateCodec, entryCodec } from '../wire/records.ts'
 import { BlobGate } from './blob-gate.ts'
 import type { CertifiedArchive } from './certified-car.ts'
 import { fetchCharter, verifyOwn } from './charters.ts'
-import { removeFederation } from './config-file.ts'
+import { noteLeaving, removeFederation } from './config-file.ts'
 import { performEffect } from './effects.ts'
 import { EventLog } from './events.ts'
 import type { FederationNodeOptions } from './federation-core.ts'
@@ -135,10 +135,12 @@ class Node implements RunningNode {
 
   /** Federations need their charters, which a newcomer fetches from whoever follows them. */
   async #joinAll(archive: CertifiedArchive): Promise<void> {
-    const leaf = this.#config.federations.find(({ as }) => as === 'organization')
-    for (const { id, as } of this.#config.federations) {
-      const isSecond = as === 'organization' && id !== leaf?.id
+    const leaf = this.#config.federations.find(({ as, leaving }) => as === 'organization' && !leaving)
+    for (const { id, as, leaving } of this.#config.federations) {
+      const isSecond = as === 'organization' && id !== leaf?.id && !leaving
       const own = await this.#follow(id, isSecond ? 'witness' : as, archive)
+      // It was told so before it ended.
+      own.leaving = leaving
       // Its others would wait in every round for an update that never comes.
       if (isSecond)
         this.#events.emit({
@@ -322,10 +324,12 @@ class Node implements RunningNode {
     })
   }
 
-  leave(id: FederationId): void {
+  leave(id: FederationId, now: boolean): void {
     const federation = this.#federations.get(id)
     if (federation === undefined || federation.options.as === null)
       throw new WorldlmError('NOT_JOINED', `this node is no member of ${id}`, 'See `worldlm federation list`.')
+    noteLeaving(this.#folder.config, id)
+    federation.joining.goesUnseen = now
     federation.leave()
   }
 

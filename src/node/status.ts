@@ -23,8 +23,10 @@ export interface FederationStatus {
   parent: FederationId | null
   /** How this node takes part; `joining` until the roster holds it, `observer` of a federation above. */
   role: 'organization' | 'delegate' | 'witness' | 'joining' | 'observer'
-  /** It has been asked to leave, and the others have not certified that yet. */
+  /** It has been asked to leave, and has not gone yet: the others have not certified it, or … */
   leaving: boolean
+  /** … these voters have not shown that they have what they certified. */
+  leavingWaitsFor: PeerName[]
   term: number
   aggregator: PeerName | null
   /** The aggregator's step in its round; null on other nodes. */
@@ -162,8 +164,11 @@ export interface NodeView {
   subscribe(listener: (event: NumberedEvent) => void): () => void
   /** Prometheus text. */
   metrics(): Promise<string>
-  /** Asks to be no member any more, until that is certified. @throws {WorldlmError} NOT_JOINED */
-  leave(federation: FederationId): void
+  /**
+   * Asks to be no member any more, until that is certified and those that stay know it. @param now - without waiting for the latter.
+   * @throws {WorldlmError} NOT_JOINED
+   */
+  leave(federation: FederationId, now: boolean): void
   /** Stops cleanly: hands leadership over, closes files and connections. Resolves when done. */
   stop(): Promise<void>
 }

@@ -29,6 +29,7 @@ export function federationStatus(node: FederationNode): FederationStatus {
             ? 'observer'
             : 'joining',
     leaving: node.leaving,
+    leavingWaitsFor: node.joining.waitsFor,
     term: consensus.term,
     aggregator: consensus.aggregator ?? node.heard.aggregator,
     phase: round.phase === 'idle' ? null : round.phase,

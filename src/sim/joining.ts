@@ -1,5 +1,6 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go (node/joining.ts). Proofs are taken as good. */
 import type { Member } from '../federation/entry.ts'
+import { LettingGo, seenPollMs } from '../federation/letting-go.ts'
 import { placeToAsk } from '../federation/levels.ts'
 import { hasLeft, knowsPlace, letsGo } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
@@ -15,6 +16,8 @@ export class Joining {
   readonly #replica: ReplicaCore & { readonly sync: LogSync }
   readonly #random: Random
   readonly #ticker: Ticker
+  readonly #lettingGo = new LettingGo()
+  #askSeenAtMs = 0
   #knowsPlace = false
   /** Whom it asked last, where no answer came. */
   #silent: PeerName | null = null
@@ -31,6 +34,21 @@ export class Joining {
   /** Whether it is out, if it wants to leave. */
   get hasLeft(): boolean {
     return this.#knows() && hasLeft(this.#replica.state.roster, this.#replica.peer.name)
+  }
+
+  /** Whether it may go: it is out, and those that stay have shown that they know. Looked at regularly. */
+  mayGo(): boolean {
+    if (!this.hasLeft) return false
+    const { state, peer } = this.#replica
+    const nowMs = peer.localMs()
+    if (nowMs >= this.#askSeenAtMs) {
+      this.#askSeenAtMs = nowMs + seenPollMs
+      for (const voter of this.#lettingGo.toAsk(state))
+        this.#replica.ask(voter, { kind: 'entries', fromIndex: state.consensus.commitIndex + 1 }, answer =>
+          this.#lettingGo.answered(voter, answer?.kind === 'entries' ? answer.headIndex : null)
+        )
+    }
+    return this.#lettingGo.waitsFor(state).length === 0
   }
 
   #knows(): boolean {

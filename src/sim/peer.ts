@@ -15,7 +15,7 @@ import { Replica } from './replica.ts'
 
 /** Who wants to leave waits at most so long for the entry that lets it go, or for its aggregator's word that there is none. */
 const leaveMs = 120_000
-/** It stays so long when it is out: others may need what it alone knows, and an earlier wish to join may still be under way. */
+/** It stays so long when it may go: others may need what it alone knows, and an earlier wish to join may still be under way. */
 const lingerMs = 8_000
 
 export interface PeerOptions {
@@ -168,7 +168,7 @@ export class Peer implements PeerCore {
     }
   }
 
-  /** Asks to be let go, and goes when it is out of its roster or has asked for long enough. */
+  /** Asks to be let go, and goes when those that stay know that it is out, or when it has asked for long enough in vain. */
   leave(): void {
     const own = this.replicas.get(this.#topics[0]!.id) as Replica | undefined
     if (own === undefined || own.leaving) return
@@ -180,8 +180,9 @@ export class Peer implements PeerCore {
     let outSinceMs: number | null = null
     const look = () => {
       if (!own.alive) return
-      outSinceMs = own.joining.hasLeft ? (outSinceMs ?? clock.nowMs) : null
-      if ((outSinceMs !== null && clock.nowMs - outSinceMs > lingerMs) || clock.nowMs > until) {
+      outSinceMs = own.joining.mayGo() ? (outSinceMs ?? clock.nowMs) : null
+      const inVain = clock.nowMs > until && !own.joining.hasLeft
+      if ((outSinceMs !== null && clock.nowMs - outSinceMs > lingerMs) || inVain) {
         this.gone = true
         this.stop()
       } else own.later(500, look)

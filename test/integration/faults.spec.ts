@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
+import { readConfig } from '../../src/config.ts'
 import type { Update } from '../../src/federation/entry.ts'
+import { addFederation, noteLeaving } from '../../src/node/config-file.ts'
 import { loadRecords } from '../../testnet/checks/records.ts'
 import { askOnce } from './asker.ts'
 import { Cluster, withCluster } from './cluster.ts'
@@ -66,6 +68,30 @@ describe('real nodes under faults', function () {
       const federation = await cluster.federation('a')
       assert.deepEqual(federation?.members.map(({ name }) => name).sort(), ['a', 'c', 'd'])
       assert.ok(!federation?.voters.includes(cluster.node('b').peer))
+    })
+  })
+
+  it('have one that is out stay, also after a power cut, until the others show that they know it', async () => {
+    await withCluster(await Cluster.create(['a', 'b', 'c']), async cluster => {
+      await cluster.startAll()
+      await cluster.untilRound(1, ['a', 'b', 'c'])
+      const { root, config } = cluster.node('b').folder
+      await cluster.cli('federation', 'leave', 'world', '--dir', root)
+      for (const name of ['a', 'b', 'c']) await cluster.kill(name)
+      // As if the power had gone before it could ask anybody.
+      addFederation(config, cluster.id, 'organization', [])
+      noteLeaving(config, cluster.id)
+      await cluster.start('b')
+      const others = ['a', 'c'].map(name => cluster.node(name).peer).sort()
+      const waitsFor = async () => (await cluster.federation('b'))?.leavingWaitsFor ?? []
+      await cluster.until('b waits', async () => (await waitsFor()).length > 0)
+      for (const peer of await waitsFor()) assert.ok(others.includes(peer))
+      await cluster.until('b says so', async () => cluster.log('b').some(({ code }) => code === 'LEAVE_UNSEEN'))
+      await cluster.start('a')
+      await cluster.start('c')
+      await cluster.until('b has gone', async () => (await cluster.federation('b')) === null)
+      assert.deepEqual(readConfig(config, {}).federations, [])
+      await cluster.untilRound((await cluster.round('a')) + 1, ['a', 'c'])
     })
   })
 

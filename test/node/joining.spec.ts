@@ -1,4 +1,4 @@
-/** Whom a node asks for a place in a federation. */
+/** Whom a node asks for a place in a federation, and when it goes that wants to leave. */
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { initialFederation } from '../../src/federation/federation-start.ts'
@@ -6,6 +6,7 @@ import { Random } from '../../src/math/random.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { Joining } from '../../src/node/joining.ts'
 import { testCharter } from '../federation/charters.ts'
+import { stateOf } from '../federation/states.ts'
 
 describe('a node that asks for a place', () => {
   it('asks anybody when its aggregator does not answer, and then its aggregator again', async () => {
@@ -43,5 +44,73 @@ describe('a node that asks for a place', () => {
     }
     assert.deepEqual(asked, ['gone', 'there', 'gone'])
     assert.deepEqual(caughtUp, asked)
+  })
+})
+
+/** Out of a federation in which `voters` stay. */
+function leaver(voters: string[], answer: (peer: string) => object | null) {
+  const state = stateOf('self', voters, { index: 9 })
+  const told: string[] = []
+  let gone = 0
+  const node = {
+    id: 'bafyF',
+    self: 'self',
+    path: 'world',
+    leaving: true,
+    state,
+    options: {
+      onLeft: () => void gone++,
+      services: { events: { emit: ({ code, message }: { code: string; message: string }) => told.push(`${code} ${message}`) } }
+    },
+    leave: () => joining.goIfItMay(),
+    ask: async (peer: string) => answer(peer)
+  }
+  const joining: Joining = new Joining(node as unknown as FederationCore, new Random('leaving'), async () => undefined)
+  return { joining, told, gone: () => gone }
+}
+
+describe('a node that is let go', () => {
+  const nowReally = performance.now
+  let nowMs = 0
+  beforeEach(() => {
+    nowMs = 1_000
+    performance.now = () => nowMs
+  })
+  afterEach(() => {
+    performance.now = nowReally
+  })
+  async function later(joining: Joining, ms: number): Promise<void> {
+    nowMs += ms
+    for (let time = 0; time < 2; time++) {
+      await joining.join()
+      await new Promise(resolve => setImmediate(resolve))
+    }
+  }
+
+  it('stays until the voter that is left shows that it knows, and says that it waits', async () => {
+    let headIndex: number | null = null
+    const { joining, told, gone } = leaver(['other'], () => (headIndex === null ? null : { kind: 'entries', headIndex }))
+    for (const seen of [null, 8]) {
+      headIndex = seen
+      await later(joining, 20_000)
+      await later(joining, 20_000)
+      assert.deepEqual([gone(), joining.waitsFor], [0, ['other']])
+    }
+    assert.match(told.join(), /^LEAVE_UNSEEN world: .*other did not show.*leave bafyF --now$/)
+    headIndex = 9
+    await later(joining, 1_100)
+    await later(joining, 1_100)
+    assert.deepEqual([gone(), joining.waitsFor], [1, []])
+  })
+
+  it('goes all the same by its operator’s word, not before it has asked, and says what that may cost', async () => {
+    const { joining, told, gone } = leaver(['other'], () => null)
+    joining.goesUnseen = true
+    await later(joining, 100)
+    await later(joining, 1_000)
+    assert.equal(gone(), 0)
+    await later(joining, 6_000)
+    assert.deepEqual([gone(), told.length], [1, 2])
+    assert.match(told[1]!, /^LEFT_UNSEEN world: .*other.* for good$/)
   })
 })
