@@ -1,4 +1,5 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go; and being asked for it. */
+import { type EnrollWaits, EnrollWatch } from '../federation/enroll-watch.ts'
 import type { Member } from '../federation/entry.ts'
 import { LettingGo, seenPollMs } from '../federation/letting-go.ts'
 import { placeToAsk } from '../federation/levels.ts'
@@ -32,6 +33,7 @@ export class Joining {
   #knowsPlace = false
   #leavingSinceMs = Number.POSITIVE_INFINITY
   readonly #lettingGo = new LettingGo()
+  readonly #enrollWatch = new EnrollWatch()
   #outSinceMs: number | null = null
   #askSeenAtMs = 0
   #saysUnseen = true
@@ -48,6 +50,7 @@ export class Joining {
   /** As its aggregator; others say who it is. */
   onJoin(from: PeerName, asked: Asked): Answer {
     const { consensus, roster } = this.#node.state
+    if (asked.enrolled?.peer === from) this.#enrollWatch.asked(from, this.#node.state, performance.now())
     if (consensus.role !== 'leader')
       return { kind: 'join', taken: false, aggregator: consensus.aggregator ?? this.#node.heard.aggregator }
     const why = this.#refusal(from, asked)
@@ -117,6 +120,17 @@ export class Joining {
     await Promise.all(this.#lettingGo.toAsk(state).map(ask))
   }
 
+  #sayEnrollWaits(waits: EnrollWaits | null): void {
+    if (waits === null) return
+    const { self, waiting, voters, lost } = waits
+    const wait = `${waiting} of ${voters} voters${self ? ' wait for the same' : ' do not remember how they voted, and wait to be enrolled anew'}`
+    const what = `${self ? 'this node does not remember how it voted, and waits to be enrolled anew; ' : ''}${wait}, as far as this node hears`
+    const todo = lost
+      ? 'The others are no majority, so nobody can be enrolled, and nothing is certified any more: put the newest copies of consensus/ back, or found the federation anew from its newest model (docs/operating.md, "Lost disks")'
+      : 'It goes on as soon as a majority of the voters that remember is up and can be reached'
+    this.#warn('ENROLL_WAITS', `${what}. ${todo}`)
+  }
+
   #warn(code: string, message: string): void {
     this.#node.options.services.events.emit({ type: 'warning', code, message: `${this.#node.path}: ${message}` })
   }
@@ -157,6 +171,7 @@ export class Joining {
       void this.#lookForSeen(now)
       this.#node.leave()
     }
+    this.#sayEnrollWaits(this.#enrollWatch.look(this.#node.state, now))
     const asked = now < this.#askAgainMs ? null : this.#wanted()
     if (asked === null) return
     const { services } = this.#node.options
@@ -169,7 +184,9 @@ export class Joining {
     const others = services.gossip.subscribers(this.#node.topic)
     // One that does not answer may have left for good, and whoever has no vote finds nobody else by an election.
     const isKnown = aggregator !== null && aggregator !== this.#node.self && aggregator !== this.#silent
-    const peer = isKnown ? aggregator : others[Math.floor(this.#random.float() * others.length)]
+    const draw = (count: number) => Math.floor(this.#random.float() * count)
+    const late = this.#enrollWatch.other(this.#node.state, now, draw)
+    const peer = late ?? (isKnown ? aggregator : others[draw(others.length)])
     if (peer === undefined) return
     this.#askAgainMs = now + joinRetryMs
     const answer = await this.#node.ask(peer, { kind: 'join', federation: this.#node.id, ...asked })

@@ -1,4 +1,5 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go (node/joining.ts). Proofs are taken as good. */
+import { EnrollWatch } from '../federation/enroll-watch.ts'
 import type { Member } from '../federation/entry.ts'
 import { LettingGo, seenPollMs } from '../federation/letting-go.ts'
 import { placeToAsk } from '../federation/levels.ts'
@@ -17,6 +18,7 @@ export class Joining {
   readonly #random: Random
   readonly #ticker: Ticker
   readonly #lettingGo = new LettingGo()
+  readonly #enrollWatch = new EnrollWatch()
   #askSeenAtMs = 0
   #knowsPlace = false
   /** Whom it asked last, where no answer came. */
@@ -27,6 +29,7 @@ export class Joining {
     this.#random = random
     this.#ticker = new Ticker(replica, joinRetryMs, () => {
       this.#join()
+      this.#lookWhoWaits()
       return this.wanted()
     })
   }
@@ -65,10 +68,17 @@ export class Joining {
     this.#ticker.wake()
   }
 
+  #lookWhoWaits(): void {
+    const { state, peer, services, topic } = this.#replica
+    if (this.#enrollWatch.look(state, peer.localMs()) !== null) services.measures.told(topic, 'ENROLL_WAITS')
+  }
+
   /** As its aggregator; others say who it is. */
   onJoin(from: PeerName, { member, enrolled, left }: Wish): Answer {
     const replica = this.#replica
     const { consensus } = replica.state
+    if (enrolled?.peer === from) this.#enrollWatch.asked(from, replica.state, replica.peer.localMs())
+    this.#lookWhoWaits()
     if (consensus.role !== 'leader')
       return { kind: 'join', taken: false, aggregator: consensus.aggregator ?? replica.heard.aggregator }
     const another = (member !== null && !member.peers.includes(from)) || (left !== null && left.member !== from)
@@ -92,7 +102,8 @@ export class Joining {
     const aggregator = consensus.aggregator ?? replica.heard.aggregator
     // One that does not answer may have left for good, and whoever has no vote finds nobody else by an election.
     const isKnown = aggregator !== null && aggregator !== replica.peer.name && aggregator !== this.#silent
-    const asked = isKnown ? aggregator : this.#anyone()
+    const late = this.#enrollWatch.other(replica.state, replica.peer.localMs(), count => this.#random.below(count))
+    const asked = late ?? (isKnown ? aggregator : this.#anyone())
     if (asked === null) return
     replica.ask(asked, { kind: 'join', ...wish }, answer => {
       this.#silent = answer === null ? asked : null

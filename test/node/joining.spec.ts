@@ -114,3 +114,43 @@ describe('a node that is let go', () => {
     assert.match(told[1]!, /^LEFT_UNSEEN world: .*other.* for good$/)
   })
 })
+
+describe('a node that waits to be enrolled anew', () => {
+  it('says after a minute that most voters do, and what can be done', async () => {
+    const nowReally = performance.now
+    try {
+      const told: string[] = []
+      const asked = new Set<string>()
+      const node = {
+        id: 'bafyF',
+        self: 'a',
+        path: 'world',
+        leaving: false,
+        state: stateOf('a', ['a', 'b', 'c'], { nonce: 7 }),
+        heard: { aggregator: null, term: 0 },
+        ask: async (peer: string) => asked.add(peer) && null,
+        options: {
+          as: null,
+          children: () => [],
+          services: {
+            gossip: { subscribers: () => [] },
+            host: { sign: () => new Uint8Array(64) },
+            events: { emit: ({ code, message }: { code: string; message: string }) => told.push(`${code} ${message}`) }
+          }
+        }
+      }
+      const joining = new Joining(node as unknown as FederationCore, new Random('enrolling'), async () => undefined)
+      const enrolled = { peer: 'b', nonce: 3, signature: new Uint8Array(64) }
+      for (const atMs of [1_000, ...Array.from({ length: 40 }, (_, nth) => 30_000 + nth * 1_000)]) {
+        performance.now = () => atMs
+        joining.onJoin('b', { member: null, enrolled, left: null })
+        joining.onJoin('c', { member: null, enrolled, left: null })
+        await joining.join()
+      }
+      assert.deepEqual([told.length, [...asked].sort()], [1, ['b', 'c']])
+      assert.match(told[0]!, /^ENROLL_WAITS world: .* 2 of 3 voters wait .*consensus\/ back, or found the federation anew/)
+    } finally {
+      performance.now = nowReally
+    }
+  })
+})

@@ -1,0 +1,26 @@
+/** A federation most of whose voters have lost their disks at once: nobody can be enrolled any more, and all say so. */
+import assert from 'node:assert/strict'
+import type { Fault, FaultPlan } from '../../src/sim/faults.ts'
+import { short } from './runs.ts'
+
+const lost = (...peers: number[]): FaultPlan => ({
+  name: 'lost disks',
+  clockDrift: 0,
+  faults: peers.map((peer): Fault => {
+    return { kind: 'crash', atMs: 12_000, who: { peer }, downMs: 2_000, afterEffects: 0, disk: 'empty' }
+  })
+})
+const run = (...peers: number[]) => short({ tree: 'tree:3', rounds: 6, faults: lost(...peers) })
+
+describe('voters that lost their disks', () => {
+  it('are enrolled again by a majority, and say nothing', async () => {
+    const report = await run(1)
+    assert.deepEqual([report.complete, report.faults.warnings.ENROLL_WAITS], [true, undefined])
+  })
+
+  it('and the one that did not say that they wait for good, where they are the majority', async () => {
+    const { complete, invariants, faults } = await run(1, 2)
+    assert.deepEqual([complete, faults.warnings.ENROLL_WAITS], [false, 3])
+    assert.ok(invariants.violations.every(({ invariant }) => invariant === 'I8'))
+  })
+})
