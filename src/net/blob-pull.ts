@@ -11,6 +11,7 @@ import { BlobAway } from '../errors.ts'
 import type { Link, PeerName } from '../ids.ts'
 import { fullBitmap, bitmapOf } from '../wire/bitmap.ts'
 import { blobAnswers, holdingCodec } from '../wire/blob-messages.ts'
+import { chunkBytesOf } from '../wire/blob-index.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { limits } from '../wire/limits.ts'
 import type { BlobStore, PartialBlob } from './blob-store.ts'
@@ -268,6 +269,12 @@ export class BlobPull {
       answer.release()
       this.#options.onLiar(peer, `chunk ${chunk} does not have its hash`)
       throw new Error('wrong bytes')
+    }
+    // A blob's maker may have hashed more, or less, than there is room for: whoever took it would have a blob that nobody can pass on.
+    if (answer.bytes.length !== chunkBytesOf(partial.index, chunk)) {
+      answer.release()
+      this.#options.onLiar(peer, `chunk ${chunk} does not have its length`)
+      throw new Error('wrong length')
     }
     if (!scheduler.arrived(peer, chunk, performance.now())) answer.release()
     else await this.#write(partial, chunk, answer)

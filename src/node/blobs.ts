@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { WorldlmError, isDiskFull } from '../errors.ts'
 import type { Link } from '../ids.ts'
 import type { ChunkReader } from '../net/blob-store.ts'
-import { type BlobIndex, blobIndexCodec } from '../wire/blob-index.ts'
+import { type BlobIndex, blobIndexCodec, chunkBytesOf } from '../wire/blob-index.ts'
 import { bitmapOf } from '../wire/bitmap.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { limits } from '../wire/limits.ts'
@@ -293,9 +293,6 @@ export class Partial {
     await this.file.close()
   }
 }
-
-const chunkBytesOf = (index: BlobIndex, chunk: number): number =>
-  Math.min(index.chunkBytes, index.length - chunk * index.chunkBytes)
 
 async function* chunksOf(file: FileHandle, length: number): AsyncGenerator<Buffer> {
   const buffer = Buffer.allocUnsafe(limits.blobChunkBytes)

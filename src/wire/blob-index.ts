@@ -23,3 +23,7 @@ export const blobIndexCodec = codec<BlobIndex>(
   }) as unknown as z.ZodType<BlobIndex>,
   limits.blobIndexBytesMax
 )
+
+/** Bytes of one chunk: all but the last are as long as each other. */
+export const chunkBytesOf = ({ length, chunkBytes }: BlobIndex, chunk: number): number =>
+  Math.min(chunkBytes, length - chunk * chunkBytes)

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import type { BlobStore } from '../../src/net/blob-store.ts'
 import type { Blobs } from '../../src/node/blobs.ts'
 import { countBits } from '../../src/wire/bitmap.ts'
+import { blobIndexCodec } from '../../src/wire/blob-index.ts'
+import { linkOf } from '../../src/wire/codec.ts'
 import { limits } from '../../src/wire/limits.ts'
 import { type BlobPeer, BlobPeers, putRandom, randomBytes } from './blob-peers.ts'
 
@@ -159,6 +162,33 @@ describe('blob exchange', () => {
     assert.ok(received < 7.5 * chunkBytes, `${received} bytes came again`)
     assert.ok(contentOf(again, blob).equals(randomBytes(12 * chunkBytes, 'resume')))
   })
+
+  for (const { why, hashed, claimed } of [
+    { why: 'less than there is room for', hashed: chunkBytes / 2, claimed: chunkBytes },
+    { why: 'more than there is room for', hashed: chunkBytes, claimed: chunkBytes / 2 }
+  ]) {
+    it(`takes no chunk of a blob whose maker hashed ${why}: nobody could have it from here`, async () => {
+      const bytes = randomBytes(hashed, 'short')
+      const index = { length: claimed, chunkBytes, chunks: [new Uint8Array(createHash('sha256').update(bytes).digest())] }
+      const encoded = blobIndexCodec.encode(index)
+      const blob = linkOf(encoded)
+      const maker = await peers.add({
+        serve: blobs => ({
+          has: link => link === blob,
+          indexBytes: () => encoded,
+          chunkCount: () => 1,
+          held: () => null,
+          begin: (link, given) => blobs.begin(link, given),
+          chunk: () => ({ bytes: hashed, read: async (offset, into) => bytes.subarray(offset, offset + into.length) })
+        })
+      })
+      const receiver = await peers.add()
+      await peers.introduce(receiver, maker)
+      await assert.rejects(receiver.exchange.pull(blob, [maker.name]), /wrong length/)
+      assert.deepEqual(receiver.liars, [{ peer: maker.name, detail: 'chunk 0 does not have its length' }])
+      assert.ok(!receiver.blobs.has(blob))
+    })
+  }
 
   it('says who was asked and why nobody gave it', async () => {
     const [holder, receiver] = [await peers.add(), await peers.add()]
