@@ -51,6 +51,10 @@ export function encodeHeader(
   return frameHeader(header)
 }
 
+/** More than a file of so many sections of this layout has, in any encoding. */
+export const modelBytesMax = ({ floats }: Layout, sections: number): number =>
+  headerBytesMax + sections * floats * dtypes.f32.bytes
+
 /** Length and JSON, padded with spaces so that data begins at a multiple of 64 bytes: any typed array can be laid over it. */
 export function frameHeader(header: Record<string, unknown>): Uint8Array<ArrayBuffer> {
   const json = new TextEncoder().encode(JSON.stringify(header))

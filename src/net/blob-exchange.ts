@@ -24,6 +24,10 @@ export interface BlobExchangeOptions {
   onLiar: (peer: PeerName, blob: Link, detail: string) => void
   /** Sent to all peers together; 0: no limit. */
   uploadBytesPerSecond?: number
+  /** Of a blob that is taken, as it is now; left out: what a blob may have at all. */
+  bytesMax?: () => number
+  /** See blob-pull.ts; for tests. */
+  fruitlessMs?: number
 }
 
 export interface Traffic {
@@ -75,7 +79,7 @@ export class BlobExchange {
    * @throws {BlobAway} when no holder gives, or has, all that is missing, or nothing more comes; what has arrived is kept.
    */
   pull(blob: Link, holders: PeerName[], signal?: AbortSignal): Promise<number> {
-    const { host, store, onLiar } = this.#options
+    const { host, store, onLiar, bytesMax, fruitlessMs } = this.#options
     if (store.has(blob)) return Promise.resolve(0)
     const running = this.#pulling.get(blob)
     if (running !== undefined) {
@@ -87,6 +91,8 @@ export class BlobExchange {
       store,
       blob,
       buffers: this.#buffers,
+      bytesMax: bytesMax?.() ?? limits.blobBytesMax,
+      ...(fruitlessMs !== undefined && { fruitlessMs }),
       isLiar: peer => this.#liars.has(`${peer} ${blob}`),
       onLiar: (peer, detail) => {
         if (this.#liars.size < liarsMax) this.#liars.add(`${peer} ${blob}`)

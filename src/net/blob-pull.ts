@@ -11,7 +11,7 @@ import { BlobAway } from '../errors.ts'
 import type { Link, PeerName } from '../ids.ts'
 import { fullBitmap, bitmapOf } from '../wire/bitmap.ts'
 import { blobAnswers, holdingCodec } from '../wire/blob-messages.ts'
-import { chunkBytesOf } from '../wire/blob-index.ts'
+import { blobIndexCodec, chunkBytesOf } from '../wire/blob-index.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { limits } from '../wire/limits.ts'
 import type { BlobStore, PartialBlob } from './blob-store.ts'
@@ -24,6 +24,10 @@ export interface BlobPullOptions {
   store: BlobStore
   blob: Link
   buffers: ChunkBuffers
+  /** Of a blob that is taken. */
+  bytesMax: number
+  /** Without a whole chunk; see `fruitlessMs`. */
+  fruitlessMs?: number
   isLiar: (peer: PeerName) => boolean
   onLiar: (peer: PeerName, detail: string) => void
   onReceived: (peer: PeerName, bytes: number) => void
@@ -33,6 +37,10 @@ export interface BlobPullOptions {
 const silentMs = 15_000
 /** Nothing from anybody: whoever asked for the blob is told. */
 const stalledMs = 30_000
+/** No whole chunk from anybody, whatever else they say: a mebibyte takes less on any line that can carry models. */
+const fruitlessMsMost = 600_000
+/** Peers that holders may name in one pull: whoever makes them up fills no memory. */
+const namedMax = limits.membersMax
 /** Overdue chunks and silent holders are looked for this often. */
 const tickMs = 100
 /** Between two questions to one holder what it has. */
@@ -72,6 +80,8 @@ export class BlobPull {
   #writing = 0
   #received = 0
   #heardMs = performance.now()
+  #chunkMs = performance.now()
+  #named = 0
   #over = false
 
   constructor(options: BlobPullOptions) {
@@ -144,6 +154,7 @@ export class BlobPull {
     session.linesMost = Math.min(limits.blobStreamsPerPullMax, Math.ceil((performance.now() - askedMs) / streamEveryMs))
     if (this.#over || session.ended) return
     if (index.code !== blobAnswers.ok && index.code !== blobAnswers.partly) throw this.#refused(index.code)
+    this.#refuseLarge(index.bytes)
     if (!(await this.#begin(index.bytes))) {
       this.#options.onLiar(session.peer, 'its index does not have the blob’s name')
       throw new Error('wrong index')
@@ -158,6 +169,14 @@ export class BlobPull {
     }
     session.talk = await this.#openLine(session)
     while (!this.#over && !session.ended) await this.#askHaving(session, scheduler, chunkCount)
+  }
+
+  /** A blob costs its maker nothing to name, and one chunk to hold, however long it says that it is. */
+  #refuseLarge(indexBytes: Uint8Array): void {
+    const { bytesMax } = this.#options
+    const index = blobIndexCodec.decode(indexBytes)
+    if (!isMalformed(index) && index.length > bytesMax)
+      throw new Error(`it is of ${index.length} bytes, at most ${bytesMax} are taken here`)
   }
 
   /** The first index begins the blob; the others are compared by the name they give it. */
@@ -202,6 +221,7 @@ export class BlobPull {
     const holding = holdingCodec.decode(answer.bytes)
     if (isMalformed(holding)) throw new Error(`what it holds is not said rightly: ${holding.detail}`)
     for (const { peer, addresses } of holding.others) {
+      if (this.#named++ >= namedMax) break
       await this.#options.host.learn(peer, addresses)
       this.consider(peer)
     }
@@ -276,6 +296,7 @@ export class BlobPull {
       this.#options.onLiar(peer, `chunk ${chunk} does not have its length`)
       throw new Error('wrong length')
     }
+    this.#chunkMs = performance.now()
     if (!scheduler.arrived(peer, chunk, performance.now())) answer.release()
     else await this.#write(partial, chunk, answer)
     if (scheduler.done && this.#writing === 0) this.#succeed()
@@ -318,6 +339,8 @@ export class BlobPull {
       if (owes && now - session.heardMs > silentMs) this.#drop(session, 'it sent nothing for a while')
     }
     if (now - this.#heardMs > stalledMs) this.#fail(new BlobAway(`nothing more came of ${this.#options.blob}`))
+    if (now - this.#chunkMs > (this.#options.fruitlessMs ?? fruitlessMsMost))
+      this.#fail(new BlobAway(`no whole chunk of ${this.#options.blob} came for too long`))
     this.#schedule()
   }
 

@@ -16,6 +16,7 @@ import { answerCodec, consensusCodec, questionCodec } from '../wire/messages.ts'
 import { limits } from '../wire/limits.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
 import { BlobGate } from './blob-gate.ts'
+import { largestBlobBytes } from './blob-size.ts'
 import type { CertifiedArchive } from './certified-car.ts'
 import { fetchCharter, verifyOwn } from './charters.ts'
 import { noteLeaving, removeFederation } from './config-file.ts'
@@ -122,6 +123,7 @@ class Node implements RunningNode {
       log: this.#log,
       fail: error => this.#fail(error),
       mayFetch: (peer, blob) => this.#gate.allows(peer, blob),
+      blobBytesMax: () => largestBlobBytes([...this.#federations.values()].map(({ layout }) => layout)),
       onConsensus: (from, bytes) => this.#onConsensus(from, bytes),
       onQuestion: (from, bytes) => this.#onQuestion(from, bytes)
     })

@@ -25,6 +25,8 @@ export interface Opening {
   fail: (error: unknown) => void
   /** Whether a peer may have a blob that is here. */
   mayFetch: (peer: string, blob: Link) => boolean
+  /** Bytes of the largest blob that this node has any use for. */
+  blobBytesMax: () => number
   onConsensus: (from: string, bytes: Uint8Array) => void
   onQuestion: (from: string, bytes: Uint8Array) => Promise<Uint8Array>
 }
@@ -61,6 +63,7 @@ export async function openServices(opening: Opening): Promise<{ services: Servic
         store: blobs,
         allow: opening.mayFetch,
         onLiar,
+        bytesMax: opening.blobBytesMax,
         uploadBytesPerSecond: config.network.uploadBytesPerSecond
       }),
       blobs,

@@ -190,6 +190,33 @@ describe('blob exchange', () => {
     })
   }
 
+  it('takes no blob that is larger than any that it has a use for, and none of its bytes', async () => {
+    const [holder, receiver] = [await peers.add(), await peers.add({ bytesMax: 3 * chunkBytes })]
+    const [large, fits] = [await putRandom(holder, 3 * chunkBytes + 1, 'l'), await putRandom(holder, 3 * chunkBytes, 'f')]
+    await peers.introduce(receiver, holder)
+    await assert.rejects(receiver.exchange.pull(large, [holder.name]), /it is of 3145729 bytes, at most 3145728 are taken here/)
+    assert.ok(receiver.exchange.bytes.in < 1000, `${receiver.exchange.bytes.in} bytes came`)
+    assert.deepEqual([receiver.liars, existsSync(`${receiver.blobs.path(large)}.part`)], [[], false])
+    await receiver.exchange.pull(fits, [holder.name])
+  })
+
+  it('gives up a holder that says again and again that it has nothing yet', async () => {
+    const empty = await peers.add({
+      serve: blobs => ({
+        has: () => false,
+        indexBytes: link => blobs.indexBytes(link),
+        chunkCount: link => blobs.chunkCount(link),
+        held: () => new Uint8Array(2),
+        begin: (link, index) => blobs.begin(link, index),
+        chunk: () => 'notHeld'
+      })
+    })
+    const receiver = await peers.add({ fruitlessMs: 1_500 })
+    const blob = await putRandom(empty, 12 * chunkBytes, 'nothing')
+    await peers.introduce(receiver, empty)
+    await assert.rejects(receiver.exchange.pull(blob, [empty.name]), /no whole chunk of .* came for too long/)
+  })
+
   it('says who was asked and why nobody gave it', async () => {
     const [holder, receiver] = [await peers.add(), await peers.add()]
     const blob = await putRandom(holder, 10, 'here')

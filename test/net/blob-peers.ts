@@ -23,12 +23,20 @@ export interface BlobPeerOptions {
   /** What the peer serves from; its own store by default. */
   serve?: (blobs: Blobs) => BlobStore
   folder?: string
+  bytesMax?: number
+  fruitlessMs?: number
 }
 
 export class BlobPeers {
   readonly #peers: BlobPeer[] = []
 
-  async add({ uploadBytesPerSecond = 0, serve = blobs => blobs, folder }: BlobPeerOptions = {}): Promise<BlobPeer> {
+  async add({
+    uploadBytesPerSecond = 0,
+    serve = blobs => blobs,
+    folder,
+    bytesMax,
+    fruitlessMs
+  }: BlobPeerOptions = {}): Promise<BlobPeer> {
     const own = folder ?? mkdtempSync(join(tmpdir(), 'worldlm-blobs-'))
     const { blobs } = await Blobs.open(join(own, 'blobs'))
     const host = await loopbackHost()
@@ -38,7 +46,9 @@ export class BlobPeers {
       store: serve(blobs),
       allow: () => true,
       onLiar: (peer, _, detail) => void liars.push({ peer, detail }),
-      uploadBytesPerSecond
+      uploadBytesPerSecond,
+      ...(bytesMax !== undefined && { bytesMax: () => bytesMax }),
+      ...(fruitlessMs !== undefined && { fruitlessMs })
     })
     const peer = { name: host.peer, folder: own, host, blobs, exchange, liars }
     this.#peers.push(peer)
