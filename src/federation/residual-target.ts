@@ -71,6 +71,8 @@ export function offerResidual(
   if (known !== undefined && (known.state !== 'awaited' || (!offer.held && known.via === offer.via))) return [state, 'have']
   if (known === undefined && state.lastModel[offer.from] === offer.model) return [state, 'have']
   const others = state.places.filter(({ from }) => from !== offer.from)
+  // Two sources may grant one model: whoever copies another's, or two names of one organization.
+  if (others.some(({ model }) => model === offer.model)) return [state, 'have']
   const least = leastSimilar(others)
   const isFull = others.length >= options.perNode
   if (isFull && (least === null || least.similarity >= offer.similarity)) return [state, 'full']

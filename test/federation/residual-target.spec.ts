@@ -41,10 +41,10 @@ class Target {
   }
   /** Asked, fetched, forwarded. */
   bring(from: string, more: Partial<Offer> = {}): OfferVerdict {
-    const model = `${from}-${this.round}`
-    const first = this.offer(from, { model, ...more })
+    const model = more.model ?? `${from}-${this.round}`
+    const first = this.offer(from, { ...more, model })
     if (first !== 'wanted') return first
-    assert.equal(this.offer(from, { model, ...more, held: true }), 'take')
+    assert.equal(this.offer(from, { ...more, model, held: true }), 'take')
     this.state = arriveResidual(this.state, from, model, true)
     return 'take'
   }
@@ -124,6 +124,14 @@ describe('residuals, on their target', () => {
       assert.equal(target.offer(...offered), verdict)
     })
   }
+
+  it('takes one model once, of whichever source came first (I6)', () => {
+    const target = new Target({ perNode: 2, dropAfter: 2 })
+    target.bring('x', { model: 'm' })
+    assert.equal(target.bring('y', { model: 'm', similarity: 0.9 }), 'have')
+    assert.equal(target.bring('z'), 'take')
+    assert.deepEqual(target.use(2), ['x', 'z'])
+  })
 
   it('uses what it holds in the next round, once, whoever asks again (I6)', () => {
     const target = new Target({ perNode: 2, dropAfter: 2 })
