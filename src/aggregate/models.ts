@@ -60,10 +60,17 @@ export class ModelSpace {
 
 const view = (vector: Float32Array, { offset, floats }: Range): Float32Array => vector.subarray(offset, offset + floats)
 
-/** ‖K − K_reference‖ over all key layers; null where the model holds a value that is not finite. */
-export function keysDistance(space: ModelSpace, model: ReadModel, reference: ReadModel): number | null {
+/**
+ * No parameter of a trained model, nor its change in a round, comes near. Far beyond it sums of squares are no longer finite in 32 bits: such a
+ * model predicts nothing, or nothing but noise, and whatever it is mixed into does as it.
+ */
+export const parameterMax = 1e6
+
+/** ‖K − K_reference‖ over all key layers; null where the model holds what no model has: more than `parameterMax`, infinity, NaN. Without a reference 0. */
+export function keysDistance(space: ModelSpace, model: ReadModel, reference: ReadModel | null): number | null {
   const candidate = space.read(model, 2)
-  if (!space.vectors.allFinite(candidate)) return null
+  if (!space.vectors.allWithin(candidate, parameterMax)) return null
+  if (reference === null) return 0
   const previous = space.read(reference, 1)
   return Math.sqrt(
     space.keys.reduce((sum, range) => sum + space.vectors.distanceSquared(view(candidate, range), view(previous, range)), 0)

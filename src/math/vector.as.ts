@@ -60,14 +60,13 @@ export function dotDifference(x: usize, p: usize, y: usize, q: usize, floats: i3
   return f64x2.extract_lane(low, 0) + f64x2.extract_lane(low, 1)
 }
 
-/** 1 if every float is finite, else 0: x − x is 0 for these alone. */
-export function allFinite(x: usize, floats: i32): i32 {
+/** 1 if every float lies within ±bound, else 0; what is no number lies nowhere. */
+export function allWithin(x: usize, bound: f32, floats: i32): i32 {
   const end = x + (<usize>floats << 2)
   let good = i32x4.splat(-1)
-  const zero = f32x4.splat(0)
+  const most = f32x4.splat(bound)
   while (x < end) {
-    const value = v128.load(x)
-    good = v128.and(good, f32x4.eq(f32x4.sub(value, value), zero))
+    good = v128.and(good, f32x4.le(f32x4.abs(v128.load(x)), most))
     x += 16
   }
   return i32x4.all_true(good) ? 1 : 0

@@ -8,7 +8,7 @@ interface Kernels {
   scaleAndAdd(y: number, a: number, x: number, b: number, floats: number): void
   add(y: number, x: number, b: number, floats: number): void
   dotDifference(x: number, p: number, y: number, q: number, floats: number): number
-  allFinite(x: number, floats: number): number
+  allWithin(x: number, bound: number, floats: number): number
   sketch(out: number, x: number, y: number, floats: number, seed: number): void
 }
 
@@ -57,9 +57,9 @@ export class Vectors {
   }
 
   /** Whether no float is NaN or infinite. */
-  allFinite(x: Float32Array): boolean {
+  allWithin(x: Float32Array, bound: number): boolean {
     this.#same(x, x)
-    return this.#kernels.allFinite(x.byteOffset, x.length) === 1
+    return this.#kernels.allWithin(x.byteOffset, bound, x.length) === 1
   }
 
   /** Count sketch of x − y into 512 doubles, which are added to. Oracle: `sketchPlain`. */

@@ -3,6 +3,7 @@
  * stands in aggregate/models.ts; here are the files that it reads and writes.
  */
 import { setPriority } from 'node:os'
+import { basename } from 'node:path'
 import { parentPort } from 'node:worker_threads'
 import {
   aggregateModels,
@@ -14,6 +15,7 @@ import {
   mixModels,
   ModelSpace,
   modelSlotsMax,
+  parameterMax,
   type ReadModel,
   scoreModels
 } from '../aggregate/models.ts'
@@ -50,14 +52,17 @@ function inspect(
   layout: Layout,
   path: string,
   base: string | null,
-  reference: string
+  reference: string | null
 ): { fault: string | null; keysDistance: number } {
   try {
-    const distance = keysDistance(spaceOf(layout), updateFile(layout, path, base), file(layout, reference))
-    if (distance === null) return { fault: 'it holds a value that is not finite', keysDistance: 0 }
+    const from = reference === null ? null : file(layout, reference)
+    const distance = keysDistance(spaceOf(layout), updateFile(layout, path, base), from)
+    if (distance === null) return { fault: `it holds a value that is not finite, or beyond ±${parameterMax}`, keysDistance: 0 }
     return { fault: null, keysDistance: distance }
   } catch (error) {
-    if (error instanceof WorldlmError && error.code === 'MODEL_DAMAGED') return { fault: error.message, keysDistance: 0 }
+    // The fault is told to others: where the file lies here is nothing to them.
+    if (error instanceof WorldlmError && error.code === 'MODEL_DAMAGED')
+      return { fault: error.message.replaceAll(path, basename(path)), keysDistance: 0 }
     throw error
   }
 }

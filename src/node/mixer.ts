@@ -58,7 +58,7 @@ export interface ScoreJob {
   reference: string
 }
 export type MixerJob =
-  | { do: 'inspect'; layout: Layout; path: string; base: string | null; reference: string }
+  | { do: 'inspect'; layout: Layout; path: string; base: string | null; reference: string | null }
   | ({ do: 'aggregate' } & AggregateJob)
   | { do: 'combine'; layout: Layout; backboneFrom: string; keysFrom: string; output: string }
   | ({ do: 'difference' } & DifferenceJob)
@@ -90,12 +90,12 @@ export class Mixer {
     return this.#worker !== null
   }
 
-  /** Whether an update is whole and finite, and ‖K − K_reference‖ over all key layers. @param base - see readUpdateFile. */
+  /** Whether an update, or a model, is whole and holds what a model may hold, and ‖K − K_reference‖ over all key layers. @param base - see readUpdateFile. */
   inspect(
     layout: Layout,
     path: string,
     base: string | null,
-    reference: string
+    reference: string | null
   ): Promise<{ fault: string | null; keysDistance: number }> {
     return this.#run({ do: 'inspect', layout, path, base, reference })
   }

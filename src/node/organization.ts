@@ -24,6 +24,7 @@ import { downAt, stepsBefore } from '../train/schedule.ts'
 import type { Trainer } from '../train/trainer.ts'
 import { renameDurably, writeFileDurably } from './files.ts'
 import type { Services } from './services.ts'
+import { likeNothing, Soundness } from './soundness.ts'
 import type { ModelKind, NodeStatus, RoundTimes } from './status.ts'
 import { makeUpdate, type MadeUpdate } from './update-making.ts'
 
@@ -265,10 +266,12 @@ export class Organization {
     const { services, charter } = this.#options
     const { folder, mixer, blobs, events } = services
     const layout = this.#layout
+    const sound = new Soundness(services, layout)
     const operations: MemberOperations<string> = {
       ...mixer.operations(layout, folder.model('initial'), folder.model('mixed')),
       judge: async (backboneFrom, keysFrom) => {
         if (keysFrom === folder.model('personal') && this.#ownJudgement !== null) return this.#ownJudgement
+        if (keysFrom !== folder.model('personal') && !(await sound.isModel(round, keysFrom))) return likeNothing
         const judged = this.#hasBackbone ? folder.model('candidate') : keysFrom
         if (this.#hasBackbone) await mixer.combine(layout, backboneFrom, keysFrom, judged)
         return this.#judge(judged)
@@ -287,7 +290,9 @@ export class Organization {
     const { algorithm } = charter
     const options = { ...algorithm, ...downAt(stepsBefore(round + 1, this.#saved.trained, algorithm.steps), algorithm) }
     const { model, weighed, shares } = await memberDown(operations, options, layout.groups.length, own, above, isAsked)
-    renameDurably(model, folder.model('start'))
+    // By likelihood it has been looked at, where there was anything to choose by.
+    const given = weighed.length > 0 ? null : (path: string) => this.#judge(path)
+    renameDurably(await sound.orOwn(round, model, personal, given), folder.model('start'))
     const levels = weighed.filter(({ name }) => !isResidual(name))
     const declared = this.#options.residuals.weighed(round, shares)
     this.#saved = { ...this.#saved, asked: remember(this.#asked, round, levels), residuals: declared }
@@ -312,6 +317,12 @@ export class Organization {
     const evaluated: Evaluated = await trainer.evaluate(path, 'validation')
     this.#times.evaluate += evaluated.seconds
     const { perplexity, bitsPerByte } = evaluated
+    // JSON could not say it, and an older round's is not this one's.
+    if (!Number.isFinite(perplexity)) {
+      const { [model]: _spoiled, ...others } = this.evaluations
+      this.evaluations = others
+      return
+    }
     this.evaluations = { ...this.evaluations, [model]: { round, perplexity, bitsPerByte } }
     services.events.emit({ type: 'evaluation', path: organization, round, model, perplexity, bitsPerByte })
   }

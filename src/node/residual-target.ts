@@ -107,11 +107,11 @@ export class ResidualTarget implements ResidualCandidates {
   }
 
   async #pull(from: MemberId, model: Link, via: PeerName): Promise<void> {
-    const { exchange, mixer, blobs, folder, events } = this.#node.options.services
+    const { exchange, mixer, blobs, events } = this.#node.options.services
     let arrived = false
     try {
       await exchange.pull(model, [via])
-      const { fault } = await mixer.inspect(this.#node.layout, blobs.path(model), null, folder.model('initial'))
+      const { fault } = await mixer.inspect(this.#node.layout, blobs.path(model), null, null)
       arrived = fault === null
       if (fault !== null)
         events.emit({ type: 'fault', federation: this.#node.path, peer: from, code: 'BAD_RESIDUAL', detail: fault })

@@ -40,15 +40,16 @@ describe('vector kernels', () => {
     })
   }
 
-  it('find a single float that is not finite, wherever it stands', () => {
+  it('find a single float that is too large or no number, wherever it stands', () => {
     const vectors = new Vectors(64)
     const x = vectors.allocate(20)
-    assert.equal(vectors.allFinite(x), true)
-    for (const wrong of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+    x.fill(-8)
+    assert.equal(vectors.allWithin(x, 8), true)
+    for (const wrong of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 8.000001, -8.000001]) {
       for (let place = 0; place < x.length; place++) {
         x[place] = wrong
-        assert.equal(vectors.allFinite(x), false, `${wrong} at ${place}`)
-        x[place] = 0
+        assert.equal(vectors.allWithin(x, 8), false, `${wrong} at ${place}`)
+        x[place] = 8
       }
     }
   })
