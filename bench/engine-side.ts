@@ -104,10 +104,13 @@ export class Side {
   }
 }
 
-function openNode(options: SideOptions): Side {
-  const { vs } = options
-  if (vs !== null && vs !== 'tfjs' && !existsSync(join(vs, 'model.mjs')))
+/** Before anything starts. @throws {WorldlmError} USAGE */
+export function assertKnown(vs: string | undefined): void {
+  if (vs !== undefined && vs !== 'torch' && vs !== 'tfjs' && !existsSync(join(vs, 'model.mjs')))
     throw new WorldlmError('USAGE', `--vs ${vs}: neither torch nor tfjs nor a folder with model.mjs`, 'See --help.')
+}
+
+function openNode(options: SideOptions): Side {
   const name = import.meta.url.endsWith('.ts') ? './engine-worker.ts' : './engine-worker.js'
   const child = fork(fileURLToPath(new URL(name, import.meta.url)), [JSON.stringify(options)], {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc']

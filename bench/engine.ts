@@ -9,7 +9,7 @@ import { availableParallelism } from 'node:os'
 import type { EngineOptions } from '../src/engine/engine.ts'
 import { WorldlmError } from '../src/errors.ts'
 import type { BenchSize } from './engine-model.ts'
-import { Side } from './engine-side.ts'
+import { assertKnown, Side } from './engine-side.ts'
 import { type BenchReport, type BenchResult, benchReport, median } from './report.ts'
 
 export interface EngineBenchOptions {
@@ -41,6 +41,7 @@ export async function benchEngine({
   onProgress
 }: EngineBenchOptions = {}): Promise<BenchReport> {
   const results: BenchResult[] = []
+  assertKnown(vs)
   for (const size of sizes)
     results.push(...(await benchSize(size, { vs, device, recompute, microBatch, threads, turns, onProgress })))
   return benchReport('engine', results)

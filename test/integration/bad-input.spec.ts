@@ -31,6 +31,7 @@ describe('bad input', function () {
     { args: ['testnet', '--data', ''], says: /--data is empty/ },
     { args: ['node', 'init', '--dir', '', '--name', 'n'], says: /--dir is empty/ },
     { args: ['audit', 'verify', ''], says: /an argument is empty/ },
+    { args: ['bench', 'engine', '--vs', 'torhc'], says: /^error USAGE: --vs torhc: neither/ },
     { args: [], says: /Usage: worldlm/ }
   ]
   for (const { args, says } of usage) {
