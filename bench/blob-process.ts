@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { WorldlmError } from '../src/errors.ts'
 import { Random } from '../src/math/random.ts'
 import { type Lane, type LinkCondition, Pipe } from '../testnet/pipe.ts'
+import { endWithBench } from './bench-folder.ts'
 import type { BlobAnswers, BlobQuestion, PeersStarted } from './blob-holder.ts'
 
 export class BlobProcess {
@@ -20,6 +21,7 @@ export class BlobProcess {
   static async start(folder: string, count = 1, uploadBytesPerSecond = 0): Promise<BlobProcess> {
     const script = import.meta.url.endsWith('.ts') ? './blob-holder.ts' : './blob-holder.js'
     const child = fork(fileURLToPath(new URL(script, import.meta.url)), [folder, String(count), String(uploadBytesPerSecond)])
+    endWithBench(() => (child.exitCode === null ? [child] : []))
     return new BlobProcess(child, (await next(child)) as PeersStarted)
   }
 

@@ -9,11 +9,9 @@
  * Uplinks are held by the exchange's own limit (`network.uploadBytesPerSecond`); the long link is a proxy of ours between the two processes
  * (testnet/pipe.ts): it delays and paces bytes, but TCP's own windows see loopback.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { WorldlmError } from '../src/errors.ts'
+import { openBenchFolder, removeBenchFolder } from './bench-folder.ts'
 import { BlobProcess, slowLink } from './blob-process.ts'
 import { type BenchReport, type BenchResult, benchReport, median } from './report.ts'
 
@@ -36,7 +34,7 @@ export async function benchBlob({
   turns = 7,
   onProgress = () => undefined
 }: BlobBenchOptions = {}): Promise<BenchReport> {
-  const folder = mkdtempSync(join(tmpdir(), 'worldlm-bench-'))
+  const folder = openBenchFolder()
   const shared = Math.max(9, Math.round(megabytes / 4))
   try {
     return benchReport('blob', [
@@ -46,7 +44,7 @@ export async function benchBlob({
       await farAway(folder, megabytes, Math.ceil(turns / 3), onProgress)
     ])
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    removeBenchFolder(folder)
   }
 }
 

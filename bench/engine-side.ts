@@ -3,13 +3,13 @@
  * own memory to be measured, and its own setting of denormals.
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { EngineOptions } from '../src/engine/engine.ts'
 import { WorldlmError } from '../src/errors.ts'
+import { openBenchFolder, removeBenchFolder } from './bench-folder.ts'
 import { type BenchSize, benchModel } from './engine-model.ts'
 
 /** What a side answers: loss of its first step, or seconds of some steps and the most memory that it ever had. */
@@ -80,7 +80,7 @@ export class Side {
 
   async close(): Promise<void> {
     this.#child.kill('SIGKILL')
-    if (this.#folder !== null) rmSync(this.#folder, { recursive: true, force: true })
+    if (this.#folder !== null) removeBenchFolder(this.#folder)
   }
 
   /** For who makes one. */
@@ -130,7 +130,7 @@ export const python = (): string => process.env.WORLDLM_PYTHON ?? 'python3'
 
 function openTorch({ size, threads, dtype }: SideOptions): Side {
   const { layout, parameters, batch, data } = benchModel(size)
-  const folder = mkdtempSync(join(tmpdir(), 'worldlm-bench-'))
+  const folder = openBenchFolder()
   const [floats, tokens] = [join(folder, 'floats'), join(folder, 'tokens')]
   writeFileSync(floats, new Uint8Array(parameters.buffer))
   writeFileSync(tokens, new Uint8Array(Int32Array.from([...data.inputs, ...data.targets]).buffer))

@@ -2,8 +2,7 @@
  * A testnet as small as it can be, for benches of what is around training: a model of some thousand parameters, made-up text, real
  * processes. In a folder of its own that is removed afterwards, unless something went wrong.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readTree } from '../src/data/text-tree.ts'
 import { WorldlmError } from '../src/errors.ts'
@@ -14,6 +13,7 @@ import { loadRecords } from '../testnet/checks/records.ts'
 import { Fleet, type FleetEvents } from '../testnet/fleet.ts'
 import { planTestnet } from '../testnet/plan.ts'
 import { prepareNodes } from '../testnet/prepare.ts'
+import { endWithBench, keepBenchFolder, openBenchFolder, removeBenchFolder } from './bench-folder.ts'
 
 export interface SmallTestnetOptions {
   /** Paths of organizations. */
@@ -42,7 +42,7 @@ const textBytes = 40_000
 
 export async function openSmallTestnet(options: SmallTestnetOptions, events: FleetEvents): Promise<SmallTestnet> {
   const { organizations, seed, steps, rounds, timings, late } = options
-  const folder = mkdtempSync(join(tmpdir(), 'worldlm-bench-'))
+  const folder = openBenchFolder()
   for (const path of organizations) {
     mkdirSync(join(folder, 'text', path), { recursive: true })
     writeFileSync(join(folder, 'text', path, 'train.txt'), someText(new Random(`${seed}/${path}`)))
@@ -52,7 +52,7 @@ export async function openSmallTestnet(options: SmallTestnetOptions, events: Fle
   const given = { plan, out: folder, seed, charter, threads: 1, network: null, late: new Set<string>(), start: null }
   const { nodes, federations } = await prepareNodes(given)
   const fleet = new Fleet(nodes, events, new AbortController().signal)
-  // Whoever interrupts the bench leaves no nodes behind: they end with their standard input.
+  endWithBench(() => fleet.running.flatMap(({ process: child }) => child ?? []))
   await fleet.begin(late)
   return {
     fleet,
@@ -70,10 +70,11 @@ export async function openSmallTestnet(options: SmallTestnetOptions, events: Fle
           `See ${folder}.`
         )
       }
-      rmSync(folder, { recursive: true, force: true })
+      removeBenchFolder(folder)
     },
     abandon: async () => {
       await fleet.stop()
+      keepBenchFolder(folder)
       process.stderr.write(`what the nodes left is in ${folder}\n`)
     }
   }

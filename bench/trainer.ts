@@ -4,12 +4,11 @@
  * Goal: ≥ 0.97 of the bare script. Command: `WORLDLM_PYTHON=… worldlm bench trainer`.
  * Not measured: training by several processes, and how much faster a GPU is.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { createEngine } from '../src/engine/create.ts'
 import { WorldlmError } from '../src/errors.ts'
+import { openBenchFolder, removeBenchFolder } from './bench-folder.ts'
 import { type BenchSize, benchModel } from './engine-model.ts'
 import { python, Side } from './engine-side.ts'
 import { type BenchReport, type BenchResult, benchReport, median } from './report.ts'
@@ -47,7 +46,7 @@ async function benchSize(
       import.meta.url
     )
   )
-  const folder = mkdtempSync(join(tmpdir(), 'worldlm-bench-'))
+  const folder = openBenchFolder()
   const command = [python(), script, '--dtype', 'bf16', '--compile']
   const external = { command, folder, silenceMs: 600_000 }
   const bare = await Side.open({ size, threads, vs: 'torch', dtype: 'bf16' })
@@ -80,6 +79,6 @@ async function benchSize(
     return { case: name, value, unit: 'tokens/s', baseline, ratio: value / baseline }
   } finally {
     await Promise.all([engine.dispose(), bare.close()])
-    rmSync(folder, { recursive: true, force: true })
+    removeBenchFolder(folder)
   }
 }
