@@ -25,6 +25,8 @@ export async function verifyCommand(paths: string[], output: Output): Promise<vo
     output.line(
       `${node}: the last ${bytes} bytes are no whole block: cut off by a crash, or changed; what is before them was checked`
     )
+  for (const node of report.empty)
+    output.line(`${node}: there is no certified log in its folder: it was never started, or what it held was taken away`)
   output.line(
     report.ok
       ? `${report.logs.length} logs, every certificate holds from its genesis charter on`

@@ -28,18 +28,25 @@ export interface AuditReport {
   faults: (LogFault & { node: string })[]
   /** Bytes at the end of a file that are no whole block: a killed node leaves them, and cuts them off when it starts again. */
   torn: { node: string; bytes: number }[]
+  /** Nodes' folders without a log in them: never started, or what they held was taken away. */
+  empty: string[]
 }
 
 /** @param paths - a node's folder, or a folder of them. @throws {WorldlmError} NOTHING_TO_VERIFY, CAR_DAMAGED */
 export async function verifyPaths(paths: string[]): Promise<AuditReport> {
-  const cars = paths.flatMap(findCars)
-  if (cars.length === 0) throw nothing('certified.car', paths)
-  const report: AuditReport = { schema: 'worldlm.audit/1', ok: true, logs: [], faults: [], torn: [] }
+  const folders = paths.flatMap(findCars)
+  if (!folders.some(isCar)) throw nothing('certified.car', paths)
+  const report: AuditReport = { schema: 'worldlm.audit/1', ok: true, logs: [], faults: [], torn: [], empty: [] }
   const entryAt = new Map<string, { link: Link; node: string }>()
-  for (const path of cars) {
+  for (const path of folders) {
     const node = basename(join(path, '..'))
+    if (!isCar(path)) {
+      report.empty.push(node)
+      continue
+    }
     const archive = await readCertifiedCar(path)
     if (archive.tornBytes > 0) report.torn.push({ node, bytes: archive.tornBytes })
+    if (archive.charters.size === 0 && archive.logs.size === 0) report.empty.push(node)
     for (const [id, charter] of archive.charters) verifyOne(node, id, charter, archive, report, entryAt)
     for (const id of archive.logs.keys())
       if (!archive.charters.has(id))
@@ -127,12 +134,21 @@ function verifyOne(
   })
 }
 
-/** `certified.car` in the folder itself, or in the folders below it. */
+function isCar(path: string): boolean {
+  try {
+    return statSync(path).isFile()
+  } catch {
+    return false
+  }
+}
+
+/** `certified.car` in the folder itself, or in the folders below it; where it should lie, in a node's folder that has none. */
 function findCars(path: string): string[] {
   if (!existsSync(path))
     throw new WorldlmError('NOTHING_TO_VERIFY', `${path} is not there`, 'Give a node’s folder, or the --out of a testnet.')
   if (!statSync(path).isDirectory()) return [path]
-  if (existsSync(join(path, 'certified.car'))) return [join(path, 'certified.car')]
+  const car = join(path, 'certified.car')
+  if (isCar(car) || existsSync(join(path, 'worldlm.yaml'))) return [car]
   return readdirSync(path, { withFileTypes: true })
     .filter(entry => entry.isDirectory())
     .flatMap(entry => findCars(join(path, entry.name)))

@@ -190,6 +190,19 @@ describe('audit verify', () => {
     assert.equal((await refusal(() => verifyPaths([folder]))).code, 'NOTHING_TO_VERIFY')
   })
 
+  it('names the nodes whose log is not there: emptied, away, or something else in its place', async () => {
+    const root = temporaryFolder()
+    await nodeFolder(builder, root, 'a-whole')
+    truncateSync(join(await nodeFolder(builder, root, 'b-emptied'), 'certified.car'))
+    for (const name of ['c-away', 'd-folder']) {
+      mkdirSync(join(root, name))
+      writeFileSync(join(root, name, 'worldlm.yaml'), '')
+    }
+    mkdirSync(join(root, 'd-folder', 'certified.car'))
+    const { ok, logs, empty } = await verifyPaths([root])
+    assert.deepEqual([ok, logs.map(({ node }) => node), empty], [true, ['a-whole'], ['b-emptied', 'c-away', 'd-folder']])
+  })
+
   it('refuses paths without a log, by name', async () => {
     for (const path of ['/nowhere', temporaryFolder()]) {
       const error = await refusal(() => verifyPaths([path]))
