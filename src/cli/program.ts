@@ -102,8 +102,8 @@ function testnet(program: Command): void {
     'worldlm testnet --scenario churn --seed 3'
   ])
     .option('--data <dir>', 'tree of text, federation/…/organization (default: text that npm brought along)')
-    .option('--rounds <n>', 'rounds in all (default: 8, or the scenario’s)', whole(1))
-    .option('--steps <h>', 'local steps a round (default: 40, with a scenario 10)', whole(1))
+    .option('--rounds <n>', 'rounds in all (default: 6; with a scenario its own, or 8)', whole(1))
+    .option('--steps <h>', 'local steps a round (default: 60; with a scenario its own, or 10)', whole(1))
     .option('--model <name|path>', 'tiny, small, medium, a YAML file with `model:` and `algorithm:`, or a checkpoint', 'tiny')
     .option('--tokenizer <file>', 'tokenizer.json (default: the checkpoint’s, or bytes)')
     .option('--context <n>', 'tokens of a window, instead of all that the checkpoint allows', whole(1))
