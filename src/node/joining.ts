@@ -211,7 +211,7 @@ export class Joining {
     return peer !== null && (this.#vain.get(peer) ?? 0) >= vainMax
   }
 
-  /** @param aggregator - as far as it is known: any member may say in its presence that it leads, in whatever term. */
+  /** @param aggregator - as far as it is known. Every member may say in its presence that it leads, in whatever term. */
   #whom(aggregator: PeerName | null, draw: (count: number) => number): PeerName | undefined {
     const { services } = this.#node.options
     if (this.#named !== null && this.#named !== this.#node.self) return this.#named
