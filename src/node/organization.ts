@@ -271,7 +271,9 @@ export class Organization {
       ...mixer.operations(layout, folder.model('initial'), folder.model('mixed')),
       judge: async (backboneFrom, keysFrom) => {
         if (keysFrom === folder.model('personal') && this.#ownJudgement !== null) return this.#ownJudgement
-        if (keysFrom !== folder.model('personal') && !(await sound.isModel(round, keysFrom))) return likeNothing
+        // One's own is sound, and a mix is of what has been looked at; what it becomes is looked at once more.
+        const isOthers = ![folder.model('personal'), folder.model('mixed')].includes(keysFrom)
+        if (isOthers && !(await sound.isModel(round, keysFrom))) return likeNothing
         const judged = this.#hasBackbone ? folder.model('candidate') : keysFrom
         if (this.#hasBackbone) await mixer.combine(layout, backboneFrom, keysFrom, judged)
         return this.#judge(judged)
