@@ -31,7 +31,7 @@ export interface TokenDecoder {
 }
 
 const byteDecoder = (bytesOf: (token: number) => Uint8Array): TokenDecoder => {
-  // A mark of byte order is text as any other: what was encoded comes back.
+  // A mark of byte order is text, too: what was encoded comes back.
   const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
   return { push: token => utf8.decode(bytesOf(token), { stream: true }), end: () => utf8.decode() }
 }
