@@ -5,8 +5,8 @@
  * have their hash already, so nothing but the file itself has to be remembered. What has arrived of it can be read meanwhile.
  */
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { type FileHandle, open, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { WorldlmError, isDiskFull } from '../errors.ts'
 import type { Link } from '../ids.ts'
@@ -15,7 +15,6 @@ import { type BlobIndex, blobIndexCodec, chunkBytesOf } from '../wire/blob-index
 import { bitmapOf } from '../wire/bitmap.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { limits } from '../wire/limits.ts'
-import { syncFolder, writeFileDurably } from './files.ts'
 
 /** Longer than a pull rests, or a round takes from making a blob to naming it. */
 const freshMs = 60_000
@@ -104,14 +103,14 @@ export class Blobs {
     const file = await open(path, 'r+')
     try {
       const index = await indexOf(file)
-      await file.sync()
       const bytes = blobIndexCodec.encode(index)
       const link = linkOf(bytes)
-      writeFileDurably(`${this.path(link)}.index`, bytes)
-      renameSync(path, this.path(link))
-      syncFolder(this.#folder)
+      await this.#writeIndex(link, bytes)
+      await this.#settle(link, path, file)
       this.#indices.set(link, index)
       return { link, bytes: index.length }
+    } catch (error) {
+      throw diskError(error, this.#folder)
     } finally {
       await file.close()
     }
@@ -176,7 +175,7 @@ export class Blobs {
     if (isMalformed(index) || linkOf(indexBytes) !== link) return null
     if (index.chunks.length !== Math.ceil(index.length / index.chunkBytes)) return null
     try {
-      writeFileDurably(`${this.path(link)}.index`, indexBytes)
+      await this.#writeIndex(link, indexBytes)
       const part = `${this.path(link)}.part`
       const resumed = existsSync(part)
       const file = await open(part, resumed ? 'r+' : 'w+')
@@ -192,12 +191,31 @@ export class Blobs {
   }
 
   /** For `Partial`: the file is complete, or left as it is. */
-  settle(link: Link, isWhole: boolean): void {
-    if (isWhole) {
-      renameSync(`${this.path(link)}.part`, this.path(link))
-      syncFolder(this.#folder)
-    }
+  async settle(link: Link, file: FileHandle, isWhole: boolean): Promise<void> {
+    if (isWhole) await this.#settle(link, `${this.path(link)}.part`, file)
     this.#arriving.delete(link)
+  }
+
+  /** Not on disk for good before the blob is, nor whole at once: who resumes a blob is given its index again. */
+  async #writeIndex(link: Link, bytes: Uint8Array): Promise<void> {
+    if (this.index(link) === null) await writeFile(`${this.path(link)}.index`, bytes)
+  }
+
+  /** Both files, then their names. The disk is waited for twice in all, and the event loop does not stand still meanwhile. */
+  async #settle(link: Link, path: string, file: FileHandle): Promise<void> {
+    const index = await open(`${this.path(link)}.index`, 'r+')
+    try {
+      await Promise.all([file.sync(), index.sync()])
+    } finally {
+      await index.close()
+    }
+    await rename(path, this.path(link))
+    const folder = await open(this.#folder, 'r')
+    try {
+      await folder.sync()
+    } finally {
+      await folder.close()
+    }
   }
 
   remove(link: Link): void {
@@ -281,15 +299,14 @@ export class Partial {
 
   async finish(): Promise<void> {
     await this.#syncing
-    await this.file.sync()
-    this.#store.settle(this.#link, true)
+    await this.#store.settle(this.#link, this.file, true)
     await this.file.close()
   }
 
   /** Leaves the file as it is, to be resumed. */
   async leave(): Promise<void> {
     await this.#syncing
-    this.#store.settle(this.#link, false)
+    await this.#store.settle(this.#link, this.file, false)
     await this.file.close()
   }
 }
