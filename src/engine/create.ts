@@ -1,4 +1,5 @@
 /** Engines by name. An engine's runtime is loaded when it is asked for, not before. */
+import './no-telemetry.ts'
 import type { Engine, EngineOptions } from './engine.ts'
 
 export async function createEngine(name: Engine['name'], options: EngineOptions): Promise<Engine> {

@@ -1,5 +1,6 @@
 /** Worker threads that take an experiment's jobs in the order in which they were asked for, one at a time each. */
 import { Worker } from 'node:worker_threads'
+import '../engine/no-telemetry.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Evaluated, SessionOptions } from '../train/session.ts'
 import { type Job, type Opened, type PooledJob, type Reply, shared, type Stop, type TrainDone, type TrainJob } from './jobs.ts'

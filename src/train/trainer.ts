@@ -1,5 +1,6 @@
 /** An organization's training, away from the event loop: jobs for one worker thread, performed in order. Models are files. */
 import { Worker } from 'node:worker_threads'
+import '../engine/no-telemetry.ts'
 import { WorldlmError } from '../errors.ts'
 import type { Evaluated, SessionOptions, Trained } from './session.ts'
 

@@ -1,7 +1,7 @@
 /** Local training: the schedule, equal bits for equal seeds, and a fixed validation set. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { WorldlmError } from '../../src/errors.ts'
@@ -182,9 +182,13 @@ describe('the training thread', () => {
     writeModelFile(join(root, 'start'), layout, [initialParameters(layout, 0)])
     writeFileSync(join(root, 'child.json'), JSON.stringify(options()))
     const child = fileURLToPath(new URL('./close-child.ts', import.meta.url))
-    const { status, signal, stdout, stderr } = spawnSync(process.execPath, [child, root], { encoding: 'utf8' })
+    const home = temporaryFolder()
+    const env = { ...process.env, HOME: home, XDG_CACHE_HOME: '', ORT_DISABLE_TELEMETRY: '' }
+    const { status, signal, stdout, stderr } = spawnSync(process.execPath, [child, root], { encoding: 'utf8', env })
     assert.deepEqual([status, signal, stderr], [0, null, ''])
     assert.equal(stdout, 'true TRAINER_ENDED TRAINER_ENDED\n'.repeat(4))
+    // Nor does onnxruntime begin to tell of its use: it would keep a database for that at its user's home.
+    assert.deepEqual(readdirSync(home), [])
   })
 
   it('refuses a damaged model and a damaged checkpoint by name, and goes on with good ones', async () => {

@@ -2,6 +2,7 @@
  * Logits of a text token by token, with what was computed for the tokens before kept (the KV cache). One text at a time.
  * Is not: a choice of tokens; train/generate.ts makes it.
  */
+import '../no-telemetry.ts'
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { assert } from '../../errors.ts'
 import { createLayout, kvHeadsOf, headWidthOf, type ModelConfig } from '../../model/layout.ts'
