@@ -4,11 +4,11 @@ import type { Member } from '../federation/entry.ts'
 import { LettingGo, seenPollMs } from '../federation/letting-go.ts'
 import { placeToAsk } from '../federation/levels.ts'
 import { hasLeft, knowsPlace, letsGo } from '../federation/membership.ts'
+import { PlaceAsking } from '../federation/place-asking.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import { checkProof, childProof, isBehind, joinBytes } from '../wire/join-proofs.ts'
 import { checkEnroll, checkLeave, enrollRecord, leaveRecord } from '../wire/member-proofs.ts'
-import { limits } from '../wire/limits.ts'
 import type { Answer, Question } from '../wire/messages.ts'
 import type { FederationCore } from './federation-core.ts'
 
@@ -18,8 +18,6 @@ type Asked = Pick<Extract<Question, { kind: 'join' }>, 'member' | 'enrolled' | '
 export const joinPollMs = 100
 /** Between two questions. */
 const joinRetryMs = 400
-/** Questions to one peer that came to nothing: past them it may only say that it leads, and each second goes to another. */
-const vainMax = 5
 /** Who wants to leave, and has no place as far as it knows, waits so long for an aggregator that knows better. */
 const leaveMs = 120_000
 /** Who is let go waits a moment for those that stay without saying so. */
@@ -30,12 +28,7 @@ export class Joining {
   readonly #random: Random
   readonly #catchUp: (from: PeerName) => Promise<void>
   #askAgainMs = 0
-  /** Whom it asked last, where no answer came. */
-  #silent: PeerName | null = null
-  /** How often each was asked since there was nothing to ask for. */
-  readonly #vain = new Map<PeerName, number>()
-  /** Who leads, as one says that was asked in the place of such a peer. */
-  #named: PeerName | null = null
+  readonly #asking = new PlaceAsking()
   /** It has been in the roster, or its aggregator has said that it has no place there. */
   #knowsPlace = false
   #leavingSinceMs = Number.POSITIVE_INFINITY
@@ -181,7 +174,7 @@ export class Joining {
     this.#sayEnrollWaits(this.#enrollWatch.look(this.#node.state, now))
     const asked = now < this.#askAgainMs ? null : this.#wanted()
     if (asked === null) {
-      if (now >= this.#askAgainMs) this.#vain.clear()
+      if (now >= this.#askAgainMs) this.#asking.rest()
       return
     }
     if (this.#node.state.consensus.role === 'leader') {
@@ -191,36 +184,18 @@ export class Joining {
     }
     const aggregator = this.#node.state.consensus.aggregator ?? this.#node.heard.aggregator
     const draw = (count: number) => Math.floor(this.#random.float() * count)
-    const peer = this.#enrollWatch.other(this.#node.state, now, draw) ?? this.#whom(aggregator, draw)
-    if (peer === undefined) return
+    const peers = () => this.#node.options.services.gossip.subscribers(this.#node.topic)
+    const peer =
+      this.#enrollWatch.other(this.#node.state, now, draw) ?? this.#asking.whom(this.#node.state, aggregator, peers, draw)
+    if (peer === null) return
     this.#askAgainMs = now + joinRetryMs
-    if (this.#vain.size > limits.membersMax) this.#vain.clear()
-    this.#vain.set(peer, (this.#vain.get(peer) ?? 0) + 1)
+    this.#asking.asked(peer)
     const answer = await this.#node.ask(peer, { kind: 'join', federation: this.#node.id, ...asked })
-    this.#silent = answer === null ? peer : null
     if (asked.left !== null && answer?.kind === 'join' && answer.taken) this.#knowsPlace = true
-    this.#named = answer?.kind === 'join' && answer.aggregator !== peer && this.#isVain(aggregator) ? answer.aggregator : null
-    if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== peer)
-      this.#node.heard = { aggregator: answer.aggregator, term: this.#node.heard.term }
-    else if (answer === null) this.#node.heard = { aggregator: null, term: this.#node.heard.term }
+    const heard = this.#asking.answered(peer, aggregator, answer?.kind === 'join' ? answer.aggregator : undefined)
+    if (heard !== undefined) this.#node.heard = { aggregator: heard, term: this.#node.heard.term }
     // All that it knew may have left while it was away: whoever is not in its roster would be heard by it no more.
     void this.#catchUp(peer)
-  }
-
-  #isVain(peer: PeerName | null): boolean {
-    return peer !== null && (this.#vain.get(peer) ?? 0) >= vainMax
-  }
-
-  /** @param aggregator - as far as it is known. Every member may say in its presence that it leads, in whatever term. */
-  #whom(aggregator: PeerName | null, draw: (count: number) => number): PeerName | undefined {
-    const { services } = this.#node.options
-    if (this.#named !== null && this.#named !== this.#node.self) return this.#named
-    // One that does not answer may have left for good, and whoever has no vote finds nobody else by an election.
-    const isKnown = aggregator !== null && aggregator !== this.#node.self && aggregator !== this.#silent
-    if (isKnown && !this.#isVain(aggregator)) return aggregator
-    const all = services.gossip.subscribers(this.#node.topic)
-    const others = this.#isVain(aggregator) && all.length > 1 ? all.filter(one => one !== aggregator) : all
-    return others[draw(others.length)]
   }
 
   #wanted(): Asked | null {

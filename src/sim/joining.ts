@@ -4,6 +4,7 @@ import type { Member } from '../federation/entry.ts'
 import { LettingGo, seenPollMs } from '../federation/letting-go.ts'
 import { placeToAsk } from '../federation/levels.ts'
 import { hasLeft, knowsPlace, letsGo } from '../federation/membership.ts'
+import { PlaceAsking } from '../federation/place-asking.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
 import type { Answer, ReplicaCore, Wish } from './core.ts'
@@ -21,8 +22,7 @@ export class Joining {
   readonly #enrollWatch = new EnrollWatch()
   #askSeenAtMs = 0
   #knowsPlace = false
-  /** Whom it asked last, where no answer came. */
-  #silent: PeerName | null = null
+  readonly #asking = new PlaceAsking()
 
   constructor(replica: ReplicaCore & { readonly sync: LogSync }, random: Random) {
     this.#replica = replica
@@ -93,25 +93,25 @@ export class Joining {
   #join(): void {
     const replica = this.#replica
     const wish = this.#wanted()
-    if (wish === null) return
+    if (wish === null) {
+      this.#asking.rest()
+      return
+    }
     const { consensus } = replica.state
     if (consensus.role === 'leader') {
       this.#take(wish)
       return
     }
     const aggregator = consensus.aggregator ?? replica.heard.aggregator
-    // One that does not answer may have left for good, and whoever has no vote finds nobody else by an election.
-    const isKnown = aggregator !== null && aggregator !== replica.peer.name && aggregator !== this.#silent
-    const late = this.#enrollWatch.other(replica.state, replica.peer.localMs(), count => this.#random.below(count))
-    const asked = late ?? (isKnown ? aggregator : this.#anyone())
+    const draw = (count: number) => this.#random.below(count)
+    const late = this.#enrollWatch.other(replica.state, replica.peer.localMs(), draw)
+    const asked = late ?? this.#asking.whom(replica.state, aggregator, () => this.#reached(), draw)
     if (asked === null) return
+    this.#asking.asked(asked)
     replica.ask(asked, { kind: 'join', ...wish }, answer => {
-      this.#silent = answer === null ? asked : null
       if (wish.left !== null && answer?.kind === 'join' && answer.taken) this.#knowsPlace = true
-      const { term } = replica.heard
-      if (answer?.kind === 'join' && answer.aggregator !== null && answer.aggregator !== asked)
-        replica.heard = { aggregator: answer.aggregator, term }
-      else if (answer === null) replica.heard = { aggregator: null, term }
+      const heard = this.#asking.answered(asked, aggregator, answer?.kind === 'join' ? answer.aggregator : undefined)
+      if (heard !== undefined) replica.heard = { aggregator: heard, term: replica.heard.term }
       // All that it knew may have left while it was away: whoever is not in its roster would be heard by it no more.
       replica.sync.catchUp(asked)
     })
@@ -139,13 +139,12 @@ export class Joining {
     return belongs ? { ...none, member, enrolled: { peer: peer.name, nonce: consensus.nonce, signature: proof } } : null
   }
 
-  /** Somebody in the topic, as the directory and gossip would tell. */
-  #anyone(): PeerName | null {
-    const { topic, services } = this.#replica
-    const others = topic.participants.filter(
-      other => other !== this.#replica && other.alive && services.network.reaches(other.peer, this.#replica.peer)
-    )
-    return others[this.#random.below(others.length || 1)]?.peer.name ?? null
+  /** Those in the topic, as the directory and gossip would tell. */
+  #reached(): PeerName[] {
+    const { topic, services, peer: own } = this.#replica
+    return topic.participants
+      .filter(other => other !== this.#replica && other.alive && services.network.reaches(other.peer, own))
+      .map(({ peer }) => peer.name)
   }
 
   #wantedMember(): Member | null {

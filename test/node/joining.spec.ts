@@ -45,36 +45,6 @@ describe('a node that asks for a place', () => {
     assert.deepEqual(asked, ['gone', 'there', 'gone'])
     assert.deepEqual(caughtUp, asked)
   })
-
-  it('asks others when one that says that it leads never comes to anything, however often it says so', async () => {
-    const start = { self: 'self', entries: [], persisted: { term: 1, votedFor: null, accepted: null }, rank: 0, nonce: 7 }
-    const asked: string[] = []
-    const node = {
-      id: 'bafyF',
-      self: 'self',
-      topic: 'topic',
-      leaving: false,
-      state: initialFederation({ ...start, id: 'bafyF', charter: testCharter() }),
-      heard: { aggregator: 'liar' as string | null, term: 2 ** 52 },
-      options: {
-        as: 'organization',
-        name: 'Self',
-        children: () => [],
-        services: { gossip: { subscribers: () => ['liar', 'there'] }, host: { sign: () => new Uint8Array(64) } }
-      },
-      ask: async (peer: string) => {
-        asked.push(peer)
-        return { kind: 'join', taken: peer !== 'there', aggregator: peer === 'there' ? 'leads' : peer }
-      }
-    }
-    const joining = new Joining(node as unknown as FederationCore, new Random('joining'), async () => undefined)
-    for (let time = 0; time < 8; time++) {
-      node.heard = { aggregator: 'liar', term: 2 ** 52 }
-      await joining.join()
-      await sleep(410)
-    }
-    assert.deepEqual(asked, ['liar', 'liar', 'liar', 'liar', 'liar', 'there', 'leads', 'there'])
-  }).timeout(10_000)
 })
 
 /** Out of a federation in which `voters` stay. */
