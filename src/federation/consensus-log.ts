@@ -30,7 +30,12 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     }
     // An entry that was checked and accepted in an earlier term needs no second check.
     if (accepted !== null && accepted.link === link) this.acceptFrom(from, { index: entry.index, term, link, entry })
+    else if (this.state.givenUp === link) this.refuse(from, term, entry.index, link)
     else this.effects.push({ do: 'check', from, link, term, entry })
+  }
+
+  protected refuse(to: PeerName, term: number, index: number, link: Link): void {
+    this.effects.push({ do: 'send', to, message: { type: 'refuse', term, index, link } })
   }
 
   onChecked({ from, link, term, entry, ok }: Checked<Entry>): void {
@@ -38,7 +43,7 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     const open = term === state.term && entry.index === state.commitIndex + 1 && entry.prev === state.head
     if (!open || !mayVote(state) || (state.accepted !== null && state.accepted.term >= term)) return
     if (ok) this.acceptFrom(from, { index: entry.index, term, link, entry })
-    else this.effects.push({ do: 'send', to: from, message: { type: 'refuse', term, index: entry.index, link } })
+    else this.refuse(from, term, entry.index, link)
   }
 
   protected acceptFrom(to: PeerName, accepted: Accepted<Entry>): void {
@@ -88,6 +93,19 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     this.state = { ...state, refused: new Set(state.refused).add(from) }
   }
 
+  /**
+   * Those that refused the open entry do not hold it, so none of them had accepted it when it entered this term, and the others are too few
+   * to certify it. Nothing else was certified at its index either, or it would be what this aggregator had to propose; and a certificate
+   * of this term could only be made here. So it is forgotten, and whoever is elected next is free. Held on to, it could block for good: one
+   * voter holds it, another holds a second entry, and each refuses the other's.
+   */
+  protected giveUp(): void {
+    this.state = { ...this.state, accepted: null, givenUp: this.state.accepted?.link ?? null }
+    this.persist()
+    // It may propose nothing else in its term; another aggregator may.
+    this.handOver()
+  }
+
   /** Moves the log on by one certified entry; a certificate of another index is late or early, and changes nothing. */
   onCertified(link: Link, entry: Entry, certificate: Certificate): void {
     if (certificate.index !== this.state.commitIndex + 1 || entry.index !== certificate.index) return
@@ -98,7 +116,7 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     const voters = entry.voters ?? state.voters
     const enrolled = entry.enrolled?.some(({ peer, nonce }) => peer === state.self && nonce === state.nonce) ?? false
     const nonce = enrolled ? null : state.nonce
-    this.state = { ...state, commitIndex: certificate.index, head: link, voters, nonce, accepted: null }
+    this.state = { ...state, commitIndex: certificate.index, head: link, voters, nonce, accepted: null, givenUp: null }
     this.effects.push({ do: 'commit', link, entry, certificate })
     // Who catches up, or has no vote, has accepted nothing: there is nothing to forget, and each write waits for the disk.
     if (state.accepted !== null || enrolled) this.persist()

@@ -57,8 +57,9 @@ export class ConsensusMoves<Entry extends LogEntry> {
     // From oneself on, round: what two voters cannot get certified must not go to and fro between them.
     const place = state.voters.indexOf(state.self)
     const others = [...state.voters.slice(place + 1), ...state.voters.slice(0, Math.max(0, place))]
-    // Whoever refused the open entry does not hold it: a majority of those elects one of them; fewer do not win against those that hold it.
-    const outvoted = state.refused.size >= majority(state.voters)
+    // Whoever refused the open entry does not hold it: a majority of those elects one of them, with this peer's vote too where it has given
+    // the entry up; fewer do not win against those that hold it.
+    const outvoted = state.refused.size + (state.accepted === null ? 1 : 0) >= majority(state.voters)
     const refused = (voter: PeerName) => Number(state.refused.has(voter) !== outvoted)
     const best = others
       .filter(voter => state.heard.has(voter) || state.positions.has(voter))
@@ -102,7 +103,7 @@ export class ConsensusMoves<Entry extends LogEntry> {
   /** The fields that every role has. */
   protected shared(): Shared<Entry> {
     const { self, federation, term, votedFor, commitIndex, head, voters, accepted, aggregator, timing, rank } = this.state
-    const { nonce, distrusted } = this.state
+    const { nonce, distrusted, givenUp } = this.state
     return {
       self,
       federation,
@@ -112,6 +113,7 @@ export class ConsensusMoves<Entry extends LogEntry> {
       head,
       voters,
       accepted,
+      givenUp,
       aggregator,
       timing,
       rank,

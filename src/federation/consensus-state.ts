@@ -49,6 +49,8 @@ export interface Shared<Entry> {
   /** Voters of the open index, `commitIndex + 1`. */
   readonly voters: readonly PeerName[]
   readonly accepted: Accepted<Entry> | null
+  /** An entry of the open index that this peer proposed and gave up, for too many refused it: it does not take it from another. */
+  readonly givenUp: Link | null
   readonly aggregator: PeerName | null
   readonly timing: { electionTimeoutMs: number; heartbeatMs: number }
   /** Place in the order of strength, 0 (first) to 1: a stronger peer stands earlier. */
@@ -140,7 +142,15 @@ export interface ConsensusStart<Entry> {
 /** What was on the disk, as the state that it resumes. An acceptance at an index that is certified by now is dropped. */
 export function initialConsensus<Entry extends LogEntry>(start: ConsensusStart<Entry>): ConsensusState<Entry> {
   const accepted = start.accepted !== null && start.accepted.index === start.commitIndex + 1 ? start.accepted : null
-  return { ...start, nonce: start.nonce ?? null, accepted, aggregator: null, distrusted: new Set(), role: 'follower' }
+  return {
+    ...start,
+    nonce: start.nonce ?? null,
+    accepted,
+    givenUp: null,
+    aggregator: null,
+    distrusted: new Set(),
+    role: 'follower'
+  }
 }
 
 /** Whether this peer has a vote and knows how it used it so far. */

@@ -126,8 +126,7 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
       const blocked = state.voters.length - state.refused.size < majority(state.voters)
       const looksRefused = blocked ? state.looksRefused + 1 : 0
       if (looksRefused >= looksRefusedMax) {
-        // It may propose nothing else in its term; another aggregator may.
-        this.handOver()
+        this.giveUp()
         return
       }
       this.state = { ...state, heard: new Set(), refused: new Set(), looksRefused, beatsLeft: beatsPerLook(state.timing) }

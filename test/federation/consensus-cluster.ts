@@ -55,9 +55,11 @@ export interface Weather {
   /** Chance that a peer dies after an effect; eight times that after one that is on disk and not told yet, or told. */
   crash: number
   refusal: number
+  /** Share of the voters of an entry that refuse it for good, each for reasons of its own. */
+  refusalForGood: number
 }
 const delicate = new Set(['commit', 'persist', 'sign', 'send'])
-export const calm: Weather = { loss: 0, doubling: 0, delayMsMax: 20, crash: 0, refusal: 0 }
+export const calm: Weather = { loss: 0, doubling: 0, delayMsMax: 20, crash: 0, refusal: 0, refusalForGood: 0 }
 
 export class Cluster {
   readonly peers: ClusterPeer[]
@@ -109,9 +111,9 @@ export class Cluster {
     this.#now = end
   }
 
-  /** Everybody is up and hears everybody. */
+  /** Everybody is up and hears everybody. Who refuses an entry for good goes on to. */
   heal(): void {
-    this.weather = calm
+    this.weather = { ...calm, refusalForGood: this.weather.refusalForGood }
     this.#cut.clear()
     for (const peer of this.peers) if (peer.state === null) this.#start(peer)
   }
@@ -182,7 +184,8 @@ export class Cluster {
         return
       case 'check': {
         const { life } = peer
-        const ok = this.#random.float() >= this.weather.refusal
+        const forGood = new Random(`${peer.name} ${effect.link}`).float() < this.weather.refusalForGood
+        const ok = this.#random.float() >= this.weather.refusal && !forGood
         this.#later(this.#random.below(50), () => {
           if (peer.life === life) this.#dispatch(peer, { type: 'checked', ...effect, ok })
         })
@@ -353,7 +356,8 @@ export function storm(seed: number, stormMs: number): Cluster {
       doubling: random.float() * 0.2,
       delayMsMax: 10 + random.float() ** 2 * 600,
       crash: random.float() * 0.002,
-      refusal: random.float() * 0.1
+      refusal: random.float() * 0.1,
+      refusalForGood: Math.max(0, random.float() - 0.5) * 0.6
     },
     peers,
     1 + random.below(peers)
@@ -368,8 +372,10 @@ export function storm(seed: number, stormMs: number): Cluster {
     // An election takes a second or two; then entries come at the pace of proposals.
     cluster.run(5_000)
     const before = cluster.height
-    cluster.run(4_000)
-    assert.ok(cluster.height > before + 5, `no progress: index ${before} to ${cluster.height} in four calm seconds`)
+    // What is refused for good is given up after a few election timeouts, by one that holds it after the other.
+    const calmMs = cluster.weather.refusalForGood > 0 ? 30_000 : 4_000
+    cluster.run(calmMs)
+    assert.ok(cluster.height > before + 5, `no progress: index ${before} to ${cluster.height} in ${calmMs} calm milliseconds`)
     cluster.run(1_000)
     for (const { name, disk } of cluster.peers)
       assert.ok(disk.log.length >= before, `${name} is behind: ${disk.log.length} of ${before}`)
