@@ -1,6 +1,5 @@
 /** What a voter checks of a proposed entry beyond its own state (node/entry-checks.ts): the updates, their attention, that the model is held. */
 import { softmax } from '../aggregate/attend.ts'
-import { sketchLogits } from '../aggregate/sketch.ts'
 import { checkInputs } from '../federation/checks.ts'
 import type { RoundEntry, Update } from '../federation/entry.ts'
 import type { EntryFault } from '../federation/fault.ts'
@@ -78,7 +77,7 @@ function checkAttention({ services, topic }: ReplicaCore, entry: RoundEntry, upd
   let want = attentions.get(entry)
   if (want === undefined) {
     const inputs = entry.inputs.map(({ weight }, place) => ({ weight, sketches: updates[place]!.sketches }))
-    want = softmax(sketchLogits(inputs, groups, topic.charter.algorithm))
+    want = softmax(services.mixing.logits(inputs, topic.charter.algorithm))
     attentions.set(entry, want)
   }
   for (const [place, { attention, member }] of entry.inputs.entries()) {

@@ -8,7 +8,7 @@ import { clipFactors } from '../aggregate/clip.ts'
 import type { ModelOperations } from '../aggregate/down.ts'
 import { outerStep } from '../aggregate/outer-step.ts'
 import { scoreOf } from '../aggregate/scores.ts'
-import { sketchGroupBytes, sketchLogits, sketchUpdate } from '../aggregate/sketch.ts'
+import { type SketchedInput, sketchGroupBytes, sketchLogits, sketchUpdate } from '../aggregate/sketch.ts'
 import type { Algorithm } from '../governance/charter.ts'
 import type { Link } from '../ids.ts'
 import { Vectors } from '../math/vector.ts'
@@ -32,6 +32,8 @@ export class Mixing {
   readonly #seed: number
   readonly #backbone: Range[]
   readonly #keys: Range[]
+  /** By the sketches of the first input. */
+  readonly #logits = new WeakMap<Uint8Array, { algorithm: Algorithm; inputs: readonly SketchedInput[]; logits: number[][] }>()
 
   constructor(shape: ModelShape, seed: number) {
     this.shape = shape
@@ -66,6 +68,17 @@ export class Mixing {
     return Math.sqrt(squared)
   }
 
+  /** As `sketchLogits` has them. Who aggregates an entry, who checks it and I7 ask for the same ones, and replicas share sketches: found once. */
+  logits(inputs: readonly SketchedInput[], algorithm: Algorithm): number[][] {
+    const key = inputs[0]?.sketches
+    const known = key === undefined ? undefined : this.#logits.get(key)
+    if (known !== undefined && known.algorithm === algorithm && areSame(known.inputs, inputs)) return known.logits
+    const logits = sketchLogits([...inputs], this.#keys.length, algorithm)
+    if (key !== undefined)
+      this.#logits.set(key, { algorithm, inputs: inputs.map(({ sketches, weight }) => ({ sketches, weight })), logits })
+    return logits
+  }
+
   /** @param inputs - sorted by member. */
   aggregate(algorithm: Algorithm, inputs: readonly MixInput[], previous: Float32Array) {
     const vectors = this.#vectors
@@ -73,7 +86,7 @@ export class Mixing {
     const before = this.#load(1, previous)
     const total = inputs.reduce((sum, { weight }) => sum + weight, 0)
     const factors = algorithm.clip === 'centered' ? clipFactors(inputs.map(one => one.keysDistance)) : inputs.map(() => 1)
-    const logits = sketchLogits([...inputs], this.#keys.length, algorithm)
+    const logits = this.logits(inputs, algorithm)
     const attention = new Attention(vectors, this.#keys, result)
     for (const range of this.#backbone) view(result, range).fill(0)
     for (const [place, input] of inputs.entries()) {
@@ -91,8 +104,7 @@ export class Mixing {
       outerStep(vectors, { outer: 'average', outerLearningRate: 1, outerMomentum: 0 }, target, view(result, range), [])
       view(result, range).set(target)
     }
-    const model = result.slice()
-    return { model, attention: weights, sketches: this.sketch(model, previous) }
+    return { model: result.slice(), attention: weights }
   }
 
   /** Backbone of one model, key layers of another. */
@@ -132,6 +144,10 @@ export class Mixing {
     return target
   }
 }
+
+const areSame = (left: readonly SketchedInput[], right: readonly SketchedInput[]): boolean =>
+  left.length === right.length &&
+  left.every(({ sketches, weight }, place) => sketches === right[place]!.sketches && weight === right[place]!.weight)
 
 const view = (vector: Float32Array, { offset, floats }: Range): Float32Array => vector.subarray(offset, offset + floats)
 

@@ -79,7 +79,7 @@ export function aggregate(replica: ReplicaCore, round: number, inputs: Received[
       const held = models.filter((one): one is typeof one & { model: Float32Array } => one.model !== null)
       // The round was closed in between, and what it needed is gone: another result is on its way.
       if (held.length < models.length) return
-      const { model, attention, sketches } = services.mixing.aggregate(charter.algorithm, held, previous)
+      const { model, attention } = services.mixing.aggregate(charter.algorithm, held, previous)
       const base = state.parentHead === null ? services.learner.initial : peer.blobs.get(state.parentHead.model)?.model
       const send = (contribution: Link | null, contributionBase: Link | null) =>
         replica.dispatch({
@@ -93,7 +93,7 @@ export function aggregate(replica: ReplicaCore, round: number, inputs: Received[
             contribution,
             contributionBytes: services.blobBytes,
             contributionBase,
-            sketches,
+            sketches: services.mixing.sketch(model, previous),
             attention,
             measured: { bytesIn: inputs.length * services.blobBytes, bytesOut: 0, transferSeconds: 0, aggregateSeconds: 0 }
           }
