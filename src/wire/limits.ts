@@ -53,6 +53,8 @@ export const limits = {
   streamWindowBytes: 1 * MiB,
   /** The same for a stream of chunks: two, so that its sender need not stand still while the receiver hashes one. */
   blobWindowBytes: 2 * MiB,
+  /** The same between neighbours, where it is gone in milliseconds: more than passes while either process waits for a core. */
+  blobNearWindowBytes: 8 * MiB,
   /** A chunk has its own hash, and is asked for whole. */
   blobChunkBytes: 1 * MiB,
   /** A model of 4 billion floats. */

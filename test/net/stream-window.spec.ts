@@ -1,6 +1,7 @@
 /** Windows of streams: granted by halves, and as wide as they may be. */
 import assert from 'node:assert/strict'
 import type { Stream } from '@libp2p/interface'
+import { YamuxStream } from '@libp2p/yamux/stream'
 import type { Host } from '../../src/net/host.ts'
 import { widenWindow } from '../../src/net/stream-window.ts'
 import { limits } from '../../src/wire/limits.ts'
@@ -64,12 +65,23 @@ describe('the window of a stream', () => {
       assert.equal(bytes, pieces * pieceBytes)
       const most = bytes / (firstWindowBytes / 2)
       assert.ok(grants > 0 && grants <= most, `${grants} grants, more than one for each half of the first window`)
-      assert.ok(windowBytes <= (prepare === widenWindow ? limits.blobWindowBytes : limits.streamWindowBytes))
+      assert.ok(windowBytes <= (prepare === widenWindow ? limits.blobNearWindowBytes : limits.streamWindowBytes))
     })
+
+  it('is wider between neighbours than for a peer far away, or one of which nobody knows how far', () => {
+    const most = (roundTripMs: number) => {
+      const stream = Object.assign(Object.create(YamuxStream.prototype), { getRTT: () => roundTripMs })
+      widenWindow(stream)
+      return stream.maxStreamWindowSize
+    }
+    const { blobWindowBytes, blobNearWindowBytes } = limits
+    assert.deepEqual([0, 5, 6, -1].map(most), [blobNearWindowBytes, blobNearWindowBytes, blobWindowBytes, blobWindowBytes])
+  })
+
   it('is as wide as it may be before half of the first one has come, on a stream of blobs far away', async () => {
     const { windowBytes, widestAfterBytes } = await receive(stream => {
-      widenWindow(stream)
       Object.assign(stream, { getRTT: () => 10_000 })
+      widenWindow(stream)
     })
     assert.equal(windowBytes, limits.blobWindowBytes)
     assert.ok(widestAfterBytes <= firstWindowBytes / 2, `only after ${widestAfterBytes} bytes`)
