@@ -2,11 +2,11 @@
  * Every option of a node, with unit, range and default: `worldlm.yaml`, then `WORLDLM_*`, then flags (docs/configuration.md).
  */
 import { readFileSync } from 'node:fs'
-import { isMap, parseDocument } from 'yaml'
 import { z } from 'zod'
 import { WorldlmError } from './errors.ts'
 import { logLevels } from './log.ts'
 import { nearest } from './nearest.ts'
+import { isMapping, parseYaml } from './yaml.ts'
 
 /** What others read on their terminals moves no cursor there. */
 const printable = /^\P{Cc}*$/u
@@ -185,11 +185,10 @@ export function readConfig(
       { cause }
     )
   }
-  const document = parseDocument(text)
-  if (document.errors.length > 0) throw invalid(`${path}: ${document.errors[0]!.message}`, 'Mend the YAML there.')
-  if (document.contents !== null && !isMap(document.contents))
-    throw invalid(`${path} is not a list of options`, 'Write one `key: value` a line.')
-  const values = (document.toJS() ?? {}) as Record<string, unknown>
+  const parsed = parseYaml(text)
+  if ('fault' in parsed) throw invalid(`${path}: ${parsed.fault}`, 'Mend the YAML there.')
+  const values = parsed.value ?? {}
+  if (!isMapping(values)) throw invalid(`${path} is not a list of options`, 'Write one `key: value` a line.')
   for (const { key } of listOptions()) {
     const name = `WORLDLM_${key
       .replaceAll('.', '_')

@@ -91,7 +91,8 @@ describe('the configuration', () => {
     { why: 'an address that is all of them', yaml: 'name: n\napi: { host: "" }', says: /api\.host is ""/ },
     { why: 'a name that moves the cursor', yaml: 'name: "n\\e[2J"', says: /name is .*control characters/ },
     { why: 'a list', yaml: '- name', says: /is not a list of options/ },
-    { why: 'no YAML', yaml: 'name: [', says: /yaml: / }
+    { why: 'no YAML', yaml: 'name: [', says: /yaml: / },
+    { why: 'an alias of nothing', yaml: 'name: n\nbootstrap: *peers', says: /yaml: Unresolved alias.*peers/ }
   ]
   for (const { why, yaml, says } of invalid) {
     it(`refuses ${why}, and says where and what`, () => {

@@ -3,27 +3,35 @@
  * Is: the only place that knows which words there are. Who is meant at a moment stands in whom.ts, when in script.ts.
  */
 import { z } from 'zod'
-import { isMap, parseDocument } from 'yaml'
 import { WorldlmError } from '../../src/errors.ts'
 import { nearest } from '../../src/nearest.ts'
+import { isMapping, parseYaml } from '../../src/yaml.ts'
 
 const federation = z.string().regex(/^world(\/.+)?$/, 'a federation’s path begins with world, e.g. world/code')
 const seconds = z.number().min(0).max(86_400)
-const range = z.union([seconds, z.tuple([seconds, seconds])])
+const range = z.union(
+  [seconds, z.tuple([seconds, seconds]).refine(([from, to]) => from <= to, 'it ends before it begins: [from, to]')],
+  'it is a number of seconds, or two of them that it is drawn between: [from, to]'
+)
 
+const whoWords = ['aggregator', 'delegate', 'member', 'all', 'random', 'same', 'each']
+const notWho = `it is an organization’s path, or one of ${whoWords.map(word => `{ ${word}: … }`).join(', ')}`
 /** An organization by its path, or by its place at the moment of the step. */
-const who = z.union([
-  z.string().min(1),
-  z.strictObject({ aggregator: federation }),
-  z.strictObject({ delegate: federation }),
-  z.strictObject({ member: federation }),
-  z.strictObject({ all: federation }),
-  z.strictObject({ random: z.int().min(1) }),
-  z.strictObject({ same: z.string().min(1) }),
-  /** One after another, as often as `repeat` says; each once. */
-  z.strictObject({ each: federation })
-])
-const whom = z.union([who, z.array(who).min(1)])
+const who = z.union(
+  [
+    z.string().min(1),
+    z.strictObject({ aggregator: federation }),
+    z.strictObject({ delegate: federation }),
+    z.strictObject({ member: federation }),
+    z.strictObject({ all: federation }),
+    z.strictObject({ random: z.int().min(1) }),
+    z.strictObject({ same: z.string().min(1) }),
+    /** One after another, as often as `repeat` says; each once. */
+    z.strictObject({ each: federation })
+  ],
+  notWho
+)
+const whom = z.union([who, z.array(who).min(1, 'there is nobody in the list')], `${notWho}, or a list of them`)
 const disk = z.enum(['old', 'empty'])
 const again = z.strictObject({ afterSeconds: range, disk: disk.default('old') })
 
@@ -33,16 +41,19 @@ export const phases = ['collecting', 'aggregating', 'waiting-for-parent', 'combi
 const when = {
   /** From the moment that all nodes are up. */
   at: z
-    .union([
-      z.strictObject({ seconds: range }),
-      z.strictObject({
-        /** While this round is being made: the one before it is certified. */
-        round: z.int().min(1),
-        federation: federation.default('world'),
-        phase: z.enum(phases).optional(),
-        laterBySeconds: range.optional()
-      })
-    ])
+    .union(
+      [
+        z.strictObject({ seconds: range }),
+        z.strictObject({
+          /** While this round is being made: the one before it is certified. */
+          round: z.int().min(1),
+          federation: federation.default('world'),
+          phase: z.enum(phases).optional(),
+          laterBySeconds: range.optional()
+        })
+      ],
+      'it is { seconds: … }, or { round: …, federation: …, phase: …, laterBySeconds: … }'
+    )
     .optional(),
   /** After the step before it was done. */
   afterSeconds: range.optional(),
@@ -120,11 +131,11 @@ export type Phase = (typeof phases)[number]
 
 /** @throws {WorldlmError} SCENARIO_INVALID: where, what, and the nearest word there is. */
 export function parseScenario(yaml: string, where: string): Scenario {
-  const document = parseDocument(yaml)
-  if (document.errors.length > 0) throw invalid(`${where}: ${document.errors[0]!.message}`, 'Mend the YAML there.')
-  if (!isMap(document.contents))
+  const parsed = parseYaml(yaml)
+  if ('fault' in parsed) throw invalid(`${where}: ${parsed.fault}`, 'Mend the YAML there.')
+  if (!isMapping(parsed.value))
     throw invalid(`${where} is not a scenario`, 'It has `name:`, `about:` and `steps:`; see docs/scenarios.md.')
-  return checkScenario(document.toJS(), where)
+  return checkScenario(parsed.value, where)
 }
 
 /** @throws {WorldlmError} SCENARIO_INVALID */
@@ -140,13 +151,18 @@ export function checkScenario(value: unknown, where: string): Scenario {
           ''
         )
   if (key !== null) {
+    // A word that is known, but not beside the others that stand there.
+    if (knownKeys(value, path).includes(key)) {
+      const others = Object.keys(givenAt(value, path) as object).filter(other => other !== key)
+      throw invalid(`${where}: ${at}: ${key} does not go with ${others.join(', ')}`, 'Leave one of them out.')
+    }
     const near = nearest(key, knownKeys(value, path))
     throw invalid(
       `${where}: ${at}: there is no ${key}`,
       near === null ? `There is: ${knownKeys(value, path).join(', ')}.` : `Did you mean ${near}?`
     )
   }
-  const given = path.reduce<unknown>((inner, one) => (inner as Record<PropertyKey, unknown> | undefined)?.[one], value)
+  const given = givenAt(value, path)
   if (given === undefined) throw invalid(`${where}: ${at} is missing`, 'See docs/scenarios.md for what a scenario says.')
   if (path.at(-1) === 'do') {
     const said = String(given)
@@ -187,7 +203,7 @@ function checkOrder(scenario: Scenario, where: string): Scenario {
     if (one.at !== undefined && one.afterSeconds !== undefined)
       throw invalid(`${where}: steps[${place}] has both \`at\` and \`afterSeconds\``, 'Leave one out.')
     const each = all.some(who => typeof who === 'object' && 'each' in who)
-    if (each && (all.length > 1 || one.repeat === undefined))
+    if (each && (all.length > 1 || !('whom' in one) || one.repeat === undefined))
       throw invalid(
         `${where}: steps[${place}]: \`each\` stands alone, and with \`repeat\``,
         'Say `repeat: { everySeconds: 5 }`.'
@@ -197,6 +213,9 @@ function checkOrder(scenario: Scenario, where: string): Scenario {
   }
   return scenario
 }
+
+const givenAt = (value: unknown, path: PropertyKey[]): unknown =>
+  path.reduce<unknown>((inner, one) => (inner as Record<PropertyKey, unknown> | undefined)?.[one], value)
 
 interface Found {
   path: PropertyKey[]
@@ -227,7 +246,7 @@ function knownKeys(value: unknown, path: PropertyKey[]): string[] {
     return place === 'timings'
       ? ['electionTimeoutMs', 'heartbeatMs', 'presenceMs', 'deadlineMs', 'parentTimeoutMs', 'startTimeoutMs']
       : ['rounds', 'steps', 'timings']
-  if (first !== 'steps') return ['aggregator', 'delegate', 'member', 'all', 'random', 'same', 'each']
+  if (first !== 'steps') return whoWords
   const said = (value as { steps: { do?: string }[] }).steps[Number(place)]?.do ?? ''
   switch (rest[0]) {
     case undefined:
@@ -241,7 +260,7 @@ function knownKeys(value: unknown, path: PropertyKey[]): string[] {
     case 'again':
       return ['afterSeconds', 'disk']
     default:
-      return ['aggregator', 'delegate', 'member', 'all', 'random', 'same', 'each']
+      return whoWords
   }
 }
 

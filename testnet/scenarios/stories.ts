@@ -1,5 +1,5 @@
 /** The built-in scenarios, by name. */
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { WorldlmError } from '../../src/errors.ts'
 import { nearest } from '../../src/nearest.ts'
 import { churn } from './churn.ts'
@@ -29,7 +29,7 @@ export const stories: Record<string, string> = {
 /** @param name - of a built-in scenario, or a YAML file. @throws {WorldlmError} USAGE, SCENARIO_INVALID */
 export function findScenario(name: string): { scenario: Scenario; yaml: string } {
   const builtIn = Object.hasOwn(stories, name) ? stories[name]! : null
-  if (builtIn === null && !existsSync(name)) {
+  if (builtIn === null && statSync(name, { throwIfNoEntry: false })?.isDirectory() !== false) {
     const near = nearest(name, Object.keys(stories))
     throw new WorldlmError(
       'USAGE',
