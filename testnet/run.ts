@@ -1,7 +1,7 @@
 /**
  * One testnet, from text to report: prepares, spawns, watches, stops, measures what training alone gives, checks, writes.
  */
-import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -89,8 +89,7 @@ export async function runTestnet(options: TestnetOptions, events: TestnetEvents,
     timings: { ...testnetTimings, ...scenario?.testnet.timings },
     algorithm: { ...(options.charter.algorithm as object | undefined), rounds: options.rounds, steps: options.steps }
   }
-  const plan = planTestnet(await readOrganizations(options, out, charter))
-  const set = await setStage(plan, out, scenario, options.seed)
+  const { plan, set } = await prepareStage(options, out, charter)
   const observation = new Observation(options.rounds)
   try {
     const threads = plan.nodes.length >= availableParallelism() ? 1 : 0
@@ -206,6 +205,17 @@ function failuresOf(observation: Observation, plan: Plan, { mayEndEarly }: Scena
   return [...short, ...stuck, ...gone]
 }
 
+/** What is refused leaves an empty folder: told again with the mistake mended, the command must not find its own leavings there. */
+async function prepareStage(options: TestnetOptions, out: string, charter: Record<string, unknown>) {
+  try {
+    const plan = planTestnet(await readOrganizations(options, out, charter))
+    return { plan, set: await setStage(plan, out, options.scenario, options.seed) }
+  } catch (error) {
+    for (const name of readdirSync(out)) rmSync(join(out, name), { recursive: true, force: true })
+    throw error
+  }
+}
+
 function prepareOut(path: string): string {
   const out = resolve(path)
   if (existsSync(out) && readdirSync(out).length > 0) {
@@ -248,6 +258,8 @@ async function untilDone(
     const owes = director?.owes ?? false
     if (living.length === 0 && !owes) return 'every node is gone'
     if (living.every(({ finished }) => finished) && !owes) return null
+    // What is yet to be healed or started may be what all wait for.
+    if (owes) observation.lastProgressAt = performance.now()
     if (performance.now() - observation.lastProgressAt > stallMs)
       return `nothing has moved for ${stallMs / 1000} s: see node.log of the organizations that are not finished (${living
         .filter(one => !one.finished)

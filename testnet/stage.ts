@@ -6,7 +6,7 @@ import { Disks } from './disks.ts'
 import type { Plan } from './plan.ts'
 import { FaultyNetwork } from './proxy.ts'
 import type { Scenario } from './scenarios/schema.ts'
-import { checkWhom, resolveWhom } from './scenarios/whom.ts'
+import { checkNames, checkWhom, resolveWhom } from './scenarios/whom.ts'
 
 export interface Stage {
   network: FaultyNetwork | null
@@ -18,11 +18,7 @@ export interface Stage {
 export async function setStage(plan: Plan, out: string, scenario: Scenario | null, seed: number): Promise<Stage> {
   if (scenario === null) return { network: null, disks: null, late: new Set() }
   const late = lateOnes(plan, scenario, seed)
-  for (const step of scenario.steps) {
-    if ('groups' in step) for (const group of step.groups) checkWhom(group, plan.nodes, plan.federations)
-    if ('whom' in step) checkWhom(step.whom, plan.nodes, plan.federations)
-    if (step.at !== undefined && 'round' in step.at) checkWhom({ all: step.at.federation }, plan.nodes, plan.federations)
-  }
+  checkNames(scenario, plan)
   const does = (...what: string[]) => scenario.steps.some(step => what.includes(step.do))
   const network = does('partition', 'slow')
     ? await FaultyNetwork.open(

@@ -1,10 +1,13 @@
 /** Scenarios as people write them: what is refused, by which words; when steps are due; who is meant. */
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
 import { Random } from '../../src/math/random.ts'
+import { runTestnet } from '../../testnet/run.ts'
 import { checkScenario, parseScenario, type Scenario } from '../../testnet/scenarios/schema.ts'
 import { type Facts, Script } from '../../testnet/scenarios/script.ts'
 import { findScenario, stories } from '../../testnet/scenarios/stories.ts'
-import { checkWhom, expandEach, resolveWhom, type Seating } from '../../testnet/scenarios/whom.ts'
+import { temporaryFolder } from '../temporary.ts'
+import { checkNames, checkWhom, expandEach, resolveWhom, type Seating } from '../../testnet/scenarios/whom.ts'
 
 const scenario = (steps: unknown[], more = {}): Scenario =>
   checkScenario({ name: 'test', about: 'A test.', steps, ...more }, 'test')
@@ -102,6 +105,48 @@ describe('a scenario', () => {
       yaml: 'name: a\nabout: b\nsteps: [{ do: slow, whom: x, loss: 0.9 }]',
       says: /steps\[0\]\.loss/,
       hint: /docs/
+    },
+    {
+      why: 'an alias of nothing',
+      yaml: 'name: a\nabout: b\nsteps: [{ do: kill, whom: *x }]',
+      says: /test\.yaml: Unresolved alias.* x/,
+      hint: /YAML/
+    },
+    {
+      why: 'a range that ends before it begins',
+      yaml: 'name: a\nabout: b\nsteps: [{ do: kill, whom: x, at: { seconds: [9, 2] } }]',
+      says: /steps\[0\]\.at\.seconds: it ends before it begins/,
+      hint: /docs/
+    },
+    {
+      why: 'a duration in words',
+      yaml: 'name: a\nabout: b\nsteps: [{ do: pause, whom: x, forSeconds: 5s }]',
+      says: /steps\[0\]\.forSeconds: it is a number of seconds, or two/,
+      hint: /docs/
+    },
+    {
+      why: 'what is nobody',
+      yaml: 'name: a\nabout: b\nsteps: [{ do: kill, whom: 5 }]',
+      says: /steps\[0\]\.whom: it is an organization’s path, or one of { aggregator: … }/,
+      hint: /docs/
+    },
+    {
+      why: 'two kinds of time in one',
+      yaml: 'name: a\nabout: b\nsteps: [{ do: kill, whom: x, at: { seconds: 1, round: 2 } }]',
+      says: /steps\[0\]\.at: round does not go with seconds/,
+      hint: /one of them/
+    },
+    {
+      why: 'two kinds of organization in one',
+      yaml: 'name: a\nabout: b\nsteps: [{ do: kill, whom: { aggregator: world, member: world } }]',
+      says: /steps\[0\]\.whom: member does not go with aggregator/,
+      hint: /one of them/
+    },
+    {
+      why: 'a cut between each',
+      yaml: 'name: a\nabout: b\nsteps: [{ do: partition, groups: [{ each: world }], repeat: { everySeconds: 1 } }]',
+      says: /`each` stands alone/,
+      hint: /repeat/
     }
   ]
   for (const { why, yaml, says, hint } of refused)
@@ -112,6 +157,12 @@ describe('a scenario', () => {
           (error.code === 'SCENARIO_INVALID' && says.test(error.message) && hint.test(error.hint)) ||
           assert.fail(`${error.message} / ${error.hint}`)
       ))
+
+  it('is no folder', () =>
+    assert.throws(
+      () => findScenario(import.meta.dirname),
+      (error: Error & { code: string }) => error.code === 'USAGE' && /no such file/.test(error.message)
+    ))
 
   it('names the nearest where a built-in one is meant', () =>
     assert.throws(
@@ -291,5 +342,55 @@ describe('who is meant by a step', () => {
         (error: Error & { code: string }) => error.code === 'SCENARIO_INVALID' && /x/.test(error.message)
       )
     checkWhom(['code/a', { all: 'world/code' }, { random: 2 }, { same: 'x' }], nodes, federations)
+  })
+
+  const step = { do: 'kill', whom: 'code/a', at: { seconds: 1 } }
+  const cut = (...groups: unknown[]) => ({ do: 'partition', groups, at: { seconds: 1 } })
+  const impossible: { why: string; steps: unknown[]; more?: object; says: RegExp }[] = [
+    {
+      why: 'a federation that may end early and is not there',
+      steps: [step],
+      more: { mayEndEarly: ['world/x'] },
+      says: /world\/x/
+    },
+    { why: 'a federation that is waited for and is not there', steps: [{ ...step, whenSpare: 'world/x' }], says: /world\/x/ },
+    { why: 'the other end of a link that is not there', steps: [{ ...step, do: 'slow', to: 'code/x' }], says: /code\/x/ },
+    { why: 'more of them than there are', steps: [{ ...step, whom: { random: 5 } }], says: /draws 5 .* has 4/ },
+    { why: 'an organization on both sides', steps: [cut({ all: 'world/code' }, 'code/b')], says: /code\/b is in two groups/ },
+    { why: 'a cut through nothing', steps: [cut({ all: 'world' })], says: /nothing is cut/ }
+  ]
+  for (const { why, steps, more, says } of impossible)
+    it(`refuses ${why}`, () => {
+      const federations = [{ path: 'world' }, { path: 'world/code' }, { path: 'world/prose' }]
+      assert.throws(
+        () => checkNames(scenario(steps, more), { nodes, federations }),
+        (error: Error & { code: string }) => error.code === 'SCENARIO_INVALID' && says.test(error.message)
+      )
+    })
+
+  it('waits where all of a federation, or those of a step that is yet to come, are nobody', () => {
+    const none = { ...seating, nodes: nodes.map(node => ({ ...node, eligible: false })) }
+    assert.equal(resolveWhom({ all: 'world/code' }, none, new Random(1)), null)
+    assert.equal(resolveWhom({ same: 'nobody' }, seating, new Random(1)), null)
+  })
+})
+
+describe('a testnet that is refused', () => {
+  it('leaves its folder as empty as it was, so that the same --out can be given again', async () => {
+    const out = temporaryFolder()
+    const options = {
+      data: null,
+      rounds: 1,
+      steps: 1,
+      charter: {},
+      start: null,
+      out,
+      seed: 0,
+      alone: false,
+      scenario: scenario([{ do: 'kill', whom: 'nobody/here', at: { seconds: 1 } }])
+    }
+    const events = { line: () => undefined, tick: () => undefined, aloneProgress: () => undefined }
+    await assert.rejects(runTestnet(options, events, new AbortController().signal), { code: 'SCENARIO_INVALID' })
+    assert.deepEqual(readdirSync(out), [])
   })
 })

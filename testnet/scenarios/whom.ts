@@ -1,7 +1,7 @@
 /** Who is meant by a step, at the moment that it is due. Pure: the seating comes in, chance from a seed. */
 import { WorldlmError } from '../../src/errors.ts'
 import type { Random } from '../../src/math/random.ts'
-import type { ScenarioStep, Who } from './schema.ts'
+import type { Scenario, ScenarioStep, Who } from './schema.ts'
 
 export interface Seating {
   /** Organizations in order of their paths, and whether each could be meant now. */
@@ -34,9 +34,10 @@ function resolve(who: Who, seating: Seating, random: Random): string[] | null {
   }
   if (typeof who === 'string') return eligible.includes(who) ? [who] : null
   if ('each' in who) return null
-  if ('same' in who) return [...(seating.named.get(who.same) ?? [])]
+  const some = (paths: string[]) => (paths.length === 0 ? null : paths)
+  if ('same' in who) return some([...(seating.named.get(who.same) ?? [])])
   if ('random' in who) return pick(eligible, who.random)
-  if ('all' in who) return only(within(seating, who.all))
+  if ('all' in who) return some(only(within(seating, who.all)))
   if ('aggregator' in who) {
     const path = seating.aggregator(who.aggregator)
     return path === null || !eligible.includes(path) ? null : [path]
@@ -50,15 +51,53 @@ function resolve(who: Who, seating: Seating, random: Random): string[] | null {
   return pick(only(others))
 }
 
-const within = ({ nodes }: Seating, federation: string): string[] =>
+const within = ({ nodes }: Pick<Testnet, 'nodes'>, federation: string): string[] =>
   nodes.filter(node => isWithin(node, federation)).map(({ path }) => path)
 
 const isWithin = (node: { federation: string }, federation: string): boolean =>
   node.federation === federation || node.federation.startsWith(`${federation}/`)
 
-/** Names that no organization or federation of this testnet has are refused before anything starts. @throws {WorldlmError} SCENARIO_INVALID */
+interface Testnet {
+  nodes: { path: string; federation: string }[]
+  federations: { path: string }[]
+}
+
+/** What can never be done on this testnet is refused before anything starts. @throws {WorldlmError} SCENARIO_INVALID */
+export function checkNames({ steps, mayEndEarly }: Scenario, { nodes, federations }: Testnet): void {
+  const check = (whom: Who | Who[]) => checkWhom(whom, nodes, federations)
+  for (const [place, step] of steps.entries()) {
+    if ('groups' in step) {
+      for (const group of step.groups) check(group)
+      checkGroups(step.groups, nodes, `steps[${place}].groups`)
+    }
+    if ('whom' in step) check(step.whom)
+    if ('to' in step && step.to !== undefined) check(step.to)
+    if (step.at !== undefined && 'round' in step.at) check({ all: step.at.federation })
+    if (step.whenSpare !== undefined) check({ all: step.whenSpare })
+  }
+  for (const path of mayEndEarly) check({ all: path })
+}
+
+/** As far as it can be told beforehand: whoever leads may turn out to be on two sides. */
+function checkGroups(groups: (Who | Who[])[], nodes: Testnet['nodes'], where: string): void {
+  const known = (who: Who) => (typeof who === 'string' ? [who] : 'all' in who ? within({ nodes }, who.all) : [])
+  const sides = groups.map(group => [group].flat().flatMap(known))
+  const twice = nodes.find(({ path }) => sides.filter(side => side.includes(path)).length > 1)
+  if (twice !== undefined)
+    throw new WorldlmError('SCENARIO_INVALID', `${where}: ${twice.path} is in two groups`, 'Nobody is on both sides of a cut.')
+  if (groups.length === 1 && sides[0]!.length > 0 && nodes.every(({ path }) => sides[0]!.includes(path)))
+    throw new WorldlmError('SCENARIO_INVALID', `${where}: all are in one group, so nothing is cut`, 'Name a part of them.')
+}
+
+/** Names that no organization or federation of this testnet has, and more organizations than it has. @throws {WorldlmError} SCENARIO_INVALID */
 export function checkWhom(whom: Who | Who[], nodes: { path: string }[], federations: { path: string }[]): void {
   for (const who of Array.isArray(whom) ? whom : [whom]) {
+    if (typeof who === 'object' && 'random' in who && who.random > nodes.length)
+      throw new WorldlmError(
+        'SCENARIO_INVALID',
+        `the scenario draws ${who.random} organizations, and this testnet has ${nodes.length}`,
+        'Draw fewer.'
+      )
     const path = typeof who === 'string' ? who : Object.values(who).find(value => typeof value === 'string' && !('same' in who))
     const known = typeof who === 'string' ? nodes : federations
     if (path === undefined || known.some(one => one.path === path)) continue
