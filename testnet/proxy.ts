@@ -95,6 +95,11 @@ export class FaultyNetwork {
     this.#wake()
   }
 
+  /** As fast as the machine is again, where nobody has said otherwise since. */
+  endSlow(left: string, right: string, condition: LinkCondition): void {
+    if (this.#lane(left, right).condition === condition) this.slow(left, right, null)
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy()
     for (const pipe of this.#pipes) pipe.close()

@@ -2,6 +2,7 @@
  * Plays a scenario on a testnet: asks the script what is due, finds who is meant, does it to real processes, links and disks, and notes
  * each as a fault.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Random } from '../../src/math/random.ts'
 import type { Disks } from '../disks.ts'
 import type { Fault, FaultKind } from '../faults.ts'
@@ -10,7 +11,7 @@ import type { Observation } from '../observation.ts'
 import type { FaultyNetwork } from '../proxy.ts'
 import { isRunning, type TestnetNode } from '../spawn.ts'
 import { draw, type Facts, Script } from './script.ts'
-import type { Scenario, ScenarioStep, Who } from './schema.ts'
+import type { Range, Scenario, ScenarioStep, Who } from './schema.ts'
 import { expandEach, resolveWhom, type Seating } from './whom.ts'
 
 export interface Stage {
@@ -34,8 +35,8 @@ export class Director {
   readonly #named = new Map<string, string[]>()
   /** As what a node was met last. */
   readonly #roles = new Map<TestnetNode, Role>()
-  /** What was said to happen later: heal, resume, start again. */
-  readonly #later: { atSeconds: number; act: () => void }[] = []
+  /** What was said to happen later: heal, resume, start again. `ends`: which fault ends by it, as `mend` names it; of each there is one. */
+  readonly #later: { atSeconds: number; ends: string; act: () => void }[] = []
   /** Faults that are not mended, by what they met. */
   readonly #unmended = new Map<string, Fault[]>()
   #starting = 0
@@ -68,7 +69,9 @@ export class Director {
   tick(): void {
     const facts = this.#facts()
     for (const one of this.#later.filter(({ atSeconds }) => atSeconds <= facts.seconds)) {
-      this.#later.splice(this.#later.indexOf(one), 1)
+      const place = this.#later.indexOf(one)
+      if (place === -1) continue
+      this.#later.splice(place, 1)
       one.act()
     }
     for (const step of this.#script.due(facts)) if (this.#perform(step)) this.#script.done(step, facts)
@@ -133,8 +136,9 @@ export class Director {
     eligible: (node: TestnetNode) => boolean,
     act: (node: TestnetNode) => void
   ): boolean {
-    const nodes = this.#find(step.whom, eligible)
-    if (nodes === null) return false
+    // `same` names whom a step met, whatever became of them: what cannot be done to one now is not done to it.
+    const nodes = this.#find(step.whom, eligible)?.filter(eligible) ?? []
+    if (nodes.length === 0) return false
     if (step.as !== undefined)
       this.#named.set(
         step.as,
@@ -171,6 +175,11 @@ export class Director {
     const { observation, line } = this.#stage
     this.#starting++
     try {
+      // It was told to end, and may take its time: two processes in one folder are none.
+      for (const began = performance.now(); isEnding(node); await sleep(endingPollMs))
+        if (performance.now() - began > endingMsMax) throw new Error('the process before it does not end')
+      // Another step has started it in the meantime.
+      if (isRunning(node)) return
       const first = node.process === null
       if (!first && disk === 'empty') emptyDisk(node)
       if (first) this.#fault('late-start', [node], node.plan.path)
@@ -189,10 +198,11 @@ export class Director {
     node.paused = true
     this.#fault(`pause-${this.#roleOf(node, step.whom)}`, [node], node.plan.path)
     node.process?.kill('SIGSTOP')
-    if (step.forSeconds !== undefined) this.#after(draw(step.forSeconds, this.#random), () => this.#resume(node))
+    this.#until(step.forSeconds, node.plan.path, () => this.#resume(node))
   }
 
   #resume(node: TestnetNode): void {
+    this.#forget(node.plan.path)
     node.paused = false
     node.process?.kill('SIGCONT')
     this.#stage.line(`${node.plan.path} goes on`)
@@ -224,11 +234,12 @@ export class Director {
       return typeof whom === 'object' && 'all' in whom ? whom.all : group.map(({ plan }) => plan.path).join(' + ')
     })
     this.#fault('partition', this.#stage.nodes.filter(isRunning), 'partition', named.join(' | '))
-    if (step.forSeconds !== undefined) this.#after(draw(step.forSeconds, this.#random), () => this.#heal())
+    this.#until(step.forSeconds, 'partition', () => this.#heal())
     return true
   }
 
   #heal(): void {
+    this.#forget('partition')
     this.#stage.network!.heal()
     this.#stage.line('the network is whole again')
     this.#mend('partition')
@@ -239,11 +250,11 @@ export class Director {
     const [left, right] = [this.#find(step.whom, () => true), this.#find(step.to ?? { all: 'world' }, () => true)]
     if (left === null || right === null) return false
     const { latencyMs, bytesPerSecond, loss } = step
-    const set = (condition: Parameters<FaultyNetwork['slow']>[2]) => {
-      for (const one of left)
-        for (const other of right) if (one !== other) network!.slow(one.plan.path, other.plan.path, condition)
-    }
-    set({ latencyMs, bytesPerSecond, loss })
+    const pairs = left.flatMap(one =>
+      right.filter(other => other !== one).map(other => [one.plan.path, other.plan.path] as const)
+    )
+    const condition = { latencyMs, bytesPerSecond, loss }
+    for (const [one, other] of pairs) network!.slow(one, other, condition)
     const rate = bytesPerSecond > 0 ? `${bytesPerSecond / 1000} kB/s` : 'no limit of bytes'
     const detail = `${latencyMs} ms each way, ${rate}, ${loss * 100} % of segments lost`
     const place = `slow ${left.map(({ plan }) => plan.path).join()}`
@@ -253,12 +264,12 @@ export class Director {
       place,
       detail
     )
-    if (step.forSeconds !== undefined)
-      this.#after(draw(step.forSeconds, this.#random), () => {
-        set(null)
-        this.#stage.line(`the links of ${left.map(({ plan }) => plan.path).join(', ')} are as before`)
-        this.#mend(place)
-      })
+    this.#until(step.forSeconds, place, () => {
+      // What another step has set since is its affair.
+      for (const [one, other] of pairs) network!.endSlow(one, other, condition)
+      this.#stage.line(`the links of ${left.map(({ plan }) => plan.path).join(', ')} are as before`)
+      this.#mend(place)
+    })
     return true
   }
 
@@ -306,8 +317,19 @@ export class Director {
     this.#unmended.delete(place)
   }
 
-  #after(seconds: number, act: () => void): void {
-    this.#later.push({ atSeconds: this.#stage.observation.seconds - this.#began + seconds, act })
+  #after(seconds: number, act: () => void, ends = ''): void {
+    this.#later.push({ atSeconds: this.#stage.observation.seconds - this.#began + seconds, ends, act })
+  }
+
+  /** How a fault ends, if it is to end by itself. The end of one that it replaces (another cut) does not end this one. */
+  #until(forSeconds: Range | undefined, place: string, act: () => void): void {
+    this.#forget(place)
+    if (forSeconds !== undefined) this.#after(draw(forSeconds, this.#random), act, place)
+  }
+
+  #forget(place: string): void {
+    const kept = this.#later.filter(({ ends }) => ends !== place)
+    this.#later.splice(0, this.#later.length, ...kept)
   }
 }
 
@@ -316,6 +338,11 @@ const wordsOf = (value: unknown): string => (typeof value === 'string' ? value :
 
 /** A node that stops by itself takes no longer. */
 const stopSeconds = 2
+/** One that is told to stop is given ten seconds by itself, and the step of a large model that it is at. */
+const endingMsMax = 60_000
+const endingPollMs = 20
+
+const isEnding = (node: TestnetNode): boolean => isRunning(node) && node.endPlanned
 
 /** One that is just starting is left alone: it has nothing to lose yet. */
 const isUp = (node: TestnetNode): boolean => isRunning(node) && node.api !== '' && !node.paused && !node.endPlanned
