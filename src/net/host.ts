@@ -157,6 +157,8 @@ export class Host {
   readonly #told = new Map<PeerName, string>()
   readonly #dialing = new Map<PeerName, Promise<void>>()
   readonly #redial: NodeJS.Timeout | undefined
+  /** Bootstrap addresses that could not be reached, and when that was said last. */
+  readonly #unreachable = new Map<string, number>()
 
   private constructor(libp2p: Libp2p, privateKey: PrivateKey, options: HostOptions) {
     this.libp2p = libp2p
@@ -254,6 +256,13 @@ export class Host {
     await this.libp2p.stop()
   }
 
+  #wasTold(address: string): boolean {
+    const told = this.#unreachable.get(address)
+    if (told !== undefined && performance.now() - told < unreachableToldMs) return true
+    this.#unreachable.set(address, performance.now())
+    return false
+  }
+
   async #dialBootstrap({ bootstrap, onWarning }: HostOptions): Promise<void> {
     for (const address of bootstrap) {
       const target = multiaddr(address)
@@ -262,9 +271,10 @@ export class Host {
       if (peer === null && this.libp2p.getPeers().length > 0) continue
       try {
         await this.libp2p.dial(target, { signal: AbortSignal.timeout(dialTimeoutMs) })
+        this.#unreachable.delete(address)
       } catch (error) {
-        if (this.libp2p.status === 'started')
-          onWarning('BOOTSTRAP_UNREACHABLE', `${address}: ${error instanceof Error ? error.message : error}`)
+        if (this.libp2p.status !== 'started' || this.#wasTold(address)) continue
+        onWarning('BOOTSTRAP_UNREACHABLE', `${address}: ${error instanceof Error ? error.message : error}`)
       }
     }
   }
@@ -273,6 +283,8 @@ export class Host {
 const dialTimeoutMs = 10_000
 /** A bootstrap peer that starts later is found within this time. */
 const bootstrapRetryMs = 2_000
+/** One that is gone for good is no news every two seconds. */
+const unreachableToldMs = 600_000
 
 function peerOf(address: Multiaddr): PeerName | null {
   return address.getComponents().findLast(({ name }) => name === 'p2p')?.value ?? null

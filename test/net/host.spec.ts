@@ -84,6 +84,28 @@ describe('hosts', function () {
     await until(() => all.every(one => all.every(other => other === one || one.connected(other.peer))))
   })
 
+  it('say once that a bootstrap peer cannot be reached, however often they try', async () => {
+    const gone = await host()
+    const address = gone.addresses()[0]!
+    await gone.stop()
+    closing = []
+    const said: string[] = []
+    const waiting = await loopbackHost({
+      bootstrap: [address],
+      onWarning: (code, message) => void said.push(`${code} ${message}`)
+    })
+    closing.push(() => waiting.stop())
+    let tries = 0
+    const { dial } = waiting.libp2p
+    waiting.libp2p.dial = (...given) => {
+      tries++
+      return dial.apply(waiting.libp2p, given)
+    }
+    await until(() => tries >= 3)
+    assert.equal(said.length, 1, said.join('\n'))
+    assert.ok(said[0]!.startsWith(`BOOTSTRAP_UNREACHABLE ${address}: `), said[0])
+  })
+
   it('do not give up a bootstrap peer that comes later', async () => {
     const { identity } = peerOf('late')
     const early = await host()
