@@ -4,7 +4,7 @@
  * Each message passes a validator before it is passed on: `ignore` for what an honest peer may send, `reject` for what costs its
  * sender score. A sender past its budget is ignored.
  */
-import { type GossipSub, TopicValidatorResult } from '@libp2p/gossipsub'
+import { type GossipSub, type Message, TopicValidatorResult } from '@libp2p/gossipsub'
 import type { PeerName } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
 import type { Host } from './host.ts'
@@ -33,18 +33,58 @@ class Budget {
   }
 }
 
+/**
+ * Which of a sender's numbered messages were heard: the newest, and those of the last `gossipWindow` before it (as IPsec has it, RFC 4303
+ * §3.4.3). gossipsub forgets what it has seen after two minutes, and signatures do not age: whoever has listened could say a dead
+ * member's presence again for as long as it likes, or a living one's until its budget is spent and itself is not heard.
+ */
+class Heard {
+  #newest: bigint | null = null
+  /** Bit b: the b-th before the newest. */
+  #bits = 0n
+
+  /** @returns false for what was heard before, or may have been. */
+  isNew(number: bigint): boolean {
+    const ahead = this.#newest === null ? gossipWindow : number - this.#newest
+    if (ahead > 0n) {
+      this.#bits = ahead >= gossipWindow ? 1n : BigInt.asUintN(limits.gossipWindow, (this.#bits << ahead) | 1n)
+      this.#newest = number
+      return true
+    }
+    const bit = -ahead >= gossipWindow ? 0n : 1n << -ahead
+    if (bit === 0n || (this.#bits & bit) !== 0n) return false
+    this.#bits |= bit
+    return true
+  }
+}
+
+const gossipWindow = BigInt(limits.gossipWindow)
+
+interface Sender {
+  budget: Budget
+  heard: Heard
+}
+
 export class Gossip {
   /** Messages by what became of them. */
-  readonly counts = { accept: 0, ignore: 0, reject: 0, overBudget: 0 }
+  readonly counts = { accept: 0, ignore: 0, reject: 0, overBudget: 0, again: 0 }
   readonly #pubsub: GossipSub
   readonly #listeners = new Map<string, (from: PeerName, bytes: Uint8Array) => void>()
-  readonly #budgets = new Map<string, Budget>()
+  /** By topic. */
+  readonly #senders = new Map<string, Map<PeerName, Sender>>()
 
   constructor(host: Host) {
     this.#pubsub = host.libp2p.services.pubsub as GossipSub
     this.#pubsub.addEventListener('message', ({ detail }) => {
       if (detail.type === 'signed' && detail.from.toString() !== host.peer)
         this.#listeners.get(detail.topic)?.(detail.from.toString(), detail.data)
+    })
+    // Its numbers begin with the time at which its process began: after a clock that was set back they are lower. Who connects lives, and is believed anew.
+    host.libp2p.addEventListener('peer:connect', ({ detail }) => {
+      for (const senders of this.#senders.values()) {
+        const sender = senders.get(detail.toString())
+        if (sender !== undefined) sender.heard = new Heard()
+      }
     })
   }
 
@@ -58,6 +98,7 @@ export class Gossip {
     this.#pubsub.unsubscribe(topic)
     this.#pubsub.topicValidators.delete(topic)
     this.#listeners.delete(topic)
+    this.#senders.delete(topic)
   }
 
   /** Peers that follow the topic, as far as this host is connected to them. */
@@ -74,32 +115,38 @@ export class Gossip {
     }
   }
 
-  #judge(
-    topic: string,
-    message: { type: string; from?: { toString(): string }; data: Uint8Array },
-    validator: Validator
-  ): Verdict {
+  #judge(topic: string, message: Message, validator: Validator): Verdict {
     const verdict = this.#verdictOf(topic, message, validator)
     this.counts[verdict]++
     return verdict
   }
 
-  #verdictOf(
-    topic: string,
-    message: { type: string; from?: { toString(): string }; data: Uint8Array },
-    validator: Validator
-  ): Verdict {
+  #verdictOf(topic: string, message: Message, validator: Validator): Verdict {
     // [REJECT] StrictSign: whoever sends unsigned or oversize messages runs other software.
-    if (message.type !== 'signed' || message.from === undefined || message.data.length > limits.gossipBytesMax) return 'reject'
+    if (message.type !== 'signed' || message.data.length > limits.gossipBytesMax) return 'reject'
     const from = message.from.toString()
     const verdict = validator(from, message.data)
     if (verdict !== 'accept') return verdict
-    const key = `${topic} ${from}`
-    const budget = this.#budgets.get(key) ?? new Budget()
-    if (this.#budgets.size > limits.membersMax * limits.depthMax) this.#budgets.clear()
-    this.#budgets.set(key, budget)
+    const { budget, heard } = this.#senderOf(topic, from)
+    // [IGNORE] A neighbour that has it from another may bring it once more.
+    if (!heard.isNew(message.sequenceNumber)) {
+      this.counts.again++
+      return 'ignore'
+    }
     if (budget.take()) return 'accept'
     this.counts.overBudget++
     return 'ignore'
+  }
+
+  /** Validators let members of a roster through alone; a roster changes over the months. */
+  #senderOf(topic: string, from: PeerName): Sender {
+    const senders = this.#senders.get(topic) ?? new Map<PeerName, Sender>()
+    this.#senders.set(topic, senders)
+    const known = senders.get(from)
+    if (known !== undefined) return known
+    if (senders.size >= 2 * limits.membersMax) senders.clear()
+    const sender = { budget: new Budget(), heard: new Heard() }
+    senders.set(from, sender)
+    return sender
   }
 }

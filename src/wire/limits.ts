@@ -24,6 +24,8 @@ export const limits = {
   /** A member says about one message a second; an aggregator that is new repeats what it knows. */
   gossipPerSecond: 20,
   gossipBurst: 100,
+  /** Messages of one sender that may overtake each other: two bursts. What is older was heard, or is said again. */
+  gossipWindow: 256,
   /** Sketches travel inside a gossiped update: 48 groups of 1 KiB, and room for the rest. */
   sketchBytesMax: 56 * KiB,
   /** A round of 1,000 members with their attention; proofs of joining children. */

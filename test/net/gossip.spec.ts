@@ -1,0 +1,92 @@
+/** Gossip that is said again by others than who said it: what was heard once counts once, whoever brings it and however late. */
+import assert from 'node:assert/strict'
+import { TopicValidatorResult } from '@libp2p/gossipsub'
+import { Random } from '../../src/math/random.ts'
+import { Gossip } from '../../src/net/gossip.ts'
+import type { Host } from '../../src/net/host.ts'
+import { limits } from '../../src/wire/limits.ts'
+
+const topic = '/worldlm/1/test'
+const from = { toString: () => 'member' }
+
+/** A host whose gossipsub has forgotten what it has seen: each message comes to the validator. */
+function forgetful() {
+  const connected: ((event: { detail: typeof from }) => void)[] = []
+  const topicValidators = new Map<string, (relay: unknown, message: unknown) => TopicValidatorResult>()
+  const pubsub = {
+    topicValidators,
+    opts: { scoreParams: { topics: {} } },
+    addEventListener: () => undefined,
+    subscribe: () => undefined
+  }
+  const addEventListener = (_type: string, listener: (event: { detail: typeof from }) => void) => void connected.push(listener)
+  const host = { peer: 'self', libp2p: { services: { pubsub }, addEventListener } } as unknown as Host
+  const gossip = new Gossip(host)
+  gossip.join(
+    topic,
+    () => 'accept',
+    () => undefined
+  )
+  const say = (number: bigint, by = from): boolean => {
+    const message = { type: 'signed', from: by, sequenceNumber: number, data: new Uint8Array(1) }
+    return topicValidators.get(topic)!('relay', message) === TopicValidatorResult.Accept
+  }
+  const connect = () => {
+    for (const listener of connected) listener({ detail: from })
+  }
+  return { gossip, say, connect }
+}
+
+describe('gossip that is replayed', () => {
+  const began = BigInt(1_790_000_000_000) * 1_000_000n
+
+  it('is heard once, also long after gossipsub forgot it', () => {
+    const { gossip, say } = forgetful()
+    const numbers = Array.from({ length: 20 }, (_, place) => began + BigInt(place))
+    assert.ok(numbers.every(number => say(number)))
+    assert.ok(!numbers.some(number => say(number)))
+    assert.equal(gossip.counts.again, 20)
+    assert.equal(say(began, { toString: () => 'another' }), true, 'each sender counts for itself')
+  })
+
+  it('is ignored where it is older than all that could have been overtaken', () => {
+    const { say } = forgetful()
+    const window = BigInt(limits.gossipWindow)
+    assert.ok(say(began + window))
+    assert.equal(say(began), false)
+    assert.equal(say(began + 1n), true)
+    // Another process of the same sender, later.
+    assert.ok(say(began + 3_600_000_000_000n))
+    assert.equal(say(began + window + 1n), false)
+  })
+
+  it('does not spend the budget of who said it', () => {
+    const { gossip, say } = forgetful()
+    assert.ok(say(began))
+    for (let again = 0; again < limits.gossipBurst * 3; again++) say(began)
+    assert.ok(say(began + 1n))
+    assert.equal(gossip.counts.overBudget, 0)
+  })
+
+  it('is what is told from one that is overtaken: in any order, each is heard once', () => {
+    for (let seed = 0; seed < 50; seed++) {
+      const { say } = forgetful()
+      const random = new Random(`order/${seed}`)
+      // No more than one burst, which is half of the window.
+      const left = Array.from({ length: limits.gossipBurst }, (_, place) => began + BigInt(place))
+      while (left.length > 0) {
+        const [number] = left.splice(random.below(left.length), 1) as [bigint]
+        assert.ok(say(number), `seed ${seed}`)
+        assert.ok(!say(number), `seed ${seed}`)
+      }
+    }
+  })
+
+  it('is believed anew of who connects: its clock may have been set back', () => {
+    const { say, connect } = forgetful()
+    assert.ok(say(began))
+    assert.equal(say(began - 3_600_000_000_000n), false)
+    connect()
+    assert.equal(say(began - 3_600_000_000_000n), true)
+  })
+})
