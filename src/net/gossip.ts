@@ -65,16 +65,47 @@ interface Sender {
   heard: Heard
 }
 
+/**
+ * gossipsub scores only topics that it is given the weights of. Nothing counts but what was rejected: nine such messages, and nothing is taken from
+ * that neighbour any more; a hundredth is forgotten a second.
+ */
+const scores = {
+  topicWeight: 1,
+  timeInMeshWeight: 0,
+  timeInMeshQuantum: 1,
+  timeInMeshCap: 1,
+  firstMessageDeliveriesWeight: 0,
+  firstMessageDeliveriesDecay: 0.5,
+  firstMessageDeliveriesCap: 1,
+  meshMessageDeliveriesWeight: 0,
+  meshMessageDeliveriesDecay: 0.5,
+  meshMessageDeliveriesCap: 1,
+  meshMessageDeliveriesThreshold: 1,
+  meshMessageDeliveriesWindow: 0,
+  meshMessageDeliveriesActivation: 1000,
+  meshFailurePenaltyWeight: 0,
+  meshFailurePenaltyDecay: 0.5,
+  invalidMessageDeliveriesWeight: -1,
+  invalidMessageDeliveriesDecay: 0.99
+}
+
+interface Scored {
+  opts: { scoreParams: { topics: Record<string, typeof scores> } }
+}
+
 export class Gossip {
   /** Messages by what became of them. */
   readonly counts = { accept: 0, ignore: 0, reject: 0, overBudget: 0, again: 0 }
   readonly #pubsub: GossipSub
+  /** The weights by topic, which gossipsub reads anew for each score. Its type leaves out its options, and they take topics before there are any. */
+  readonly #scored: Record<string, typeof scores>
   readonly #listeners = new Map<string, (from: PeerName, bytes: Uint8Array) => void>()
   /** By topic. */
   readonly #senders = new Map<string, Map<PeerName, Sender>>()
 
   constructor(host: Host) {
     this.#pubsub = host.libp2p.services.pubsub as GossipSub
+    this.#scored = (this.#pubsub as unknown as Scored).opts.scoreParams.topics
     this.#pubsub.addEventListener('message', ({ detail }) => {
       if (detail.type === 'signed' && detail.from.toString() !== host.peer)
         this.#listeners.get(detail.topic)?.(detail.from.toString(), detail.data)
@@ -91,6 +122,7 @@ export class Gossip {
   join(topic: string, validator: Validator, onMessage: (from: PeerName, bytes: Uint8Array) => void): void {
     this.#listeners.set(topic, onMessage)
     this.#pubsub.topicValidators.set(topic, (_relay, message) => verdicts[this.#judge(topic, message, validator)])
+    this.#scored[topic] = scores
     this.#pubsub.subscribe(topic)
   }
 
@@ -99,6 +131,7 @@ export class Gossip {
     this.#pubsub.topicValidators.delete(topic)
     this.#listeners.delete(topic)
     this.#senders.delete(topic)
+    delete this.#scored[topic]
   }
 
   /** Peers that follow the topic, as far as this host is connected to them. */

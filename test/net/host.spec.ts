@@ -17,6 +17,10 @@ const federation = linkOf(new TextEncoder().encode('a federation'))
 const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes)
 const bytesOf = (words: string): Uint8Array => new TextEncoder().encode(words)
 
+interface Scores {
+  score: { score(peer: string): number }
+}
+
 /** Waits for a condition, not for a time. The test's own timeout ends it. */
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await sleep(20)
@@ -166,6 +170,31 @@ describe('hosts', function () {
       )
       assert.ok(heard.flat().every(words => words.startsWith('good')))
       assert.ok(gossips[0]!.counts.accept >= heard[0]!.length)
+    })
+
+    it('take nothing any more from a neighbour that said what is rejected', async () => {
+      const { hosts, gossips, heard } = await three((_from, bytes) => (text(bytes).startsWith('bad') ? 'reject' : 'accept'))
+      let count = 0
+      await sayUntil(
+        () => gossips[1]!.publish(topic, bytesOf(`good ${count++}`)),
+        () => heard[0]!.length > 0
+      )
+      const score = () => (hosts[0]!.libp2p.services.pubsub as unknown as Scores).score.score(hosts[1]!.peer)
+      await sayUntil(
+        () => gossips[1]!.publish(topic, bytesOf(`bad ${count++}`)),
+        () => score() < -80
+      )
+      const { accept, reject } = gossips[0]!.counts
+      // gossipsub looks at a neighbour's score once a second.
+      await sleep(1_500)
+      const before = gossips[0]!.counts.reject
+      for (let said = 0; said < 50; said++) await gossips[1]!.publish(topic, bytesOf(`bad ${count++}`))
+      await sayUntil(
+        () => gossips[2]!.publish(topic, bytesOf(`calm ${count++}`)),
+        () => heard[0]!.some(words => words.startsWith('calm'))
+      )
+      assert.equal(gossips[0]!.counts.reject, before, 'it was still listened to')
+      assert.ok(reject >= 9 && gossips[0]!.counts.accept > accept)
     })
 
     it('ignore who says more than its budget, and hear the others', async () => {
