@@ -3,6 +3,7 @@
  */
 import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { WorldlmError, isDiskFull } from '../errors.ts'
+import { FaultMeter } from './fault-meter.ts'
 import type { NodeEvent, NodeRecord, NumberedEvent } from './status.ts'
 
 /** Kept for who connects late; older ones are gone. A round makes about 30. */
@@ -11,9 +12,15 @@ export const eventsKeptMax = 10_000
 export class EventLog {
   readonly #events: NumberedEvent[] = []
   readonly #listeners = new Set<(event: NumberedEvent) => void>()
+  readonly #faults = new FaultMeter(fault => this.#number(fault))
   #seq = 0
 
   emit(event: NodeEvent): void {
+    if (event.type === 'fault') this.#faults.see(event)
+    else this.#number(event)
+  }
+
+  #number(event: NodeEvent): void {
     const numbered = { ...event, seq: ++this.#seq, at: new Date().toISOString() }
     this.#events.push(numbered)
     if (this.#events.length > eventsKeptMax) this.#events.splice(0, this.#events.length - eventsKeptMax)

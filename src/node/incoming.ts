@@ -45,7 +45,10 @@ export class Incoming {
   /** Before the topic passes it on. */
   validate(from: PeerName, bytes: Uint8Array): Verdict {
     const message = topicCodec.decode(bytes)
-    if (isMalformed(message)) return 'reject'
+    if (isMalformed(message)) {
+      this.#fault(from, 'MALFORMED', message.detail)
+      return 'reject'
+    }
     // [IGNORE] Its entry into the roster may not have reached us yet.
     if (!this.#speakers().has(from)) return 'ignore'
     this.#read.set(bytes, message)

@@ -12,7 +12,7 @@ export class Metrics {
 
   count(event: NodeEvent): void {
     if (event.type === 'round') add(this.#rounds, event.round.federation)
-    if (event.type === 'fault') add(this.#faults, event.code)
+    if (event.type === 'fault') add(this.#faults, event.code, event.times)
     if (event.type === 'warning') add(this.#warnings, event.code)
     if (event.type === 'trained') this.#tokens += event.tokens
   }
@@ -64,4 +64,4 @@ export class Metrics {
   }
 }
 
-const add = (counts: Counts, value: string): void => void counts.set(value, (counts.get(value) ?? 0) + 1)
+const add = (counts: Counts, value: string, times = 1): void => void counts.set(value, (counts.get(value) ?? 0) + times)

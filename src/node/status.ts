@@ -127,7 +127,8 @@ export type NodeEvent =
   | { type: 'attention'; round: number; candidates: { name: string; weight: number; nllPerByte: number }[] }
   /** Used in taking `round` over, with the weight that it got; `path` is its source's. */
   | ({ type: 'residual'; round: number; path: string } & MemberResidual)
-  | { type: 'fault'; federation: string; peer: PeerName; code: string; detail: string }
+  /** `times`: so many at once, that were not told one by one (fault-meter.ts). */
+  | { type: 'fault'; federation: string; peer: PeerName; code: string; detail: string; times?: number }
   | { type: 'warning'; code: string; message: string }
   | { type: 'finished'; round: number }
 
