@@ -12,6 +12,7 @@ import { makeExperimentReport, writeExperimentReport } from '../experiment/repor
 import { type CellProgress, type ExperimentOptions, runExperiment } from '../experiment/run.ts'
 import { counterpart, type ExperimentReport } from '../report/experiment-schema.ts'
 import { experimentVerdict } from '../report/experiment-verdict.ts'
+import { onEnding } from './endings.ts'
 import { LiveTable, progressBar } from './live-table.ts'
 import { charterOf } from './model-choice.ts'
 import { exitCodes, type Output } from './output.ts'
@@ -46,8 +47,7 @@ export async function runExperimentCommand(flags: Flags, output: Output, version
     abort.abort()
     live.line('stopping; the report of what was done follows (again: stop at once)')
   }
-  process.on('SIGINT', interrupt)
-  process.on('SIGTERM', interrupt)
+  const goOn = onEnding(interrupt)
   const line = (text: string) => live.line(`${seconds().toFixed(1).padStart(6)} s  ${text}`)
   line(`reading the text of ${options.texts.length} organizations`)
   const warnings = await warningsOf(options.texts)
@@ -67,8 +67,7 @@ export async function runExperimentCommand(flags: Flags, output: Output, version
     abort.signal
   )
   live.clear()
-  process.off('SIGINT', interrupt)
-  process.off('SIGTERM', interrupt)
+  goOn()
   const report = await makeExperimentReport(result, { seeds: options.seeds, texts: options.texts, version, warnings })
   writeExperimentReport(out, report)
   for (const text of closingLines(report)) output.line(text)

@@ -7,6 +7,7 @@ import { createLogger, inLog } from '../log.ts'
 import { crashAt } from '../node/crash-point.ts'
 import { NodeFolder } from '../node/folder.ts'
 import { type RunningNode, startNode, version } from '../node/node.ts'
+import { onEnding } from './endings.ts'
 import { exitCodes, type Output } from './output.ts'
 
 /** A clean stop that takes longer is no stop. */
@@ -16,7 +17,19 @@ export async function startCommand(options: { dir: string; config?: string; set?
   const folder = new NodeFolder(options.dir)
   folder.prepare()
   const config = readConfig(options.config ?? folder.config, process.env, overrides(options.set ?? []))
+  // Until it takes part there is nothing to hand over, and what is on disk is whole at any time.
+  let end: () => void = () => process.exit(exitCodes.done)
+  onEnding(() => end())
+  // A testnet that is killed leaves no nodes behind: its end of the pipe closes.
+  if (process.env.WORLDLM_EXIT_WITH_PARENT === '1') {
+    for (const closed of ['end', 'error']) process.stdin.on(closed, () => end())
+    process.stdin.resume()
+  }
   folder.lock()
+  end = () => {
+    folder.unlock()
+    process.exit(exitCodes.done)
+  }
   const log = createLogger(folder.log, config.logLevel)
   const refuse = (error: unknown) => {
     log.fatal({ error: inLog(error) }, 'not handled')
@@ -31,6 +44,7 @@ export async function startCommand(options: { dir: string; config?: string; set?
     const beforeEffect = at === undefined ? undefined : crashAt(at, () => process.kill(process.pid, 'SIGKILL'))
     const token = folder.token()
     const node = await startNode({ folder, config, log, beforeEffect })
+    end = stopping(node)
     let api: Awaited<ReturnType<typeof startApi>> | null = null
     try {
       api = await startApi(node, { ...config.api, token, version })
@@ -40,7 +54,10 @@ export async function startCommand(options: { dir: string; config?: string; set?
       log.info({ peer: node.peer, api: api.address, addresses: node.addresses }, 'started')
       output.line(`node ${config.name} (${node.peer}) listens on ${node.addresses.join(', ')}; API ${api.address}`)
       output.document({ name: config.name, peer: node.peer, addresses: node.addresses, api: api.address })
-      await untilStopped(node)
+      const error = await node.done
+      // Workers and sockets are closed; what a library, standard input or a reader of events still holds open must not keep the process.
+      setTimeout(() => process.exit(), 1_000).unref()
+      if (error !== null) throw error
     } finally {
       // Whatever went wrong: a node that runs on without its API or its lock is out of anybody's hands.
       await node.stop()
@@ -51,9 +68,9 @@ export async function startCommand(options: { dir: string; config?: string; set?
   }
 }
 
-async function untilStopped(node: RunningNode): Promise<void> {
+function stopping(node: RunningNode): () => void {
   let signals = 0
-  const stop = () => {
+  return () => {
     if (++signals > 1) process.exit(exitCodes.interrupted)
     setTimeout(() => {
       // Not even the end of the process cuts a step short; it would only turn a clean end into a crash.
@@ -61,14 +78,6 @@ async function untilStopped(node: RunningNode): Promise<void> {
     }, stopTimeoutMs).unref()
     void node.stop()
   }
-  process.on('SIGTERM', stop)
-  process.on('SIGINT', stop)
-  // A testnet that is killed leaves no nodes behind: its end of the pipe closes.
-  if (process.env.WORLDLM_EXIT_WITH_PARENT === '1') process.stdin.on('end', stop).on('error', stop).resume()
-  const error = await node.done
-  // Workers and sockets are closed; what a library, standard input or a reader of events still holds open must not keep the process.
-  setTimeout(() => process.exit(), 1_000).unref()
-  if (error !== null) throw error
 }
 
 function overrides(pairs: string[]): Record<string, unknown> {

@@ -14,6 +14,7 @@ import type { Learner } from '../sim/learner.ts'
 import { namedTopology, type Topology, topologyHint, topologyOfFile } from '../sim/topology.ts'
 import { comparison, engineLearner, textsFor, textsIn, topologyOfTexts } from './simulate-engine.ts'
 import { LiveTable, progressBar } from './live-table.ts'
+import { onEnding } from './endings.ts'
 import { exitCodes, type Output } from './output.ts'
 import { isFile, isFileName, readYaml } from './yaml-file.ts'
 
@@ -40,9 +41,7 @@ interface Flags {
 
 export async function simulateCommand(flags: Flags, output: Output): Promise<void> {
   const abort = new AbortController()
-  const interrupt = () => abort.abort()
-  process.on('SIGINT', interrupt)
-  process.on('SIGTERM', interrupt)
+  const goOn = onEnding(() => abort.abort())
   const names = isFile(flags.topology) ? [flags.topology] : flags.topology.split(',').map(name => name.trim())
   const out = folderOf(flags.out)
   try {
@@ -62,8 +61,7 @@ export async function simulateCommand(flags: Flags, output: Output): Promise<voi
     else if (runs.some(({ complete, invariants }) => !complete || invariants.violations.length > 0))
       process.exitCode = exitCodes.failed
   } finally {
-    process.off('SIGINT', interrupt)
-    process.off('SIGTERM', interrupt)
+    goOn()
   }
 }
 

@@ -11,6 +11,7 @@ import { WorldlmError } from '../errors.ts'
 import { verdict } from '../report/html.ts'
 import { short } from '../report/plots.ts'
 import { meanPerplexity, summarizeOrganizations, type TestnetReport } from '../report/schema.ts'
+import { onEnding } from './endings.ts'
 import { LiveTable, progressBar } from './live-table.ts'
 import { beginningOf } from './model-choice.ts'
 import { exitCodes, type Output } from './output.ts'
@@ -46,8 +47,7 @@ export async function runTestnetCommand(flags: Flags, output: Output): Promise<v
     abort.abort()
     live.line('stopping the nodes; the report of what was done follows (again: stop at once)')
   }
-  process.on('SIGINT', interrupt)
-  process.on('SIGTERM', interrupt)
+  const goOn = onEnding(interrupt)
   let toldShare = 0
   const result = await runTestnet(
     options,
@@ -68,7 +68,7 @@ export async function runTestnetCommand(flags: Flags, output: Output): Promise<v
   const report = await writeReport(result, options)
   // To be changed and played again: `--scenario OUT/scenario.yaml`.
   if (found !== null) writeFileSync(join(options.out, 'scenario.yaml'), `${found.yaml.trim()}\n`)
-  process.off('SIGINT', interrupt)
+  goOn()
   for (const line of closingLines(report, options)) output.line(line)
   output.document(report)
   if (report.interrupted) process.exitCode = exitCodes.interrupted

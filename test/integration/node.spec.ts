@@ -116,6 +116,21 @@ describe('a node', function () {
     assert.equal(JSON.parse((await run(['audit', 'verify', dir, '--json'])).stdout).ok, true)
   })
 
+  it('ends cleanly when it is told while it starts, and when its terminal is closed', async () => {
+    const dir = await founder()
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      const node = new Command(['node', 'start', '--dir', dir])
+      while (!existsSync(join(dir, 'run.json'))) await sleep(1)
+      node.kill(signal)
+      assert.deepEqual([(await node.ended).code, existsSync(join(dir, 'run.json'))], [0, false], signal)
+    }
+    const node = await start(dir)
+    await untilRound(dir, 1)
+    node.kill('SIGHUP')
+    assert.equal((await node.ended).code, 0)
+    assert.match(readFileSync(join(dir, 'node.log'), 'utf8'), /"phase":"stopping"/)
+  })
+
   it('is killed (kill -9) and goes on where it was: nothing certified is lost, nothing is signed twice', async () => {
     const dir = await founder()
     let before = 0
