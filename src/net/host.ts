@@ -256,6 +256,11 @@ export class Host {
     await this.libp2p.stop()
   }
 
+  /** One list of bootstrap addresses for all nodes of an organization holds each one's own. */
+  #listensOn(address: string): boolean {
+    return this.addresses().includes(`${address}/p2p/${this.peer}`)
+  }
+
   #wasTold(address: string): boolean {
     const told = this.#unreachable.get(address)
     if (told !== undefined && performance.now() - told < unreachableToldMs) return true
@@ -268,7 +273,7 @@ export class Host {
       const target = multiaddr(address)
       const peer = peerOf(target)
       if (peer !== null && (peer === this.peer || this.connected(peer))) continue
-      if (peer === null && this.libp2p.getPeers().length > 0) continue
+      if (peer === null && (this.libp2p.getPeers().length > 0 || this.#listensOn(address))) continue
       try {
         await this.libp2p.dial(target, { signal: AbortSignal.timeout(dialTimeoutMs) })
         this.#unreachable.delete(address)

@@ -110,6 +110,22 @@ describe('hosts', function () {
     assert.ok(said[0]!.startsWith(`BOOTSTRAP_UNREACHABLE ${address}: `), said[0])
   })
 
+  it('do not dial themselves where the list of bootstrap addresses holds their own', async () => {
+    const early = await host()
+    const address = early.addresses()[0]!.replace(/\/p2p\/.*/, '')
+    await early.stop()
+    closing = []
+    const said: string[] = []
+    const own = await loopbackHost({
+      listen: [address],
+      bootstrap: [address],
+      onWarning: (_code, message) => void said.push(message)
+    })
+    closing.push(() => own.stop())
+    await sleep(500)
+    assert.deepEqual(said, [])
+  })
+
   it('do not give up a bootstrap peer that comes later', async () => {
     const { identity } = peerOf('late')
     const early = await host()

@@ -1,10 +1,12 @@
 /** TLS straight on the socket, beside the unmodified @libp2p/tls: both directions, what is refused, and how connections end. */
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
+import { promisify } from 'node:util'
 import { generateKeyPair } from '@libp2p/crypto/keys'
 import type { ConnectionEncrypter, MessageStream, SecuredConnection, Stream } from '@libp2p/interface'
 import { identify } from '@libp2p/identify'
@@ -68,6 +70,23 @@ describe('TLS on the socket', function () {
     await stream.close()
     return new Uint8Array(Buffer.concat(parts))
   }
+
+  it('outlives a host that dials itself by an address without a name', async () => {
+    const script = `
+      import { loopbackHost } from ${JSON.stringify(new URL('../../bench/loopback-host.ts', import.meta.url).href)}
+      import { multiaddr } from ${JSON.stringify(import.meta.resolve('@multiformats/multiaddr'))}
+      const host = await loopbackHost()
+      const address = multiaddr(host.addresses()[0].replace(/\\/p2p\\/.*/, ''))
+      for (let tries = 0; tries < 5; tries++) await host.libp2p.dial(address).catch(error => console.log(error.message))
+      await host.stop()
+      process.exit()`
+    // In a process of its own, which it ended.
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script])
+    assert.deepEqual(
+      stdout.trim().split('\n'),
+      Array.from({ length: 5 }, () => 'Can not dial self')
+    )
+  })
 
   for (const dialer of Object.keys(encrypters) as Kind[])
     for (const listener of Object.keys(encrypters) as Kind[])
