@@ -8,6 +8,7 @@
  *
  * A blob that is several of these may leave as any of them. Is not: the rules (governance/egress.ts).
  */
+import type { Update } from '../federation/entry.ts'
 import { memberOf, rosterPeers } from '../federation/membership.ts'
 import { forbidsAny, mayFetch, type Place, type TensorClass } from '../governance/egress.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
@@ -70,6 +71,15 @@ export class BlobGate {
     if (open?.kind === 'round') made.push(open.model, open.outer)
     return made.includes(blob) ? federation : null
   }
+}
+
+/**
+ * Who forbids that what the member of this update has made comes to `node`'s federation, and why; null if nobody does, or the member is no
+ * child that this node follows. A delegate that leads the parent too has the child's blob already, as its member, and need not fetch it.
+ */
+export function forbiddenHere({ options }: FederationCore, { member }: Update): string | null {
+  const child = options.sibling(member as FederationId)
+  return child === null ? null : ruling(child, [{ path: options.charter.path, kind: 'federation' }])
 }
 
 /** @returns who forbids it, and why; null if nobody does. */

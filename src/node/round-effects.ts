@@ -13,11 +13,17 @@ import { backboneRanges } from '../model/layout.ts'
 import { readUpdate } from '../wire/certified-log.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { entryCodec } from '../wire/records.ts'
+import { forbiddenHere } from './blob-gate.ts'
 import type { EffectToPerform as Effect, FederationCore } from './federation-core.ts'
 
 export async function pull(node: FederationCore, link: Link, update: Update): Promise<void> {
   const { exchange, blobs, mixer } = node.options.services
   const began = performance.now()
+  const forbidden = forbiddenHere(node, update)
+  if (forbidden !== null) {
+    node.dispatch({ type: 'unpulled', link, fault: { code: 'NOT_FOUND', verdict: 'ignore', detail: forbidden } })
+    return
+  }
   try {
     node.measured.bytesIn += await exchange.pull(update.blob, holdersOfUpdate(node.state, update))
   } catch (error) {

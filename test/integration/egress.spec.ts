@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { BlobAway } from '../../src/errors.ts'
+import type { RoundEntry } from '../../src/federation/entry.ts'
 import { BlobExchange } from '../../src/net/blob-exchange.ts'
 import { createIdentity } from '../../src/net/host.ts'
 import { Blobs } from '../../src/node/blobs.ts'
@@ -26,16 +27,19 @@ async function foundTwo(): Promise<Cluster> {
   return cluster
 }
 
-/** The newest certified model of a federation, from the log of a node that has stopped. */
-async function modelOf(cluster: Cluster, node: TestNode, path: string): Promise<string> {
+/** The certified rounds of a federation, from the log of a node that has stopped. */
+async function roundsOf(cluster: Cluster, node: TestNode, path: string): Promise<RoundEntry[]> {
   const { car, archive } = await CertifiedCar.open(node.folder.certifiedCar)
   const log = archive.logs.get(cluster.federations.get(path)!.id)
   const entries = [...(log?.from(0) ?? [])].map(({ entry }) => entryCodec.decode(entry))
   car.close()
-  const models = entries.flatMap(entry => (isMalformed(entry) || entry.kind !== 'round' ? [] : [entry.model]))
-  assert.ok(models.length > 0, `no round of ${path} in the log of ${node.name}`)
-  return models.at(-1)!
+  const rounds = entries.flatMap(entry => (isMalformed(entry) || entry.kind !== 'round' ? [] : [entry]))
+  assert.ok(rounds.length > 0, `no round of ${path} in the log of ${node.name}`)
+  return rounds
 }
+
+const modelOf = async (cluster: Cluster, node: TestNode, path: string): Promise<string> =>
+  (await roundsOf(cluster, node, path)).at(-1)!.model
 
 /** As a peer with this identity. @returns how the pull ended. */
 async function fetchAs(identity: Uint8Array, blob: string, holder: TestNode): Promise<string> {
@@ -59,6 +63,33 @@ async function fetchAs(identity: Uint8Array, blob: string, holder: TestNode): Pr
 
 describe('egress of blobs', function () {
   this.timeout(300_000)
+
+  it('from a child to its parent is held to by a delegate that leads the parent, too', async () => {
+    const cluster = new Cluster()
+    for (const name of ['a1', 'b1']) await cluster.add(name)
+    cluster.found('a1', { name: 'world', startMembers: 2 })
+    cluster.found(
+      'a1',
+      { name: 'a', startMembers: 1, egress: [{ tensor: 'keys', to: 'parent', allow: false, reason }] },
+      'world'
+    )
+    cluster.found('b1', { name: 'b', startMembers: 1 }, 'world')
+    cluster.join('a1', 'world/a')
+    cluster.join('b1', 'world/b')
+    await withCluster(cluster, async () => {
+      await cluster.startAll()
+      await cluster.untilRound(2, ['a1', 'b1'], 'world')
+      await cluster.untilRound(2, ['a1'], 'world/a')
+      for (const name of ['a1', 'b1']) await cluster.kill(name, 'SIGTERM')
+      const a = cluster.federations.get('world/a')!.id
+      const rounds = await roundsOf(cluster, cluster.node('a1'), 'world')
+      assert.ok(
+        rounds.every(({ inputs }) => !inputs.some(({ member }) => member === a)),
+        JSON.stringify(rounds)
+      )
+      assert.ok(rounds.some(({ excluded }) => excluded.some(one => one.member === a && one.reason.includes(reason))))
+    })
+  })
 
   it('is held to by the holder, whoever asks', async () => {
     await withCluster(await foundTwo(), async cluster => {
