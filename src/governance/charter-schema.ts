@@ -9,6 +9,7 @@ import { adaptable } from '../model/layout.ts'
 import { presets } from '../model/presets.ts'
 import { nearest } from '../nearest.ts'
 import { type Algorithm, type Charter, type EgressRule, timingMsMax } from './charter.ts'
+import { coversPlace } from './egress.ts'
 
 /** Algorithms by name: ours, and the paper's literal one (arXiv 2405.14446). */
 export const algorithms = {
@@ -285,7 +286,7 @@ function checkContradictions(charter: Charter): void {
     ['egress', egress.map(rule => ({ ...rule, place: rule.to }))],
     ['ingress', ingress.map(rule => ({ ...rule, place: rule.from }))]
   ] as const) {
-    const found = contradiction(rules)
+    const found = contradiction(rules, charter.path)
     if (found !== null)
       refuse(
         `${field} rule ${found.later} is never reached: rule ${found.earlier} says the opposite for all that it matches`,
@@ -309,11 +310,14 @@ interface PlacedRule extends Pick<EgressRule, 'tensor' | 'toJurisdiction' | 'all
 }
 
 /** Two rules, from 1 on, of which the earlier leaves the later nothing, and says the opposite; null: there are none. */
-function contradiction(rules: readonly PlacedRule[]): { earlier: number; later: number } | null {
+function contradiction(rules: readonly PlacedRule[], ruler: string): { earlier: number; later: number } | null {
   const same = (left: unknown, right: unknown) => JSON.stringify(left) === JSON.stringify(right)
   const covers = (one: PlacedRule, other: PlacedRule) =>
     (one.tensor === '*' || one.tensor === other.tensor) &&
-    (one.place === undefined || one.place === '**' || one.place === other.place) &&
+    // Behind a place that is allowed a part of it may be forbidden: that is asked of strangers, whom only the whole tree's permission means.
+    (one.allow
+      ? one.place === undefined || one.place === '**' || one.place === other.place
+      : coversPlace(one.place, other.place, ruler)) &&
     (one.toJurisdiction === undefined || same(one.toJurisdiction, other.toJurisdiction))
   for (const [later, rule] of rules.entries()) {
     const earlier = rules.findIndex((one, place) => place < later && one.allow !== rule.allow && covers(one, rule))

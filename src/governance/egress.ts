@@ -44,6 +44,31 @@ function matchSegments(pattern: string[], path: string[]): boolean {
   return path.length > 0 && (first === '*' || first === path[0]) && matchSegments(rest, path.slice(1))
 }
 
+/** Whether each path that fits the second pattern fits the first, too. */
+export const coversPattern = (wide: string, narrow: string): boolean => coverSegments(wide.split('/'), narrow.split('/'))
+
+function coverSegments(wide: string[], narrow: string[]): boolean {
+  const [first, ...rest] = wide
+  if (first === undefined) return narrow.length === 0
+  if (first === '**') return coverSegments(rest, narrow) || (narrow.length > 0 && coverSegments(wide, narrow.slice(1)))
+  if (narrow.length === 0 || narrow[0] === '**') return false
+  return (first === '*' || first === narrow[0]) && coverSegments(rest, narrow.slice(1))
+}
+
+/** The same of the places of two rules in the charter of `ruler`; left out, a place is all. */
+export function coversPlace(wide: string | undefined, narrow: string | undefined, ruler: string): boolean {
+  if (wide === undefined || wide === '**' || wide === narrow) return true
+  // A pattern cannot say that only federations are meant.
+  if (narrow === undefined || wide === 'children') return false
+  return coversPattern(patternOf(wide, ruler), patternOf(narrow, ruler))
+}
+
+function patternOf(place: string, ruler: string): string {
+  // Above a world there is nothing: a path that is none.
+  if (place === 'parent') return parentPath(ruler) ?? ''
+  return place === 'members' || place === 'children' ? `${ruler}/*` : place
+}
+
 /** A blob of a federation, as who is asked for it sees it. */
 export interface RuledBlob {
   tensors: readonly TensorClass[]

@@ -200,6 +200,16 @@ describe('a charter', () => {
       says: /ingress rule 2 is never reached: rule 1/
     },
     {
+      why: 'an exception behind the rule that it is one of',
+      input: { egress: [keysTo('w/b', false), keysTo('w/**', false), keysTo('w/a/*', true)] },
+      says: /egress rule 3 is never reached: rule 2/
+    },
+    {
+      why: 'children that are allowed behind members that are not',
+      input: { egress: [keysTo('members', false), keysTo('children', true)] },
+      says: /egress rule 2 is never reached: rule 1/
+    },
+    {
       why: 'a place that nothing is',
       input: { egress: [keysTo('childs', false)] },
       says: /egress names childs, which nothing is/

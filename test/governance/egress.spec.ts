@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { forbidsAny, mayEnter, mayFetch, mayLeave, matchesPath, type Place } from '../../src/governance/egress.ts'
+import {
+  coversPattern,
+  coversPlace,
+  forbidsAny,
+  mayEnter,
+  mayFetch,
+  mayLeave,
+  matchesPath,
+  type Place
+} from '../../src/governance/egress.ts'
 import type { EgressRule } from '../../src/governance/charter.ts'
 
 const organization = (path: string): Place => ({ path, kind: 'organization' })
@@ -24,6 +33,46 @@ describe('egress', () => {
   ]
   for (const { pattern, path, fits } of patterns)
     it(`${pattern} ${fits ? 'fits' : 'does not fit'} ${path}`, () => assert.equal(matchesPath(pattern, path), fits))
+
+  const covered = [
+    { wide: 'world/**', narrow: 'world/a/**', covers: true },
+    { wide: 'world/a/**', narrow: 'world/**', covers: false },
+    { wide: 'world/*', narrow: 'world/a', covers: true },
+    { wide: 'world/*', narrow: 'world/**', covers: false },
+    { wide: '**/b', narrow: 'world/**/b', covers: true },
+    { wide: 'world/a', narrow: 'world/b', covers: false }
+  ]
+  for (const { wide, narrow, covers } of covered)
+    it(`${wide} ${covers ? 'covers' : 'does not cover'} ${narrow}`, () => assert.equal(coversPattern(wide, narrow), covers))
+
+  it('a pattern covers another as all short paths show', () => {
+    const segments = (words: string[]) => fc.array(fc.constantFrom(...words), { minLength: 1, maxLength: 4 })
+    const paths = ['a', 'b', 'c'].flatMap(one => [
+      one,
+      ...['a', 'b', 'c'].flatMap(two => [`${one}/${two}`, ...['a', 'b', 'c'].map(three => `${one}/${two}/${three}`)])
+    ])
+    fc.assert(
+      fc.property(segments(['a', 'b', '*', '**']), segments(['a', 'b', '*', '**']), (left, right) => {
+        const [wide, narrow] = [left.join('/'), right.join('/')]
+        return !coversPattern(wide, narrow) || paths.every(path => !matchesPath(narrow, path) || matchesPath(wide, path))
+      }),
+      { numRuns: 2_000 }
+    )
+  })
+
+  it('a place of a charter covers another, as it is read there', () => {
+    const rows: [string | undefined, string | undefined, boolean][] = [
+      [undefined, 'parent', true],
+      ['members', 'children', true],
+      ['children', 'members', false],
+      ['world/english/**', 'members', true],
+      ['world/**', 'parent', true],
+      ['members', undefined, false],
+      ['members', `${home}/*`, true]
+    ]
+    for (const [wide, narrow, covers] of rows) assert.equal(coversPlace(wide, narrow, home), covers, `${wide} ${narrow}`)
+    assert.equal(coversPlace('**/x', 'parent', 'world'), false)
+  })
 
   const forbid = { tensor: 'residual', allow: false } as const
   const rows: { why: string; rules: EgressRule[]; to: Place; allowed: boolean }[] = [
