@@ -41,6 +41,13 @@ const refusals = new Set(['ENOENT', 'ENOTDIR', 'EISDIR', 'EEXIST', 'ENOTEMPTY', 
 
 function ofPath(error: unknown): { code: string; message: string; hint: string } | null {
   const { code = '', path, message = '' } = (error ?? {}) as Partial<NodeJS.ErrnoException>
+  // A worker that could not start, and a module that could not be read, say it in their messages alone.
+  if (/\bE[MN]FILE\b|too many open files/.test(`${code} ${message}`))
+    return {
+      code: 'FILES_MAX',
+      message: `no more files may be opened: ${message}`,
+      hint: 'Allow more (ulimit -n, LimitNOFILE of a service): 2000 are enough for a node.'
+    }
   if (path === undefined) return null
   if (isDiskFull(error))
     return {

@@ -21,6 +21,7 @@ import { WorldlmError } from '../errors.ts'
 import type { PeerName } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
 import { protocols } from '../wire/protocol-ids.ts'
+import { connectionLimits } from './connection-limits.ts'
 import { rememberPeers } from './peer-memory.ts'
 import { socketTls } from './socket-tls.ts'
 import { yamuxByHalves } from './stream-window.ts'
@@ -91,16 +92,21 @@ async function startLibp2p(privateKey: PrivateKey, options: HostOptions): Promis
 function createHost(privateKey: PrivateKey, options: HostOptions) {
   // @libp2p/tcp hands its dialOpts to net.connect as they are; its type names a few of them only.
   const dialOpts = options.dialFrom ? ({ localAddress: options.dialFrom } as TCPSocketOptions) : {}
+  const { connections, pending } = connectionLimits()
   return createLibp2p({
     start: false,
     privateKey,
     ...(options.agent === undefined ? {} : { nodeInfo: { userAgent: options.agent } }),
     addresses: { listen: options.listen, announce: options.announce ?? [] },
-    transports: [tcp({ dialOpts })],
+    transports: [tcp({ dialOpts, maxConnections: connections + pending })],
     connectionEncrypters: [socketTls()],
     streamMuxers: [yamuxByHalves()],
     // Many peers of one machine or LAN share an address: libp2p's defaults (5 a second from one address) turn them away.
-    connectionManager: { inboundConnectionThreshold: 1000, maxIncomingPendingConnections: 100, maxConnections: 1000 },
+    connectionManager: {
+      inboundConnectionThreshold: 1000,
+      maxIncomingPendingConnections: pending,
+      maxConnections: connections
+    },
     // Its default ends connections whose ping waits behind a blob, or behind two busy cores.
     // A ping is a stream of its own, and there are as many as connections: presence finds the dead long before.
     connectionMonitor: { pingInterval: 30_000, pingTimeout: { minTimeout: 60_000 } },

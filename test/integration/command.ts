@@ -36,8 +36,11 @@ export class Command {
   readonly ended: Promise<Ended>
   readonly #child: ChildProcess
 
-  constructor(args: string[], environment: Record<string, string> = {}) {
-    this.#child = spawn(process.execPath, [main, ...args], {
+  /** @param filesMax - that the process may have open. */
+  constructor(args: string[], environment: Record<string, string> = {}, filesMax: number | null = null) {
+    const command = [process.execPath, main, ...args]
+    const [program, ...given] = filesMax === null ? command : ['sh', '-c', `ulimit -n ${filesMax}; exec "$@"`, 'sh', ...command]
+    this.#child = spawn(program!, given, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...environment }
     })

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { NodeStatus } from '../../src/node/status.ts'
@@ -129,6 +130,29 @@ describe('a node', function () {
     node.kill('SIGHUP')
     assert.equal((await node.ended).code, 0)
     assert.match(readFileSync(join(dir, 'node.log'), 'utf8'), /"phase":"stopping"/)
+  })
+
+  it('makes its rounds where few files may be open, and a stranger opens connections and says nothing', async function () {
+    if (process.platform === 'win32') this.skip()
+    const dir = await founder()
+    const node = new Command(['node', 'start', '--dir', dir], {}, 128)
+    const [, port] = await node.says(/listens on \/ip4\/127\.0\.0\.1\/tcp\/(\d+)/)
+    const sockets: Socket[] = []
+    const { federations } = await untilRound(dir, 1)
+    for (let flood = 1; flood <= 3; flood++) {
+      for (let count = 0; count < 300; count++) sockets.push(connect(Number(port), '127.0.0.1').on('error', () => undefined))
+      await untilRound(dir, federations[0]!.round + 3 * flood)
+    }
+    for (const socket of sockets) socket.destroy()
+    node.kill('SIGTERM')
+    assert.equal((await node.ended).code, 0)
+  })
+
+  it('says that it may open no more files', async function () {
+    if (process.platform === 'win32') this.skip()
+    const { code, stderr } = await new Command(['node', 'start', '--dir', await founder()], {}, 26).ended
+    assert.equal(code, 1)
+    assert.match(stderr, /^error FILES_MAX: [\s\S]*ulimit -n/)
   })
 
   it('is killed (kill -9) and goes on where it was: nothing certified is lost, nothing is signed twice', async () => {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { generateKeyPair, privateKeyToProtobuf } from '@libp2p/crypto/keys'
+import { connectionLimits } from '../../src/net/connection-limits.ts'
 import { Directory } from '../../src/net/directory.ts'
 import { Direct } from '../../src/net/direct.ts'
 import { Gossip, type Verdict } from '../../src/net/gossip.ts'
@@ -72,6 +73,16 @@ describe('hosts', function () {
       message: new RegExp(String(port))
     })
     server.close()
+  })
+
+  it('take no more connections than leave room for their files', () => {
+    assert.deepEqual(connectionLimits(Number.POSITIVE_INFINITY), { connections: 1000, pending: 100 })
+    assert.deepEqual(connectionLimits(20_000), { connections: 1000, pending: 100 })
+    for (const files of [128, 256, 1024, 1200]) {
+      const { connections, pending } = connectionLimits(files)
+      assert.ok(connections + pending <= files - 80 && connections >= 36, `${files}: ${connections} and ${pending}`)
+    }
+    assert.deepEqual(connectionLimits(64), { connections: 8, pending: 4 }, 'few, and not none')
   })
 
   it('all find each other through the DHT from the first one’s address alone', async () => {
