@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
 import { readConfig } from '../config.ts'
 import { WorldlmError } from '../errors.ts'
+import { shellWord } from '../shell-word.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId } from '../ids.ts'
 import { readCharters } from '../node/certified-car.ts'
@@ -92,7 +93,7 @@ export async function joinFederation(
       'It begins with bafy; whoever created the federation was shown it.'
     )
   addToConfig(folder, id, options.witness === true ? 'witness' : 'organization', options.bootstrap ?? [])
-  output.line(`${id} is added; the node joins it when it is started: worldlm node start --dir ${options.dir}`)
+  output.line(`${id} is added; the node joins it when it is started: worldlm node start --dir ${shellWord(options.dir)}`)
   output.document({ id, as: options.witness === true ? 'witness' : 'organization' })
 }
 

@@ -3,6 +3,7 @@ import { closeSync, existsSync, openSync, readFileSync, readSync, statSync, watc
 import { relative, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldlmError } from '../errors.ts'
+import { shellWord } from '../shell-word.ts'
 import { NodeFolder, type RunFile } from '../node/folder.ts'
 import { initNodeFolder } from '../node/genesis.ts'
 import type { NodeStatus } from '../node/status.ts'
@@ -25,8 +26,8 @@ export async function initNode(
   }
   const peer = await initNodeFolder(folder, given)
   output.line(`${folder.root} is the node of ${options.name}: peer ${peer}`)
-  output.line(`Next: worldlm federation create --dir ${options.dir} --name world    (or: federation join ID)`)
-  output.line(`Then: worldlm node start --dir ${options.dir}`)
+  output.line(`Next: worldlm federation create --dir ${shellWord(options.dir)} --name world    (or: federation join ID)`)
+  output.line(`Then: worldlm node start --dir ${shellWord(options.dir)}`)
   output.document({ dir: folder.root, peer })
 }
 
@@ -36,7 +37,11 @@ function runningNode(dir: string): { folder: NodeFolder; run: RunFile } {
   folder.prepare()
   const run = folder.running()
   if (run === null || run.api === '')
-    throw new WorldlmError('NODE_NOT_RUNNING', `no node runs in ${folder.root}`, `Start it: worldlm node start --dir ${dir}`)
+    throw new WorldlmError(
+      'NODE_NOT_RUNNING',
+      `no node runs in ${folder.root}`,
+      `Start it: worldlm node start --dir ${shellWord(dir)}`
+    )
   return { folder, run }
 }
 

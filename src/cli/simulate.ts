@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { stringify } from 'yaml'
 import { WorldlmError } from '../errors.ts'
+import { shellWord } from '../shell-word.ts'
 import { short } from '../report/plots.ts'
 import { simulationCsv, simulationHtml, type SimulationReport } from '../report/simulation.ts'
 import type { OrganizationText } from '../data/text-tree.ts'
@@ -240,9 +241,6 @@ function closingLines(report: SimulationReport, flags: Flags, out: string, inter
 
 const figure = (one: { perplexity: number } | null): string => (one === null ? '–' : one.perplexity.toFixed(3))
 
-/** As a shell takes it for one. */
-const word = (text: string): string => (/^[\w.,:/@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`)
-
 function replay({
   topology,
   peers,
@@ -258,16 +256,16 @@ function replay({
   const engine =
     flags.learner === 'engine'
       ? [
-          `--learner engine --model ${word(flags.model)} --steps ${flags.steps}`,
+          `--learner engine --model ${shellWord(flags.model)} --steps ${flags.steps}`,
           ...(flags.engine === 'onnx' ? [] : [`--engine ${flags.engine}`]),
-          ...(flags.data === undefined ? [] : [`--data ${word(flags.data)}`])
+          ...(flags.data === undefined ? [] : [`--data ${shellWord(flags.data)}`])
         ]
       : []
   return [
     'worldlm simulate',
-    `--topology ${word(topology)}`,
+    `--topology ${shellWord(topology)}`,
     ...(peers === undefined ? [] : [`--peers ${peers}`]),
-    `--rounds ${rounds} --faults ${word(faults)} --seed ${seed}`,
+    `--rounds ${rounds} --faults ${shellWord(faults)} --seed ${seed}`,
     ...engine,
     ...(trainMs === undefined ? [] : [`--train-ms ${trainMs}`]),
     ...(modelBytes === undefined ? [] : [`--model-bytes ${modelBytes}`]),

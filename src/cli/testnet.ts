@@ -8,6 +8,7 @@ import type { Scenario } from '../../testnet/scenarios/schema.ts'
 import type { TestnetNode } from '../../testnet/spawn.ts'
 import { findScenario, stories } from '../../testnet/scenarios/stories.ts'
 import { WorldlmError } from '../errors.ts'
+import { shellWord } from '../shell-word.ts'
 import { verdict } from '../report/html.ts'
 import { short } from '../report/plots.ts'
 import { meanPerplexity, summarizeOrganizations, type TestnetReport } from '../report/schema.ts'
@@ -220,7 +221,7 @@ function closingLines(report: TestnetReport, { out }: TestnetOptions): string[] 
     ...violations.map(one => `  ${one.invariant}: ${one.detail}`),
     ...(report.stalled === null ? [] : [`Ended early: ${report.stalled}`]),
     ...(report.interrupted ? ['Interrupted: the report holds what was done until then.'] : []),
-    `Report: ${join(out, 'report.html')}   (worldlm audit verify ${out} checks the certified logs)`
+    `Report: ${join(out, 'report.html')}   (worldlm audit verify ${shellWord(out)} checks the certified logs)`
   ]
 }
 

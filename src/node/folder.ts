@@ -10,6 +10,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { WorldlmError } from '../errors.ts'
+import { shellWord } from '../shell-word.ts'
 import { linkOf } from '../wire/codec.ts'
 import type { FederationId } from '../ids.ts'
 import { writeFileDurably } from './files.ts'
@@ -104,7 +105,7 @@ export class NodeFolder {
       throw new WorldlmError(
         'FOLDER_MISSING',
         `${this.root} holds no node (worldlm.yaml is missing)`,
-        `Make one: worldlm node init --dir ${this.root} --name NAME --data FOLDER`
+        `Make one: worldlm node init --dir ${shellWord(this.root)} --name NAME --data FOLDER`
       )
     for (const name of ['charters', 'consensus', 'blobs', 'models', 'fingerprints'])
       mkdirSync(this.#at(name), { recursive: true })
@@ -202,7 +203,7 @@ export class NodeFolder {
       throw new WorldlmError(
         'FOLDER_MISSING',
         `${this.#at(name)} cannot be read: ${(cause as Error).message}`,
-        `Make a node: worldlm node init --dir ${this.root} --name NAME --data FOLDER`,
+        `Make a node: worldlm node init --dir ${shellWord(this.root)} --name NAME --data FOLDER`,
         { cause }
       )
     }

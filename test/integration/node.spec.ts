@@ -148,6 +148,14 @@ describe('a node', function () {
     assert.equal((await node.ended).code, 0)
   })
 
+  it('names its folder as a shell takes it, spaces and all', async () => {
+    const dir = join(temporaryFolder(), "Müller's node")
+    const { stdout } = await run(['node', 'init', '--dir', dir, '--name', 'n', '--data', temporaryFolder()])
+    const next = /^Then: worldlm node start (.*)$/m.exec(stdout)![1]!
+    const words = execFileSync('sh', ['-c', `printf '%s\\n' ${next}`], { encoding: 'utf8' })
+    assert.equal(words, `--dir\n${dir}\n`)
+  })
+
   it('says that it may open no more files', async function () {
     if (process.platform === 'win32') this.skip()
     const { code, stderr } = await new Command(['node', 'start', '--dir', await founder()], {}, 26).ended
