@@ -12,11 +12,11 @@ export const eventsKeptMax = 10_000
 export class EventLog {
   readonly #events: NumberedEvent[] = []
   readonly #listeners = new Set<(event: NumberedEvent) => void>()
-  readonly #faults = new FaultMeter(fault => this.#number(fault))
+  readonly #meter = new FaultMeter(event => this.#number(event))
   #seq = 0
 
   emit(event: NodeEvent): void {
-    if (event.type === 'fault') this.#faults.see(event)
+    if (event.type === 'fault' || event.type === 'warning') this.#meter.see(event)
     else this.#number(event)
   }
 

@@ -1,36 +1,37 @@
 /**
- * Faults of other peers that come again and again: a few a minute are told one by one, what is more of the like together, at the minute's end. Any
- * stranger can say thousands of wrong things a second; each would be a line of node.log, and an event for which another is forgotten.
+ * Faults of other peers, and warnings, that come again and again: a few a minute are told one by one, what is more of the like together, at the minute's
+ * end. Any stranger can say thousands of wrong things a second, and what stops a federation is warned of at each try; each would be a
+ * line of node.log, and an event for which another is forgotten.
  */
 import type { NodeEvent } from './status.ts'
 
-type Fault = Extract<NodeEvent, { type: 'fault' }>
+type Metered = Extract<NodeEvent, { type: 'fault' | 'warning' }>
 
-/** Of one peer, in one federation, by one code. */
+/** Faults of one peer, in one federation, by one code; warnings of the same words. */
 const toldMax = 10
 /** Kinds of faults in a minute: identities cost nothing. Those beyond are told together. */
 const kindsMax = 1_000
 export const meterMs = 60_000
 
 export class FaultMeter {
-  readonly #tell: (fault: Fault) => void
-  readonly #kinds = new Map<string, { fault: Fault; untold: number; told: number }>()
+  readonly #tell: (event: Metered) => void
+  readonly #kinds = new Map<string, { event: Metered; untold: number; told: number }>()
   #end: NodeJS.Timeout | null = null
 
-  constructor(tell: (fault: Fault) => void) {
+  constructor(tell: (event: Metered) => void) {
     this.#tell = tell
   }
 
-  see(fault: Fault): void {
+  see(event: Metered): void {
     this.#end ??= setTimeout(() => this.#tellRest(), meterMs).unref()
-    const { federation, peer, code } = fault
-    const exact = `${federation} ${peer} ${code}`
+    const { code } = event
+    const exact = event.type === 'fault' ? `${event.federation} ${event.peer} ${code}` : `${code} ${event.message}`
     const key = this.#kinds.has(exact) || this.#kinds.size < kindsMax ? exact : code
-    const kind = this.#kinds.get(key) ?? { fault, untold: 0, told: 0 }
+    const kind = this.#kinds.get(key) ?? { event, untold: 0, told: 0 }
     this.#kinds.set(key, kind)
     if (kind.told < toldMax) {
       kind.told++
-      this.#tell(fault)
+      this.#tell(event)
     } else kind.untold++
   }
 
@@ -38,7 +39,11 @@ export class FaultMeter {
     const kinds = [...this.#kinds.values()]
     this.#end = null
     this.#kinds.clear()
-    for (const { fault, untold } of kinds)
-      if (untold > 0) this.#tell({ ...fault, detail: `${untold} more of the like within a minute`, times: untold })
+    for (const { event, untold } of kinds) if (untold > 0) this.#tell(together(event, untold))
   }
+}
+
+function together(event: Metered, times: number): Metered {
+  const more = `${times} more of the like within a minute`
+  return event.type === 'fault' ? { ...event, detail: more, times } : { ...event, message: `${event.message} (${more})`, times }
 }

@@ -13,7 +13,7 @@ export class Metrics {
   count(event: NodeEvent): void {
     if (event.type === 'round') add(this.#rounds, event.round.federation)
     if (event.type === 'fault') add(this.#faults, event.code, event.times)
-    if (event.type === 'warning') add(this.#warnings, event.code)
+    if (event.type === 'warning') add(this.#warnings, event.code, event.times)
     if (event.type === 'trained') this.#tokens += event.tokens
   }
 

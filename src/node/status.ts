@@ -127,9 +127,9 @@ export type NodeEvent =
   | { type: 'attention'; round: number; candidates: { name: string; weight: number; nllPerByte: number }[] }
   /** Used in taking `round` over, with the weight that it got; `path` is its source's. */
   | ({ type: 'residual'; round: number; path: string } & MemberResidual)
-  /** `times`: so many at once, that were not told one by one (fault-meter.ts). */
+  /** `times`, here and of a warning: so many at once, that were not told one by one (fault-meter.ts). */
   | { type: 'fault'; federation: string; peer: PeerName; code: string; detail: string; times?: number }
-  | { type: 'warning'; code: string; message: string }
+  | { type: 'warning'; code: string; message: string; times?: number }
   | { type: 'finished'; round: number }
 
 /** Numbered from 1 without gaps since the node started. */

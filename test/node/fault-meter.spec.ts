@@ -44,6 +44,17 @@ describe('faults of other peers', () => {
     assert.equal(told.at(-1)!.detail, 'again', 'a minute later it is news')
   })
 
+  it('are told like warnings of the same words', async () => {
+    const heard: string[] = []
+    events.subscribe(event => void (event.type === 'warning' && heard.push(event.message)))
+    for (let count = 0; count < 50; count++) events.emit({ type: 'warning', code: 'ENTRY_REFUSED', message: 'no model' })
+    events.emit({ type: 'warning', code: 'ENTRY_REFUSED', message: 'other words' })
+    assert.deepEqual([heard.length, heard.at(-1)], [11, 'other words'])
+    mock.timers.tick(meterMs)
+    assert.deepEqual([heard.length, heard.at(-1)], [12, 'no model (40 more of the like within a minute)'])
+    assert.match(await metrics.render(nothing), /worldlm_warnings_total\{code="ENTRY_REFUSED"\} 51/)
+  })
+
   it('of ever new peers are a flood too', () => {
     for (let count = 0; count < 20_000; count++) events.emit(fault(`peer ${count}`))
     assert.ok(told.length < 1_100, `${told.length} were told`)
