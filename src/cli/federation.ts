@@ -8,6 +8,7 @@ import { shellWord } from '../shell-word.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId } from '../ids.ts'
 import { readCharters } from '../node/certified-car.ts'
+import { type Consent, mayLeave, type Place } from '../governance/egress.ts'
 import { addFederation, removeFederation } from '../node/config-file.ts'
 import { NodeFolder } from '../node/folder.ts'
 import { writeCharter } from '../node/genesis.ts'
@@ -35,8 +36,32 @@ export async function createFederation(
   addToConfig(folder, id, 'organization', [])
   output.line(`${charter.path} is ${id}`)
   for (const path of through) output.line(`The node takes part in ${path} through it.`)
+  for (const line of whatRulesStop(charter, await charters(folder))) output.line(line)
   output.line(`Others join it with: worldlm federation join ${id} --dir DIR --bootstrap ADDRESS-OF-THIS-NODE`)
   output.document({ id, path: charter.path, charter })
+}
+
+/** Rules are kept, whatever they stop: who wrote them is told. */
+function whatRulesStop(charter: Charter, all: { id: FederationId; charter: Charter }[]): string[] {
+  const line = [charter]
+  for (let above = all.find(({ id }) => id === charter.parent); above !== undefined; ) {
+    line.push(above.charter)
+    const { parent } = above.charter
+    above = all.find(({ id }) => id === parent)
+  }
+  const { keyFraction } = charter.algorithm
+  const tensors = [...(keyFraction > 0 ? (['keys'] as const) : []), ...(keyFraction < 1 ? (['backbone'] as const) : [])]
+  const forbidden = (place: Place) => tensors.map(tensor => mayLeave(line, tensor, place)).find(({ allowed }) => !allowed)
+  // A name that nobody has: what is said of one member alone stops nobody else.
+  const members = forbidden({ path: `${charter.path}/\u0000`, kind: 'organization' })
+  const parent = line[1] === undefined ? undefined : forbidden({ path: line[1].path, kind: 'federation' })
+  const why = (consent: Consent) => (consent.allowed ? '' : `${consent.by}: ${consent.reason}`)
+  return [
+    ...(members === undefined
+      ? []
+      : [`! Its members may not have each other’s models (${why(members)}): with more than one it makes no round.`]),
+    ...(parent === undefined ? [] : [`! Its parent may not have its model (${why(parent)}): the parent’s rounds leave it out.`])
+  ]
 }
 
 /**
@@ -162,7 +187,7 @@ export async function leaveFederation(
   throw new WorldlmError(
     'LEAVE_PENDING',
     `the others have not certified it within ${leaveTimeoutMs / 1000} s`,
-    'The node goes on asking while it runs; `worldlm federation show` tells whether a majority is there.'
+    'The node goes on asking while it runs; `worldlm federation show` tells whether a majority is there, node.log whether they refuse what is proposed (ENTRY_REFUSED). If they never will: `worldlm node stop`, and leave again; a node that does not run goes by itself, and counts as absent.'
   )
 }
 

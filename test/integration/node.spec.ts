@@ -156,6 +156,18 @@ describe('a node', function () {
     assert.equal(words, `--dir\n${dir}\n`)
   })
 
+  it('is told by `federation create` what its rules stop', async () => {
+    const dir = await founder()
+    const create = async (egress: object, ...more: string[]) => {
+      const path = join(writeTree({ 'c.yaml': JSON.stringify({ name: `child${more.length}`, egress: [egress] }) }), 'c.yaml')
+      return (await run(['federation', 'create', '--dir', dir, '--file', path, ...more])).stdout
+    }
+    const keys = { tensor: 'keys', allow: false, reason: 'law 7' }
+    assert.match(await create({ ...keys, to: 'members' }), /! Its members may not .*\(child0: law 7\): .* no round/)
+    assert.match(await create({ ...keys, to: 'parent' }, '--parent', 'world'), /! Its parent may not .*law 7/)
+    assert.doesNotMatch(await create({ ...keys, tensor: 'residual' }, '--parent', 'child0'), /!/)
+  })
+
   it('says that it may open no more files', async function () {
     if (process.platform === 'win32') this.skip()
     const { code, stderr } = await new Command(['node', 'start', '--dir', await founder()], {}, 26).ended
