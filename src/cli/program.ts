@@ -48,13 +48,14 @@ function ofPath(error: unknown): { code: string; message: string; hint: string }
       message: `no more files may be opened: ${message}`,
       hint: 'Allow more (ulimit -n, LimitNOFILE of a service): 2000 are enough for a node.'
     }
-  if (path === undefined) return null
+  // Of a file that is open already the system does not say which.
   if (isDiskFull(error))
     return {
       code: 'DISK_FULL',
-      message: `the disk is full: ${path} could not be written`,
+      message: path === undefined ? `the disk is full: ${message}` : `the disk is full: ${path} could not be written`,
       hint: 'Free some space and run it again.'
     }
+  if (path === undefined) return null
   if (!refusals.has(code)) return null
   return { code: 'PATH_REFUSED', message, hint: 'Check the path and who may read and write there, or name another one.' }
 }

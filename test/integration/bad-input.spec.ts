@@ -42,6 +42,14 @@ describe('bad input', function () {
     })
   }
 
+  it('is told from a full disk, also where the system names no file', async function () {
+    if (process.platform === 'win32') this.skip()
+    // No file may grow beyond 8 blocks: the built-in text does.
+    const { code, stderr } = await new Command(['testnet', '--out', join(temporaryFolder(), 'out')], {}, '-f 8').ended
+    assert.equal(code, 1)
+    assert.match(stderr, /^error DISK_FULL: the disk is full: /m)
+  })
+
   it('is one document with --json, with the reason said once', async () => {
     const { code, stdout, stderr } = await run(['testnet', '--rounds', '0', '--json'])
     assert.equal(code, 2)

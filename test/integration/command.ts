@@ -36,10 +36,10 @@ export class Command {
   readonly ended: Promise<Ended>
   readonly #child: ChildProcess
 
-  /** @param filesMax - that the process may have open. */
-  constructor(args: string[], environment: Record<string, string> = {}, filesMax: number | null = null) {
+  /** @param limit - a flag of the shell's `ulimit` and its value. */
+  constructor(args: string[], environment: Record<string, string> = {}, limit: string | null = null) {
     const command = [process.execPath, main, ...args]
-    const [program, ...given] = filesMax === null ? command : ['sh', '-c', `ulimit -n ${filesMax}; exec "$@"`, 'sh', ...command]
+    const [program, ...given] = limit === null ? command : ['sh', '-c', `ulimit ${limit}; exec "$@"`, 'sh', ...command]
     this.#child = spawn(program!, given, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...environment }

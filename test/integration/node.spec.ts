@@ -135,7 +135,7 @@ describe('a node', function () {
   it('makes its rounds where few files may be open, and a stranger opens connections and says nothing', async function () {
     if (process.platform === 'win32') this.skip()
     const dir = await founder()
-    const node = new Command(['node', 'start', '--dir', dir], {}, 128)
+    const node = new Command(['node', 'start', '--dir', dir], {}, '-n 128')
     const [, port] = await node.says(/listens on \/ip4\/127\.0\.0\.1\/tcp\/(\d+)/)
     const sockets: Socket[] = []
     const { federations } = await untilRound(dir, 1)
@@ -170,7 +170,7 @@ describe('a node', function () {
 
   it('says that it may open no more files', async function () {
     if (process.platform === 'win32') this.skip()
-    const { code, stderr } = await new Command(['node', 'start', '--dir', await founder()], {}, 26).ended
+    const { code, stderr } = await new Command(['node', 'start', '--dir', await founder()], {}, '-n 26').ended
     assert.equal(code, 1)
     assert.match(stderr, /^error FILES_MAX: [\s\S]*ulimit -n/)
   })
