@@ -28,6 +28,8 @@ export async function createFederation(
 ): Promise<void> {
   const folder = new NodeFolder(options.dir)
   folder.prepare()
+  // It is changed last: what is wrong with it is said before a charter is written.
+  readConfig(folder.config, {})
   const written = options.file === undefined ? {} : readCharterFile(options.file)
   const input = { ...written, ...(options.name === undefined ? {} : { name: options.name }) }
   const parent = options.parent === undefined ? null : await findCharter(folder, options.parent)

@@ -1,6 +1,6 @@
 /** Bad input on the command line: exit code 2 for wrong use, 1 for what is wrong in files; an error that names it; nothing left behind. */
 import assert from 'node:assert/strict'
-import { appendFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { temporaryFolder, textOf, writeTree } from '../temporary.ts'
@@ -41,6 +41,25 @@ describe('bad input', function () {
       assert.match(stderr, says)
     })
   }
+
+  it('in worldlm.yaml is told by its name by who changes the file, and the file is left alone', async () => {
+    const dir = join(temporaryFolder(), 'node')
+    await run(['node', 'init', '--dir', dir, '--name', 'n', '--data', temporaryFolder()])
+    const id = `bafyrei${'a'.repeat(52)}`
+    for (const yaml of ['name: [\n', 'name: n\nfederations: *none\n', 'name: n\nfederations: 5\n']) {
+      writeFileSync(join(dir, 'worldlm.yaml'), yaml)
+      for (const given of [
+        ['join', id],
+        ['leave', id],
+        ['create', '--name', 'w']
+      ]) {
+        const { code, stderr } = await run(['federation', ...given, '--dir', dir])
+        assert.deepEqual([code, /^error CONFIG_INVALID: .*worldlm\.yaml/.test(stderr)], [2, true], stderr)
+        assert.equal(readFileSync(join(dir, 'worldlm.yaml'), 'utf8'), yaml)
+        assert.deepEqual(readdirSync(join(dir, 'charters')), [])
+      }
+    }
+  })
 
   it('is told from a full disk, also where the system names no file', async function () {
     if (process.platform === 'win32') this.skip()
