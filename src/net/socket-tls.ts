@@ -24,6 +24,7 @@ import { type TLSComponents, tls } from '@libp2p/tls'
 import { generateCertificate, verifyPeerCertificate } from '@libp2p/tls/utils'
 import { AbstractMessageStream, type SendResult } from '@libp2p/utils'
 import type { Uint8ArrayList } from 'uint8arraylist'
+import { HostCertificate } from './host-certificate.ts'
 import { giveSentBytes } from './send-buffers.ts'
 
 /** What both sides name when they want no multiplexer chosen in the handshake. */
@@ -40,11 +41,11 @@ class SocketTls implements ConnectionEncrypter {
   readonly protocol: string
   readonly #components: TLSComponents
   readonly #overStreams: ConnectionEncrypter
-  /** One for as long as the host runs, as go-libp2p does: a new one for each connection costs milliseconds. */
-  #certificate: Promise<{ cert: string; key: string }> | null = null
+  readonly #certificate: HostCertificate
 
   constructor(components: TLSComponents) {
     this.#components = components
+    this.#certificate = new HostCertificate(() => generateCertificate(components.privateKey))
     this.#overStreams = tls()(components)
     this.protocol = this.#overStreams.protocol
   }
@@ -67,8 +68,7 @@ class SocketTls implements ConnectionEncrypter {
     isServer: boolean,
     options: SecureConnectionOptions = {}
   ): Promise<SecuredConnection> {
-    this.#certificate ??= generateCertificate(this.#components.privateKey)
-    const certificate = await this.#certificate
+    const certificate = await this.#certificate.get()
     options.signal?.throwIfAborted()
     await takeOver(connection, socket)
     if (socket.destroyed) throw new Error('the connection closed before the handshake')
