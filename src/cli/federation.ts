@@ -9,6 +9,7 @@ import type { Charter } from '../governance/charter.ts'
 import type { FederationId } from '../ids.ts'
 import { readCharters } from '../node/certified-car.ts'
 import { type Consent, mayLeave, type Place } from '../governance/egress.ts'
+import { parseAddress } from '../net/address.ts'
 import { addFederation, removeFederation } from '../node/config-file.ts'
 import { NodeFolder } from '../node/folder.ts'
 import { writeCharter } from '../node/genesis.ts'
@@ -119,6 +120,7 @@ export async function joinFederation(
       `${id} is no federation’s id`,
       'It begins with bafy; whoever created the federation was shown it.'
     )
+  for (const address of options.bootstrap ?? []) parseAddress(address)
   addToConfig(folder, id, options.witness === true ? 'witness' : 'organization', options.bootstrap ?? [])
   output.line(`${id} is added; the node joins it when it is started: worldlm node start --dir ${shellWord(options.dir)}`)
   output.document({ id, as: options.witness === true ? 'witness' : 'organization' })

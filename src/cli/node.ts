@@ -4,6 +4,7 @@ import { relative, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldlmError } from '../errors.ts'
 import { shellWord } from '../shell-word.ts'
+import { parseAddress } from '../net/address.ts'
 import { NodeFolder, type RunFile } from '../node/folder.ts'
 import { initNodeFolder } from '../node/genesis.ts'
 import type { NodeStatus } from '../node/status.ts'
@@ -17,6 +18,7 @@ export async function initNode(
   const folder = new NodeFolder(options.dir)
   if (options.data !== undefined && statSync(options.data, { throwIfNoEntry: false })?.isDirectory() !== true)
     throw new WorldlmError('DATA_MISSING', `${options.data} is no folder`, 'Name the folder of the organization’s text.')
+  for (const address of [...(options.listen ?? []), ...(options.bootstrap ?? [])]) parseAddress(address)
   const given = {
     name: options.name,
     ...(options.data === undefined ? {} : { data: relative(folder.root, resolve(options.data)) }),

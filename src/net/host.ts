@@ -21,6 +21,7 @@ import { WorldlmError } from '../errors.ts'
 import type { PeerName } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
 import { protocols } from '../wire/protocol-ids.ts'
+import { parseAddress } from './address.ts'
 import { connectionLimits } from './connection-limits.ts'
 import { rememberPeers } from './peer-memory.ts'
 import { socketTls } from './socket-tls.ts'
@@ -299,17 +300,4 @@ const unreachableToldMs = 600_000
 
 function peerOf(address: Multiaddr): PeerName | null {
   return address.getComponents().findLast(({ name }) => name === 'p2p')?.value ?? null
-}
-
-function parseAddress(address: string): Multiaddr {
-  try {
-    return multiaddr(address)
-  } catch (cause) {
-    throw new WorldlmError(
-      'BAD_ADDRESS',
-      `${address} is not a multiaddr`,
-      'Write it like /ip4/127.0.0.1/tcp/4890 or /dns4/name/tcp/4890/p2p/12D3Koo….',
-      { cause }
-    )
-  }
 }

@@ -165,6 +165,14 @@ describe('bad input', function () {
 
     it('an address that is none, and ports that others have', async () => {
       const dir = await made()
+      const before = readFileSync(join(dir, 'worldlm.yaml'), 'utf8')
+      const joining = ['federation', 'join', `bafyrei${'a'.repeat(52)}`, '--dir', dir]
+      const init = ['node', 'init', '--dir', join(dir, 'new'), '--name', 'n']
+      for (const args of [joining, init]) {
+        const { code, stderr } = await run([...args, '--bootstrap', 'localhost:4000'])
+        assert.deepEqual([code, /^error BAD_ADDRESS: localhost:4000 is not a multiaddr/.test(stderr)], [1, true], stderr)
+      }
+      assert.deepEqual([readFileSync(join(dir, 'worldlm.yaml'), 'utf8'), existsSync(join(dir, 'new'))], [before, false])
       await refused(dir, /not a multiaddr/, ['--set', 'listen=["localhost:4000"]'])
       const server = createServer().listen(0, '127.0.0.1')
       await new Promise(resolve => server.once('listening', resolve))
