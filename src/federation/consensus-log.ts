@@ -1,11 +1,12 @@
 /** The open entry of consensus (consensus.ts): proposed, checked, accepted, signed, and certified by a majority. */
 import { assert } from '../errors.ts'
 import type { Link, PeerName } from '../ids.ts'
-import { ConsensusMoves } from './consensus-moves.ts'
+import { Recalling } from './consensus-recall.ts'
 import { type Accepted, beatsPerLook, type Checked, type LogEntry, majority, mayVote } from './consensus-state.ts'
 import type { Certificate } from './entry.ts'
+import { isBeyond, isKnownAccepted } from './recall.ts'
 
-export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
+export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
   propose(link: Link, entry: Entry): void {
     const { state } = this
     if (state.role !== 'leader' || state.accepted !== null) return
@@ -34,7 +35,9 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     else this.effects.push({ do: 'check', from, link, term, entry })
   }
 
+  /** Of what it may have accepted and forgotten (recall.ts) it says nothing: who refuses an entry tells that it does not hold it. */
   protected refuse(to: PeerName, term: number, index: number, link: Link): void {
+    if (this.isBehind()) return
     this.effects.push({ do: 'send', to, message: { type: 'refuse', term, index, link } })
   }
 
@@ -42,7 +45,9 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     const { state } = this
     const open = term === state.term && entry.index === state.commitIndex + 1 && entry.prev === state.head
     if (!open || !mayVote(state) || (state.accepted !== null && state.accepted.term >= term)) return
-    if (ok) this.acceptFrom(from, { index: entry.index, term, link, entry })
+    // What it may have accepted before it forgot can be settled by nobody else, should others refuse it too.
+    if (ok || (state.old && this.isBehind() && isKnownAccepted(state, link)))
+      this.acceptFrom(from, { index: entry.index, term, link, entry })
     else this.refuse(from, term, entry.index, link)
   }
 
@@ -52,7 +57,7 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
       term: this.state.term
     })
     assert((this.state.accepted?.term ?? 0) < accepted.term, 'I2: one acceptance a term', { term: accepted.term })
-    this.state = { ...this.state, accepted }
+    this.state = { ...this.state, accepted, signed: { index: accepted.index, term: accepted.term } }
     this.persist() // I2: not spoken before it is stored
     this.effects.push({ do: 'sign', to, index: accepted.index, term: accepted.term, link: accepted.link })
   }
@@ -60,7 +65,8 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
   /** The leader's own acceptance of what it proposes, under its term. */
   protected accept(accepted: Accepted<Entry>): void {
     assert(this.state.role === 'leader', 'only a leader proposes')
-    this.state = { ...this.state, accepted, signatures: new Map(), refused: new Set(), looksRefused: 0 }
+    const signed = { index: accepted.index, term: accepted.term }
+    this.state = { ...this.state, accepted, signed, signatures: new Map(), refused: new Set(), looksRefused: 0 }
     this.persist()
     this.effects.push({ do: 'sign', to: this.state.self, index: accepted.index, term: accepted.term, link: accepted.link })
   }
@@ -110,6 +116,10 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
   onCertified(link: Link, entry: Entry, certificate: Certificate): void {
     if (certificate.index !== this.state.commitIndex + 1 || entry.index !== certificate.index) return
     if (certificate.term > this.state.term) this.follow(certificate.term, null)
+    const { self, signed } = this.state
+    const isSigned = this.state.nonce === null && certificate.signatures.some(({ voter }) => voter === self)
+    if (isSigned && signed !== null && isBeyond(certificate, signed))
+      this.proveOld({ index: certificate.index, term: certificate.term })
     const { state } = this
     assert(entry.prev === state.head, 'I1: the certified entry follows the certified head', { index: entry.index })
     const could = mayVote(state)
@@ -117,6 +127,8 @@ export class OpenEntry<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     const enrolled = entry.enrolled?.some(({ peer, nonce }) => peer === state.self && nonce === state.nonce) ?? false
     const nonce = enrolled ? null : state.nonce
     this.state = { ...state, commitIndex: certificate.index, head: link, voters, nonce, accepted: null, givenUp: null }
+    // Whatever it signed in a life that it has forgotten concerns indices up to here.
+    if (enrolled) this.state = { ...this.state, signed: { index: certificate.index, term: certificate.term }, old: false }
     this.effects.push({ do: 'commit', link, entry, certificate })
     // Who catches up, or has no vote, has accepted nothing: there is nothing to forget, and each write waits for the disk.
     if (state.accepted !== null || enrolled) this.persist()

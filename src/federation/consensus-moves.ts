@@ -92,8 +92,8 @@ export class ConsensusMoves<Entry extends LogEntry> {
   }
 
   protected persist(): void {
-    const { term, votedFor, accepted, nonce } = this.state
-    this.effects.push({ do: 'persist', term, votedFor, accepted, nonce })
+    const { term, votedFor, accepted, nonce, signed, old } = this.state
+    this.effects.push({ do: 'persist', term, votedFor, accepted, nonce, signed, old })
   }
 
   protected toOthers(message: ConsensusMessage<Entry>): void {
@@ -103,7 +103,7 @@ export class ConsensusMoves<Entry extends LogEntry> {
   /** The fields that every role has. */
   protected shared(): Shared<Entry> {
     const { self, federation, term, votedFor, commitIndex, head, voters, accepted, aggregator, timing, rank } = this.state
-    const { nonce, distrusted, givenUp } = this.state
+    const { nonce, recall, signed, old, distrusted, givenUp } = this.state
     return {
       self,
       federation,
@@ -118,6 +118,9 @@ export class ConsensusMoves<Entry extends LogEntry> {
       timing,
       rank,
       nonce,
+      recall,
+      signed,
+      old,
       distrusted
     }
   }

@@ -1,6 +1,7 @@
 /** What consensus on one peer is made of: its state, the events that move it, the effects it asks for (consensus.ts). */
 import type { Link, PeerName } from '../ids.ts'
 import type { Certificate } from './entry.ts'
+import { newRecall, type Recall, type Recalled, type SignedPlace, unanswered } from './recall.ts'
 
 /** All that consensus itself knows of an entry. */
 export interface LogEntry {
@@ -36,6 +37,9 @@ export type ConsensusMessage<Entry> =
   | { type: 'accept'; term: number; index: number; link: Link; signature: Uint8Array }
   | { type: 'refuse'; term: number; index: number; link: Link }
   | { type: 'timeout-now'; term: number }
+  /** Where do you stand? From a peer whose memory of its votes may be an old copy (recall.ts). */
+  | { type: 'recall' }
+  | ({ type: 'recalled' } & Recalled)
 
 export interface Shared<Entry> {
   readonly self: PeerName
@@ -60,6 +64,12 @@ export interface Shared<Entry> {
    * nor accepts until an entry is certified that enrolls it with this number, drawn when its memory began, and kept in it (docs/protocol.md, "Lost votes").
    */
   readonly nonce: number | null
+  /** Not null: this peer asks the others, or has asked them lately, what it may have forgotten (recall.ts). */
+  readonly recall: Recall | null
+  /** The newest entry that it has signed; null: a memory that does not tell. */
+  readonly signed: SignedPlace | null
+  /** It has met a signature of its own beyond that: its memory is an old copy, and it takes no part before all others have answered. */
+  readonly old: boolean
   /** Peers that were seen to sign two entries for one (index, term): nothing they say counts here. */
   readonly distrusted: ReadonlySet<PeerName>
 }
@@ -92,9 +102,11 @@ export interface Checked<Entry> {
   ok: boolean
 }
 
+export type ConsensusTimer = 'election' | 'heartbeat' | 'recall'
+
 export type ConsensusEvent<Entry> =
   | { type: 'start' }
-  | { type: 'timer'; name: 'election' | 'heartbeat' }
+  | { type: 'timer'; name: ConsensusTimer }
   | { type: 'message'; from: PeerName; message: ConsensusMessage<Entry> }
   | { type: 'propose'; link: Link; entry: Entry }
   | ({ type: 'checked' } & Checked<Entry>)
@@ -108,8 +120,11 @@ export type ConsensusEvent<Entry> =
   | { type: 'ranked'; rank: number }
   | { type: 'distrust'; peer: PeerName }
 
+/** What outlives a restart. */
+export interface Memory<Entry> extends Pick<Shared<Entry>, 'term' | 'votedFor' | 'accepted' | 'nonce' | 'signed' | 'old'> {}
+
 export type ConsensusEffect<Entry> =
-  | { do: 'persist'; term: number; votedFor: PeerName | null; accepted: Accepted<Entry> | null; nonce: number | null }
+  | ({ do: 'persist' } & Memory<Entry>)
   | { do: 'send'; to: PeerName; message: ConsensusMessage<Entry> }
   | { do: 'check'; from: PeerName; link: Link; term: number; entry: Entry }
   /** Sign the acceptance; answer `signed`, and send it to `to` unless that is this peer. */
@@ -118,11 +133,13 @@ export type ConsensusEffect<Entry> =
   /** Tell everybody of a certificate that this aggregator has just completed. */
   | { do: 'publish'; link: Link; entry: Entry; certificate: Certificate }
   | { do: 'fetch'; from: PeerName; fromIndex: number }
-  | { do: 'start-timer'; name: 'election' | 'heartbeat'; ms: number; jitterMs: number }
-  | { do: 'stop-timer'; name: 'election' | 'heartbeat' }
+  | { do: 'start-timer'; name: ConsensusTimer; ms: number; jitterMs: number }
+  | { do: 'stop-timer'; name: ConsensusTimer }
   | { do: 'became-aggregator'; term: number }
   | { do: 'stepped-down' }
   | { do: 'aggregator-changed'; peer: PeerName | null; term: number }
+  /** A certificate holds a signature of this peer that it does not remember, of the entry at `index`. */
+  | { do: 'memory-old'; index: number }
 
 export interface ConsensusStart<Entry> {
   self: PeerName
@@ -137,25 +154,29 @@ export interface ConsensusStart<Entry> {
   rank: number
   /** See `Shared.nonce`; left out: it remembers. */
   nonce?: number | null
+  signed?: SignedPlace | null
+  old?: boolean
+  /** Its memory comes from a disk, and may be an old copy. */
+  fromDisk?: boolean
 }
 
 /** What was on the disk, as the state that it resumes. An acceptance at an index that is certified by now is dropped. */
 export function initialConsensus<Entry extends LogEntry>(start: ConsensusStart<Entry>): ConsensusState<Entry> {
+  const { nonce = null, signed = start.accepted, old = false, fromDisk = false, ...rest } = start
   const accepted = start.accepted !== null && start.accepted.index === start.commitIndex + 1 ? start.accepted : null
-  return {
-    ...start,
-    nonce: start.nonce ?? null,
-    accepted,
-    givenUp: null,
-    aggregator: null,
-    distrusted: new Set(),
-    role: 'follower'
-  }
+  const memory = { nonce, accepted, signed: signed && { index: signed.index, term: signed.term }, old }
+  const recall = fromDisk || old ? newRecall(start.timing) : null
+  return { ...rest, ...memory, recall, givenUp: null, aggregator: null, distrusted: new Set(), role: 'follower' }
 }
 
-/** Whether this peer has a vote and knows how it used it so far. */
-export const mayVote = <Entry extends LogEntry>({ voters, self, nonce }: ConsensusState<Entry>): boolean =>
+/** Whether this peer has a vote and a memory of it, be it an old one. */
+export const isVoter = <Entry extends LogEntry>({ voters, self, nonce }: ConsensusState<Entry>): boolean =>
   voters.includes(self) && nonce === null
+/** Whether it has yet to be told what it may have forgotten. */
+export const inDoubt = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean =>
+  state.recall !== null && isVoter(state) && unanswered(state).length > 0
+/** Whether this peer has a vote and knows how it used it so far. */
+export const mayVote = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean => isVoter(state) && !inDoubt(state)
 export const majority = (voters: readonly PeerName[]): number => Math.floor(voters.length / 2) + 1
 export const position = <Entry extends LogEntry>({ commitIndex, accepted }: ConsensusState<Entry>): LogPosition => ({
   commitIndex,

@@ -12,7 +12,8 @@
  * - Neighbouring voter sets differ by one peer (membership.ts), so that their majorities share one. For that to rule out two
  *   aggregators of one term, a peer's term is never below that of a certificate in its log, and a certificate that moves the log on
  *   ends a candidacy: its votes were given for another index, maybe by other voters (docs/protocol.md, "Two voter sets, one term").
- * - A peer that does not remember its votes has none until an entry enrolls it anew (`nonce`).
+ * - A peer that does not remember its votes has none until an entry enrolls it anew (`nonce`); one whose memory may be an old copy has
+ *   none until the others have told it what it may have forgotten (recall.ts).
  *
  * Is: pure. Signing, checking and storing are effects; each ends before the next begins.
  * Is not: a judge of entries. `check` asks; `checked` answers.
@@ -34,6 +35,7 @@ import {
   mayVote,
   position
 } from './consensus-state.ts'
+import { acceptedTermKnown } from './recall.ts'
 
 type Step<Entry extends LogEntry> = [ConsensusState<Entry>, ConsensusEffect<Entry>[]]
 
@@ -44,10 +46,12 @@ export function stepConsensus<Entry extends LogEntry>(state: ConsensusState<Entr
     case 'start':
       turn.restElection()
       if (mayVote(state) && state.voters.length === 1) turn.campaign()
+      turn.beginRecall()
       break
     case 'timer':
       if (event.name === 'election') turn.onElectionTimer()
-      else turn.onHeartbeatTimer()
+      else if (event.name === 'heartbeat') turn.onHeartbeatTimer()
+      else turn.onRecallTimer()
       break
     case 'message':
       turn.onMessage(event.from, event.message)
@@ -80,6 +84,7 @@ export function stepConsensus<Entry extends LogEntry>(state: ConsensusState<Entr
     default:
       assertNever(event)
   }
+  turn.settleDoubt(state)
   return [turn.state, turn.effects]
 }
 
@@ -91,6 +96,10 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
     if (this.state.aggregator !== null) {
       this.setAggregator(null)
       this.awaitTurn(0)
+      return
+    }
+    if (this.isBehind()) {
+      this.awaitTurn(this.state.timing.electionTimeoutMs * 0.4)
       return
     }
     this.state = { ...this.shared(), role: 'pre-candidate', grants: new Set([this.state.self]) }
@@ -110,6 +119,7 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
   onDistrust(peer: PeerName): void {
     if (peer === this.state.self) return
     this.state = { ...this.state, distrusted: new Set(this.state.distrusted).add(peer) }
+    this.disbelieve(peer)
     this.onLost(peer)
   }
 
@@ -163,7 +173,11 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
   protected lead(): void {
     const beatsLeft = beatsPerLook(this.state.timing)
     const open = { signatures: new Map(), refused: new Set<PeerName>(), looksRefused: 0 }
-    this.state = { ...this.shared(), role: 'leader', ...open, heard: new Set(), positions: new Map(), beatsLeft }
+    const { old } = this.state
+    // A majority has just said what it knows.
+    const remembers = { recall: null, old: false }
+    this.state = { ...this.shared(), ...remembers, role: 'leader', ...open, heard: new Set(), positions: new Map(), beatsLeft }
+    if (old) this.persist()
     this.effects.push({ do: 'stop-timer', name: 'election' }, { do: 'became-aggregator', term: this.state.term })
     this.setAggregator(this.state.self)
     const { accepted } = this.state
@@ -175,6 +189,16 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
 
   onMessage(from: PeerName, message: ConsensusMessage<Entry>): void {
     if (this.state.distrusted.has(from)) return
+    this.noteHeard(from)
+    if (message.type === 'recall') {
+      this.onRecall(from)
+      return
+    }
+    // Who tells may have become a voter by an entry that is not here yet.
+    if (message.type === 'recalled') {
+      this.onRecalled(from, message)
+      return
+    }
     if (!this.state.voters.includes(from)) {
       // A stranger, or a voter of entries that are not here yet: what it says of its term is not believed, what it has is fetched.
       if (message.type === 'heartbeat') this.catchUp(from, message.commitIndex)
@@ -210,7 +234,8 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
         break
       case 'timeout-now':
         // Raft dissertation §3.10: the aggregator that hands over asks for it, so no pre-vote is needed.
-        if (message.term === this.state.term && mayVote(this.state) && from === this.state.aggregator) this.campaign()
+        if (message.term === this.state.term && mayVote(this.state) && from === this.state.aggregator && !this.isBehind())
+          this.campaign()
         break
       default:
         assertNever(message)
@@ -225,7 +250,7 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
       if (request.commitIndex < state.commitIndex) this.reply(from, `${request.type}-reply`, false)
       return
     }
-    const good = isUpToDate(request, position(state))
+    const good = isUpToDate(request, { ...position(state), acceptedTerm: acceptedTermKnown(state) })
     if (request.type === 'pre-vote') {
       // §9.6: whoever still hears its aggregator grants nothing, so that a peer that was cut off does not disturb the others.
       const granted = good && request.term > state.term && state.aggregator === null

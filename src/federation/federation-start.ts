@@ -2,7 +2,7 @@
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { countInputs, nothingCounted } from './checks.ts'
-import { type Accepted, initialConsensus } from './consensus-state.ts'
+import { type ConsensusStart, initialConsensus } from './consensus-state.ts'
 import type { Entry } from './entry.ts'
 import type { FederationState } from './federation-state.ts'
 import { KnownUpdates } from './known-updates.ts'
@@ -15,7 +15,7 @@ export interface FederationStart {
   charter: Charter
   self: PeerName
   entries: Iterable<{ link: Link; entry: Entry }>
-  persisted: { term: number; votedFor: PeerName | null; accepted: Accepted<Entry> | null }
+  persisted: Pick<ConsensusStart<Entry>, 'term' | 'votedFor' | 'accepted' | 'signed' | 'old' | 'fromDisk'>
   /** See `ConsensusState.rank`. */
   rank: number
   /** See `ConsensusState.nonce`; left out: this peer remembers how it voted. */

@@ -7,6 +7,7 @@ export function timerEvent(name: TimerName): FederationEvent {
   switch (name) {
     case 'election':
     case 'heartbeat':
+    case 'recall':
       return { type: 'consensus', event: { type: 'timer', name } }
     case 'announce':
       return { type: 'participation', event: { type: 'announce-again' } }

@@ -46,6 +46,9 @@ export async function performEffect(node: FederationCore, effect: Effect): Promi
       return
     case 'stepped-down':
       return
+    case 'memory-old':
+      services.events.emit({ type: 'warning', code: 'MEMORY_OLD', message: `${node.path}: ${memoryOld(effect.index)}` })
+      return
     case 'aggregator-changed':
       services.events.emit({ type: 'aggregator', federation: node.path, peer: effect.peer, term: effect.term })
       return
@@ -104,6 +107,9 @@ export async function performEffect(node: FederationCore, effect: Effect): Promi
       assertNever(effect)
   }
 }
+
+const memoryOld = (index: number): string =>
+  `this node’s disk is an older copy of what it was: the certified entry ${index} is signed by it, and it does not remember that. It votes and accepts again as soon as every other voter has told it what it may have forgotten`
 
 function sign(node: FederationCore, { to, index, term, link }: Extract<Effect, { do: 'sign' }>): void {
   const { host, records } = node.options.services

@@ -9,7 +9,7 @@ import { createLayout } from '../model/layout.ts'
 import { createIdentity, peerNameOf } from '../net/host.ts'
 import { charterCodec } from '../wire/records.ts'
 import type { NodeFolder } from './folder.ts'
-import { writeConsensus } from './store.ts'
+import { firstMemory, writeConsensus } from './store.ts'
 
 /** Makes a node's folder with a new identity. @throws {WorldlmError} CONFIG_INVALID, FOLDER_EXISTS */
 export async function initNodeFolder(folder: NodeFolder, given: NodeConfigInput): Promise<PeerName> {
@@ -31,8 +31,7 @@ export function writeCharter(folder: NodeFolder, input: unknown, parent: Genesis
   createLayout(charter.model, charter.algorithm)
   const id = folder.addCharter(encoded(charter))
   // Its founder has not voted yet, and knows it.
-  if (!existsSync(folder.consensus(id)))
-    writeConsensus(folder.consensus(id), { term: 0, votedFor: null, accepted: null, nonce: null })
+  if (!existsSync(folder.consensus(id))) writeConsensus(folder.consensus(id), firstMemory)
   return { id, charter }
 }
 

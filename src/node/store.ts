@@ -2,38 +2,41 @@
 import { existsSync, readFileSync } from 'node:fs'
 import * as dagCbor from '@ipld/dag-cbor'
 import { WorldlmError } from '../errors.ts'
-import type { Accepted } from '../federation/consensus-state.ts'
+import type { Memory } from '../federation/consensus-state.ts'
 import type { Entry } from '../federation/entry.ts'
+import type { SignedPlace } from '../federation/recall.ts'
 import type { PeerName } from '../ids.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { entryCodec } from '../wire/records.ts'
 import { writeFileDurably } from './files.ts'
 
-export interface PersistedConsensus {
-  term: number
-  votedFor: PeerName | null
-  accepted: Accepted<Entry> | null
-  /**
-   * null: this file is a whole memory of how the node voted. Else the number by which the node asks to be enrolled (docs/protocol.md,
-   * "Lost votes"): as long as the file is there it has not voted, and asks by the same one, for an entry with it may be on its way.
-   */
-  nonce: number | null
+/**
+ * `nonce` is null: this file is a whole memory of how the node voted. Else it is the number by which the node asks to be enrolled
+ * (docs/protocol.md, "Lost votes"): as long as the file is there it has not voted, and asks by the same one, for an entry with it may be on
+ * its way.
+ */
+export type PersistedConsensus = Memory<Entry>
+
+/** Of who has never voted. */
+export const firstMemory: PersistedConsensus = {
+  ...{ term: 0, votedFor: null, accepted: null, nonce: null },
+  ...{ signed: { index: 0, term: 0 }, old: false }
 }
 
-export function writeConsensus(path: string, { term, votedFor, accepted, nonce }: PersistedConsensus): void {
+export function writeConsensus(path: string, { term, votedFor, accepted, nonce, signed, old }: PersistedConsensus): void {
   const open = accepted === null ? null : { term: accepted.term, entry: entryCodec.encode(accepted.entry) }
-  writeFileDurably(path, dagCbor.encode({ term, votedFor, accepted: open, nonce }))
+  writeFileDurably(path, dagCbor.encode({ term, votedFor, accepted: open, nonce, signed, old }))
 }
 
 /**
  * @param drawNonce - called where there is no file; what it gives is on disk when this returns.
  * @throws {WorldlmError} CONSENSUS_DAMAGED: a node that forgot its votes could vote twice, so it does not start.
  */
-export function readConsensus(path: string, drawNonce: () => number): PersistedConsensus {
+export function readConsensus(path: string, drawNonce: () => number): PersistedConsensus & { fromDisk: boolean } {
   if (!existsSync(path)) {
-    const fresh = { term: 0, votedFor: null, accepted: null, nonce: drawNonce() }
+    const fresh = { ...firstMemory, nonce: drawNonce() }
     writeConsensus(path, fresh)
-    return fresh
+    return { ...fresh, fromDisk: false }
   }
   try {
     const stored = dagCbor.decode<{
@@ -41,13 +44,17 @@ export function readConsensus(path: string, drawNonce: () => number): PersistedC
       votedFor: PeerName | null
       accepted: { term: number; entry: Uint8Array } | null
       nonce: number | null
+      // Left out by earlier versions: what such a node has signed is known from its next signature on.
+      signed?: SignedPlace | null
+      old?: boolean
     }>(readFileSync(path))
-    const { term, votedFor, nonce } = stored
-    if (stored.accepted === null) return { term, votedFor, accepted: null, nonce }
+    const { term, votedFor, nonce, old = false } = stored
+    const read = { term, votedFor, nonce, old, fromDisk: true }
+    if (stored.accepted === null) return { ...read, accepted: null, signed: stored.signed ?? null }
     const entry = entryCodec.decode(stored.accepted.entry)
     if (isMalformed(entry)) throw new Error(entry.detail)
     const accepted = { index: entry.index, term: stored.accepted.term, link: linkOf(stored.accepted.entry), entry }
-    return { term, votedFor, accepted, nonce }
+    return { ...read, accepted, signed: stored.signed ?? { index: accepted.index, term: accepted.term } }
   } catch (cause) {
     throw new WorldlmError(
       'CONSENSUS_DAMAGED',

@@ -1,6 +1,6 @@
 /** The parts of a simulated world as they see each other. What they are stands in peer.ts, replica.ts, invariants.ts, simulation.ts. */
 import type { Announced } from './announced.ts'
-import type { Accepted, ConsensusMessage } from '../federation/consensus-state.ts'
+import type { ConsensusMessage, Memory } from '../federation/consensus-state.ts'
 import type { Enrolled, Entry, Left, Member, RoundEntry, Update } from '../federation/entry.ts'
 import type { Evidence, EvidenceMessage } from '../federation/evidence.ts'
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
@@ -75,11 +75,7 @@ export interface Wish {
 }
 
 /** File `consensus/…` of a replica. */
-export interface PersistedConsensus {
-  term: number
-  votedFor: PeerName | null
-  accepted: Accepted<Entry> | null
-  nonce: number | null
+export interface PersistedConsensus extends Memory<Entry> {
   /** What the accepted entry counts. */
   updates: readonly SignedRecord[]
 }

@@ -19,6 +19,8 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
         votedFor: effect.votedFor,
         accepted: effect.accepted,
         nonce: effect.nonce,
+        signed: effect.signed,
+        old: effect.old,
         updates: updatesOf(replica, effect.accepted?.entry)
       } satisfies PersistedConsensus)
       return
@@ -78,6 +80,9 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
       return
     case 'apply':
       replica.organization?.apply()
+      return
+    case 'memory-old':
+      services.measures.told(topic, 'MEMORY_OLD')
       return
     case 'tell':
       services.measures.told(topic, effect.code)

@@ -110,6 +110,7 @@ export function moved(before: ConsensusState<Entry>, after: ConsensusState<Entry
     before.aggregator !== after.aggregator ||
     before.voters !== after.voters ||
     before.nonce !== after.nonce ||
+    before.recall !== after.recall ||
     before.distrusted !== after.distrusted
   )
 }

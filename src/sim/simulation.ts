@@ -25,6 +25,7 @@ import { Network } from './network.ts'
 import { Peer } from './peer.ts'
 import { lineOf } from './residual-bridge.ts'
 import { linkOfEntry } from './stand-ins.ts'
+import { firstMemory } from './store.ts'
 import { Swarm } from './swarm.ts'
 import { slowestTransferMs, type TreeTopology } from './topology.ts'
 import { Trace } from './trace.ts'
@@ -289,8 +290,7 @@ export class Simulation {
       this.services.peers.set(peer.name, peer)
       // Who founds a federation knows that it has never voted there (node/genesis.ts).
       for (const { files, charter } of topics)
-        if (charter.founders.includes(peer.name))
-          peer.disk.write(files.consensus, { term: 0, votedFor: null, accepted: null, nonce: null, updates: [] })
+        if (charter.founders.includes(peer.name)) peer.disk.write(files.consensus, firstMemory)
       return peer
     })
   }

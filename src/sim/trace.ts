@@ -3,6 +3,8 @@
  * did the same; its end is kept for people.
  */
 import { createHash } from 'node:crypto'
+import type { ConsensusMessage } from '../federation/consensus-state.ts'
+import type { Entry } from '../federation/entry.ts'
 import type { FederationEvent } from '../federation/federation.ts'
 
 const recordBytes = 16
@@ -99,7 +101,7 @@ function detailOf(event: FederationEvent): number {
   switch (event.type) {
     case 'consensus': {
       const inner = event.event
-      if (inner.type === 'message') return (inner.message.type.length * 16 + inner.message.term) & 0xff
+      if (inner.type === 'message') return (inner.message.type.length * 16 + termOf(inner.message)) & 0xff
       return (inner.type.length * 16 + ('index' in inner ? inner.index : 0)) & 0xff
     }
     case 'participation':
@@ -116,15 +118,17 @@ function detailOf(event: FederationEvent): number {
   }
 }
 
+const termOf = (message: ConsensusMessage<Entry>): number => ('term' in message ? message.term : 0)
+
 function describe(event: FederationEvent): string {
   switch (event.type) {
     case 'consensus': {
       const inner = event.event
       if (inner.type !== 'message') return 'index' in inner ? `${inner.type} index ${inner.index}` : inner.type
-      const { type, term, ...rest } = inner.message
+      const { type, ...rest } = inner.message
       const index = 'index' in rest ? ` index ${rest.index}` : 'entry' in rest ? ` index ${rest.entry.index}` : ''
       const granted = 'granted' in rest ? (rest.granted ? ' granted' : ' refused') : ''
-      return `${type} from ${inner.from}, term ${term}${index}${granted}`
+      return `${type} from ${inner.from}, term ${termOf(inner.message)}${index}${granted}`
     }
     case 'update':
       return `update of ${event.update.member} for round ${event.update.round}, by ${event.update.by}`

@@ -105,7 +105,15 @@ export const consensusCodec = codec<ConsensusEnvelope>(
       z.strictObject({ type: z.literal('propose'), term: natural, link, entry: entrySchema, signature: bytes(64) }),
       z.strictObject({ type: z.literal('accept'), term: natural, index: natural, link, signature: bytes(64) }),
       z.strictObject({ type: z.literal('refuse'), term: natural, index: natural, link }),
-      z.strictObject({ type: z.literal('timeout-now'), term: natural })
+      z.strictObject({ type: z.literal('timeout-now'), term: natural }),
+      z.strictObject({ type: z.literal('recall') }),
+      z.strictObject({
+        type: z.literal('recalled'),
+        term: natural,
+        ...position,
+        accepted: link.nullable(),
+        voters: z.array(peerName).max(limits.votersMax)
+      })
     ])
   }),
   limits.consensusBytesMax

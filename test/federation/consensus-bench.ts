@@ -5,6 +5,7 @@ import {
   type ConsensusMessage,
   type ConsensusStart,
   type ConsensusState,
+  type ConsensusTimer,
   initialConsensus,
   type LogEntry
 } from '../../src/federation/consensus-state.ts'
@@ -73,7 +74,7 @@ export class Peer {
   }
 
   hears = (from: string, message: Message): this => this.on({ type: 'message', from, message })
-  timer = (name: 'election' | 'heartbeat'): this => this.on({ type: 'timer', name })
+  timer = (name: ConsensusTimer): this => this.on({ type: 'timer', name })
   certified(entry: TestEntry, term = 1, voters = ['a', 'b', 'c']): this {
     return this.on({ type: 'certified', link: linkOf(entry), entry, certificate: certificateOf(entry, term, voters) })
   }

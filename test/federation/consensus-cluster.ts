@@ -6,12 +6,13 @@
  */
 import assert from 'node:assert/strict'
 import {
-  type Accepted,
   type ConsensusEffect,
   type ConsensusEvent,
   type ConsensusMessage,
   type ConsensusState,
-  initialConsensus
+  type ConsensusTimer,
+  initialConsensus,
+  type Memory
 } from '../../src/federation/consensus-state.ts'
 import { stepConsensus } from '../../src/federation/consensus.ts'
 import type { Certificate } from '../../src/federation/entry.ts'
@@ -21,21 +22,23 @@ import { federation, linkOf, signatureOf, type TestEntry } from './consensus-ben
 const timing = { electionTimeoutMs: 400, heartbeatMs: 100 }
 const presenceMs = 700
 const proposeMs = 60
+const copiesMax = 40
 
 interface Certified {
   link: string
   entry: TestEntry
   certificate: Certificate
 }
-interface Disk {
-  term: number
-  votedFor: string | null
-  accepted: Accepted<TestEntry> | null
-  log: Certified[]
+interface Disk extends Memory<TestEntry> {
+  log: readonly Certified[]
 }
 interface ClusterPeer {
   name: string
   disk: Disk
+  /** What was on it lately, the newest last. */
+  copies: Disk[]
+  /** Index from which on it has forgotten what it did, while its disk is an old copy. */
+  forgotSince: number
   state: ConsensusState<TestEntry> | null
   /** Grows with each life: what an earlier life asked for is not answered to a later one. */
   life: number
@@ -57,14 +60,16 @@ export interface Weather {
   refusal: number
   /** Share of the voters of an entry that refuse it for good, each for reasons of its own. */
   refusalForGood: number
+  /** Chance that a peer which dies comes back with an earlier copy of its disk, unless a majority would then have forgotten what it did. */
+  old: number
 }
 const delicate = new Set(['commit', 'persist', 'sign', 'send'])
-export const calm: Weather = { loss: 0, doubling: 0, delayMsMax: 20, crash: 0, refusal: 0, refusalForGood: 0 }
+export const calm: Weather = { loss: 0, doubling: 0, delayMsMax: 20, crash: 0, refusal: 0, refusalForGood: 0, old: 0 }
 
 export class Cluster {
   readonly peers: ClusterPeer[]
   readonly certified = new Map<number, string>()
-  readonly counts = { signed: 0, elections: 0, crashes: 0, partitions: 0 }
+  readonly counts = { signed: 0, elections: 0, crashes: 0, partitions: 0, olds: 0 }
   weather: Weather
   #now = 0
   #order = 0
@@ -82,12 +87,15 @@ export class Cluster {
     const first = names.slice(0, voters)
     this.peers = names.map(name => ({
       name,
-      disk: { term: 0, votedFor: null, accepted: null, log: [] },
+      disk: { term: 0, votedFor: null, accepted: null, nonce: null, signed: { index: 0, term: 0 }, old: false, log: [] },
+      copies: [],
+      forgotSince: 0,
       state: null,
       life: 0,
       timers: new Map()
     }))
     this.#founders = first
+    this.#voters = [first]
     for (const peer of this.peers) {
       this.#start(peer)
       this.#every(peer, presenceMs, () => this.#presence(peer))
@@ -95,6 +103,8 @@ export class Cluster {
     }
   }
   readonly #founders: string[]
+  /** By the index that they follow. */
+  readonly #voters: (readonly string[])[]
 
   get height(): number {
     return Math.max(0, ...this.certified.keys())
@@ -124,10 +134,43 @@ export class Cluster {
     peer.state = null
     peer.life++
     peer.timers.clear()
+    if (this.#random.float() < this.weather.old) this.#putBack(peer)
     // Half of them are back before the others notice: what they forgot would show then.
     this.#later(this.#random.float() < 0.5 ? this.#random.below(50) : this.#random.below(2000), () => {
       if (peer.state === null) this.#start(peer)
     })
+  }
+
+  /** That it is an old copy is taken as proven: how long a peer waits that cannot know it is for the simulator (test/sim/old-disks.spec.ts). */
+  #putBack(peer: ClusterPeer): void {
+    const copy = peer.copies[this.#random.below(peer.copies.length || 1)]
+    if (copy === undefined) return
+    const old = this.peers.filter(({ disk, name }) => disk.old && name !== peer.name)
+    const since = Math.min(copy.log.length, ...old.map(({ forgotSince }) => forgotSince))
+    if (!this.#isMinority(new Set([peer.name, ...old.map(({ name }) => name)]), since)) return
+    this.counts.olds++
+    peer.forgotSince = peer.disk.old ? Math.min(peer.forgotSince, copy.log.length) : copy.log.length
+    peer.disk = { ...copy, old: true }
+    peer.copies = []
+  }
+
+  /** Whether of all voters at an index since some minority alone has forgotten: what a majority forgot nobody can tell it. */
+  #isMinority(forgetful: ReadonlySet<string>, sinceIndex: number): boolean {
+    return this.#voters.slice(sinceIndex).every(voters => {
+      const count = voters.filter(voter => forgetful.has(voter)).length
+      return count < Math.floor(voters.length / 2) + 1
+    })
+  }
+
+  #votersAt({ log }: Disk, commitIndex: number): readonly string[] {
+    return log.slice(0, commitIndex).findLast(({ entry }) => entry.voters !== undefined)?.entry.voters ?? this.#founders
+  }
+
+  /** The state of its disk, whole. */
+  #keep(peer: ClusterPeer, changed: Partial<Disk>): void {
+    peer.copies.push(peer.disk)
+    if (peer.copies.length > copiesMax) peer.copies.shift()
+    peer.disk = { ...peer.disk, ...changed }
   }
 
   /** Cuts some peers off from the others for a while. */
@@ -147,8 +190,11 @@ export class Cluster {
       votedFor: disk.votedFor,
       commitIndex: disk.log.length,
       head: head?.link ?? federation,
-      voters: disk.log.findLast(({ entry }) => entry.voters !== undefined)?.entry.voters ?? this.#founders,
+      voters: this.#votersAt(disk, disk.log.length),
       accepted: disk.accepted,
+      signed: disk.signed,
+      old: disk.old,
+      fromDisk: true,
       timing,
       // All alike: candidates meet the more often.
       rank: 0
@@ -170,9 +216,11 @@ export class Cluster {
 
   #perform(peer: ClusterPeer, effect: ConsensusEffect<TestEntry>): void {
     switch (effect.do) {
-      case 'persist':
-        Object.assign(peer.disk, { term: effect.term, votedFor: effect.votedFor, accepted: effect.accepted })
+      case 'persist': {
+        const { do: _, ...memory } = effect
+        this.#keep(peer, memory)
         return
+      }
       case 'commit':
         this.#certify(peer, effect)
         return
@@ -211,6 +259,7 @@ export class Cluster {
         return
       case 'stepped-down':
       case 'aggregator-changed':
+      case 'memory-old':
         return
     }
   }
@@ -237,7 +286,7 @@ export class Cluster {
 
   /** Checks what came in, as any peer would before it believes it, and whatever becomes durable. */
   #certify(peer: ClusterPeer, { link, entry, certificate }: Certified): void {
-    const voters = peer.disk.log.findLast(one => one.entry.voters !== undefined)?.entry.voters ?? this.#founders
+    const voters = this.#votersAt(peer.disk, peer.disk.log.length)
     const good = new Set(certificate.signatures.map(({ voter }) => voter).filter(voter => voters.includes(voter)))
     assert.ok(good.size > voters.length / 2, 'a certificate holds a majority of the voters in force')
     for (const voter of good)
@@ -245,8 +294,9 @@ export class Cluster {
     const known = this.certified.get(entry.index)
     assert.ok(known === undefined || known === link, `I1: index ${entry.index}: ${link} and ${known}`)
     this.certified.set(entry.index, link)
+    this.#voters[entry.index] ??= entry.voters ?? voters
     assert.equal(peer.disk.log.length, entry.index - 1)
-    peer.disk.log.push({ link, entry, certificate })
+    this.#keep(peer, { log: [...peer.disk.log, { link, entry, certificate }] })
   }
 
   #send(from: string, to: string, packet: Packet): void {
@@ -298,7 +348,7 @@ export class Cluster {
     return voters.length > 1 ? voters.filter(name => name !== one) : [...voters]
   }
 
-  #arm(peer: ClusterPeer, name: 'election' | 'heartbeat', ms: number): void {
+  #arm(peer: ClusterPeer, name: ConsensusTimer, ms: number): void {
     const turn = ++this.#order
     peer.timers.set(name, turn)
     this.#later(ms, () => {
@@ -346,7 +396,7 @@ const before = (left: { at: number; order: number }, right: { at: number; order:
   left.at < right.at || (left.at === right.at && left.order < right.order)
 
 /** A stormy while, then calm: safety is asserted throughout, progress at the end. Prints its seed when it fails. */
-export function storm(seed: number, stormMs: number): Cluster {
+export function storm(seed: number, stormMs: number, old = 0): Cluster {
   const random = new Random(`storm/${seed}`)
   const peers = 3 + random.below(4)
   const cluster = new Cluster(
@@ -357,7 +407,8 @@ export function storm(seed: number, stormMs: number): Cluster {
       delayMsMax: 10 + random.float() ** 2 * 600,
       crash: random.float() * 0.002,
       refusal: random.float() * 0.1,
-      refusalForGood: Math.max(0, random.float() - 0.5) * 0.6
+      refusalForGood: Math.max(0, random.float() - 0.5) * 0.6,
+      old
     },
     peers,
     1 + random.below(peers)

@@ -6,7 +6,7 @@ import { CertifiedCar } from '../../src/node/certified-car.ts'
 import { performEffect } from '../../src/node/effects.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
-import { readConsensus } from '../../src/node/store.ts'
+import { firstMemory, readConsensus } from '../../src/node/store.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { entryCodec } from '../../src/wire/records.ts'
 import { temporaryFolder } from '../temporary.ts'
@@ -28,7 +28,7 @@ describe('a vote for a round, on disk', () => {
     const node = { id: builder.id, signedUpdates: builder.updates, options: { services } } as unknown as FederationCore
     const accepted = { index: entry.index, term: 1, link: linkOf(entryCodec.encode(entry)), entry }
     for (const term of [1, 2]) {
-      const effect = { do: 'persist', term, votedFor: null, nonce: null, accepted: { ...accepted, term } } as const
+      const effect = { do: 'persist', ...firstMemory, term, accepted: { ...accepted, term } } as const
       await performEffect(node, effect)
     }
     car.close()

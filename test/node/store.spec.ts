@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import * as dagCbor from '@ipld/dag-cbor'
 import { join } from 'node:path'
 import type { WorldlmError } from '../../src/errors.ts'
 import { Blobs } from '../../src/node/blobs.ts'
@@ -10,7 +11,7 @@ import { EventLog, eventsKeptMax, RecordLog } from '../../src/node/events.ts'
 import { writeFileDurably } from '../../src/node/files.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
 import { initNodeFolder } from '../../src/node/genesis.ts'
-import { readConsensus, writeConsensus } from '../../src/node/store.ts'
+import { firstMemory, readConsensus, writeConsensus } from '../../src/node/store.ts'
 import { blobIndexCodec } from '../../src/wire/blob-index.ts'
 import { isMalformed, linkOf } from '../../src/wire/codec.ts'
 import { limits } from '../../src/wire/limits.ts'
@@ -41,29 +42,45 @@ describe('consensus on disk', () => {
     for (const accepted of [null, { index: 1, term: 4, link: builder.head, entry }])
       for (const votedFor of [null, 'peer']) {
         for (const nonce of [null, 7]) {
-          writeConsensus(path, { term: 5, votedFor, accepted, nonce })
-          assert.deepEqual(readConsensus(path, noDraw), { term: 5, votedFor, accepted, nonce })
+          const memory = { term: 5, votedFor, accepted, nonce, signed: { index: 1, term: 4 }, old: nonce === null }
+          writeConsensus(path, memory)
+          assert.deepEqual(readConsensus(path, noDraw), { ...memory, fromDisk: true })
         }
       }
   })
 
+  it('of an earlier version tells of its last signature what it knows', () => {
+    const path = join(temporaryFolder(), 'c.cbor')
+    const bytes = builder.entries[0]!.entry
+    for (const [accepted, signed] of [
+      [null, null],
+      [
+        { term: 4, entry: bytes },
+        { index: 1, term: 4 }
+      ]
+    ]) {
+      writeFileSync(path, dagCbor.encode({ term: 5, votedFor: null, accepted, nonce: null }))
+      const read = readConsensus(path, noDraw)
+      assert.deepEqual([read.signed, read.old, read.fromDisk], [signed, false, true])
+    }
+  })
+
   it('begins with a number to enroll by, which outlives a restart', () => {
     const path = join(temporaryFolder(), 'c.cbor')
-    const fresh = { term: 0, votedFor: null, accepted: null, nonce: 7 }
+    const fresh = { ...firstMemory, nonce: 7 }
     assert.deepEqual(
       readConsensus(path, () => 7),
-      fresh
+      { ...fresh, fromDisk: false }
     )
-    assert.deepEqual(readConsensus(path, noDraw), fresh)
+    assert.deepEqual(readConsensus(path, noDraw), { ...fresh, fromDisk: true })
   })
 
   it('is refused where it is damaged: who forgot its votes may vote twice', () => {
     const path = join(temporaryFolder(), 'c.cbor')
     writeConsensus(path, {
+      ...firstMemory,
       term: 5,
-      votedFor: null,
-      accepted: { index: 1, term: 4, link: builder.head, entry },
-      nonce: null
+      accepted: { index: 1, term: 4, link: builder.head, entry }
     })
     const whole = readFileSync(path)
     for (const bytes of [whole.subarray(0, 9), Buffer.alloc(0), Buffer.from('{}'), Buffer.from([0xf6])]) {

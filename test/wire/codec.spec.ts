@@ -34,6 +34,17 @@ const codecs: Record<string, { codec: Codec<never>; bytes: Uint8Array }> = {
     codec: consensusCodec as Codec<never>,
     bytes: consensusCodec.encode({ federation: log.id, message: { type: 'vote', term: 3, commitIndex: 2, acceptedTerm: 0 } })
   },
+  'consensus, where a voter stands': {
+    codec: consensusCodec as Codec<never>,
+    bytes: consensusCodec.encode({
+      federation: log.id,
+      message: { type: 'recalled', term: 3, commitIndex: 2, acceptedTerm: 1, accepted: log.id, voters: [peerOf('a').peer] }
+    })
+  },
+  'consensus, that asks for it': {
+    codec: consensusCodec as Codec<never>,
+    bytes: consensusCodec.encode({ federation: log.id, message: { type: 'recall' } })
+  },
   question: {
     codec: questionCodec as Codec<never>,
     bytes: questionCodec.encode({ kind: 'updates', federation: log.id, links: [log.head] })
