@@ -184,7 +184,7 @@ function simulate(program: Command): void {
     .option('--rounds <n>', 'rounds of every federation', whole(1), 10)
     .option(
       '--faults <name|file>',
-      'none, crashes, churn, partitions, lossy, slow, disk, liars, equivocators, chaos, or a YAML file',
+      'none, crashes, churn, partitions, lossy, slow, disk, liars, equivocators, old-disks, chaos, or a YAML file',
       'none'
     )
     .addOption(

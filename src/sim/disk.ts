@@ -17,6 +17,11 @@ interface File {
 /** What a reader finds where a crash tore a file. */
 export const torn = Symbol('torn')
 
+export interface DiskCopy {
+  readonly files: readonly (readonly [string, unknown])[]
+  readonly logs: readonly (readonly [string, unknown[]])[]
+}
+
 export class Disk {
   full = false
   readonly #files = new Map<string, File>()
@@ -58,6 +63,18 @@ export class Disk {
   remove(path: string): void {
     this.#files.delete(path)
     this.#unsynced.delete(path)
+  }
+
+  /** All that would be read now, as a backup or a snapshot takes it. */
+  copy(): DiskCopy {
+    const files = [...this.#files].map(([path, { durable, unsynced }]) => [path, unsynced ?? durable] as const)
+    return { files, logs: [...this.#logs].map(([path, records]) => [path, [...records]] as const) }
+  }
+
+  restore({ files, logs }: DiskCopy): void {
+    this.wipe()
+    for (const [path, durable] of files) this.#files.set(path, { durable, unsynced: undefined })
+    for (const [path, records] of logs) this.#logs.set(path, [...records])
   }
 
   wipe(): void {

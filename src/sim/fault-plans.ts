@@ -107,6 +107,39 @@ const equivocators: Draw = (facts, random) => {
   })
 }
 
+/** So long a copy's slot lasts: a round or two, and the return of all. */
+const copySlotMs = 16_000
+
+/**
+ * Some are away while others certify; then these die, and one of them comes back first, with its disk as it was when the first went: it and
+ * those that were away know nothing of what was certified. Who does comes back a moment later, before it is given up
+ * (docs/protocol.md, "Old memories"). One at a time: what a majority has forgotten, or one that was the only voter, nobody can tell it.
+ */
+const oldDisks: Draw = (facts, random) => {
+  const count = Math.max(1, Math.floor((facts.horizonMs * disturbed - votersThereMs) / copySlotMs))
+  return Array.from({ length: count }, (_, place): Fault[] => {
+    const copyMs = votersThereMs + copySlotMs * place + random.float() * 2_000
+    const atMs = copyMs + random.float() * 11_000
+    const backMs = atMs + 100 + random.float() * 1_500
+    const restored = random.below(facts.peers)
+    const shareAway = random.float() * 0.6
+    const die = (who: Who, fromMs: number, untilMs: number): Extract<Fault, { kind: 'crash' }> => ({
+      kind: 'crash',
+      ...{ atMs: fromMs, who, downMs: untilMs - fromMs },
+      afterEffects: random.float() < 0.5 ? random.below(6) : 0
+    })
+    const others = Array.from({ length: facts.peers }, (_, peer) => peer).filter(peer => peer !== restored)
+    return [
+      { ...die({ peer: restored }, atMs, backMs), disk: { agoMs: atMs - copyMs } },
+      ...others.map(peer => {
+        const isAway = random.float() < shareAway
+        const fromMs = (isAway ? copyMs : atMs) + random.float() * 300
+        return die({ peer }, fromMs, isAway ? backMs + (random.float() - 0.5) * 1_000 : backMs + random.float() * 2_500)
+      })
+    ]
+  }).flat()
+}
+
 const plans: Record<string, { drift: number; draw: Draw }> = {
   none: { drift: 0, draw: () => [] },
   crashes: { drift: 0.001, draw: crashes },
@@ -117,6 +150,7 @@ const plans: Record<string, { drift: number; draw: Draw }> = {
   disk: { drift: 0.001, draw: disk },
   liars: { drift: 0.001, draw: liars },
   equivocators: { drift: 0.001, draw: equivocators },
+  'old-disks': { drift: 0.001, draw: oldDisks },
   chaos: {
     drift: 0.02,
     draw: (facts, random) => [crashes, churn, partitions, lossy, slow, disk].flatMap(draw => draw(facts, random))
@@ -155,7 +189,7 @@ const planFile = z.strictObject({
         who,
         downMs: ms,
         afterEffects: z.int().min(0).default(0),
-        disk: z.literal('empty').optional()
+        disk: z.union([z.literal('empty'), z.strictObject({ agoMs: ms })]).optional()
       }),
       z.strictObject({ kind: z.literal('stop'), atMs: ms, who, downMs: ms }),
       z.strictObject({ kind: z.literal('leave'), atMs: ms, who }),

@@ -2,7 +2,7 @@
 import type { Random } from '../math/random.ts'
 import type { Clock } from './clock.ts'
 import type { Topic } from './core.ts'
-import type { Disk } from './disk.ts'
+import type { Disk, DiskCopy } from './disk.ts'
 import type { Cut, Endpoint, Network } from './network.ts'
 import type { Trace } from './trace.ts'
 
@@ -10,8 +10,11 @@ import type { Trace } from './trace.ts'
 export type Who = { peer: number } | { aggregatorOf: number }
 
 export type Fault =
-  /** Power off, before its next event or `afterEffects` effects into it; back after `downMs`. `empty`: with an empty disk. */
-  | { kind: 'crash'; atMs: number; who: Who; downMs: number; afterEffects: number; disk?: 'empty' }
+  /**
+   * Power off, before its next event or `afterEffects` effects into it; back after `downMs`. `empty`: with an empty disk; else with the disk
+   * as it was `agoMs` before `atMs`.
+   */
+  | { kind: 'crash'; atMs: number; who: Who; downMs: number; afterEffects: number; disk?: 'empty' | { agoMs: number } }
   /** A clean stop, with leadership handed over. */
   | { kind: 'stop'; atMs: number; who: Who; downMs: number }
   /** Leaves for good, by its own word. */
@@ -73,6 +76,13 @@ export interface FaultWorld {
   random: Random
 }
 
+interface Backup {
+  disk: DiskCopy
+  blobs: readonly (readonly [string, unknown])[]
+}
+
+const nothing: Backup = { disk: { files: [], logs: [] }, blobs: [] }
+
 /** A machine that failed (a full disk, a broken assertion) is started again by its operator. */
 const operatorMs = 4_000
 
@@ -89,11 +99,17 @@ export class Faults {
   readonly #world: FaultWorld
   /** By kind and peer, the newest last. */
   readonly #inForce = new Map<string, Lasting[]>()
+  /** Of each peer, for a crash to come: whom it hits may not be known before. */
+  readonly #backups = new Map<Fault, ReadonlyMap<Mortal, Backup>>()
 
   constructor(world: FaultWorld, plan: FaultPlan) {
     this.#world = world
     for (const peer of world.peers) peer.onDeath = why => this.#died(peer, why)
-    for (const fault of plan.faults) world.clock.at(fault.atMs, { fire: () => this.#begin(fault) })
+    for (const fault of plan.faults) {
+      world.clock.at(fault.atMs, { fire: () => this.#begin(fault) })
+      if (fault.kind !== 'crash' || typeof fault.disk !== 'object') continue
+      world.clock.at(Math.max(0, fault.atMs - fault.disk.agoMs), { fire: () => this.#backUp(fault) })
+    }
   }
 
   #begin(fault: Fault): void {
@@ -169,16 +185,24 @@ export class Faults {
     })
   }
 
+  #backUp(fault: Fault): void {
+    const { peers } = this.#world
+    const backups = peers.map(peer => [peer, { disk: peer.disk.copy(), blobs: [...(peer.blobs ?? [])] }] as const)
+    this.#backups.set(fault, new Map(backups))
+  }
+
   #crash(fault: Extract<Fault, { kind: 'crash' }>): void {
     const peer = this.#whom(fault.who)
     if (peer === null || !peer.up) return
     this.#count(fault.kind)
     const down = () => {
-      this.#note(peer.index, `crash${fault.disk === 'empty' ? ', disk lost' : ''}`)
+      this.#note(peer.index, `crash${fault.disk === undefined ? '' : fault.disk === 'empty' ? ', disk lost' : ', old disk'}`)
       peer.crash()
-      if (fault.disk === 'empty') {
-        peer.disk.wipe()
+      if (fault.disk !== undefined) {
+        const backup = this.#backups.get(fault)?.get(peer) ?? nothing
+        peer.disk.restore(backup.disk)
         peer.blobs?.clear()
+        for (const [link, blob] of backup.blobs) peer.blobs?.set(link, blob)
       }
       this.#world.clock.call(fault.downMs, () => this.#start(peer))
     }

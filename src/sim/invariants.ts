@@ -6,7 +6,8 @@
  * I2 a voter never signs two entries for one (federation, index, term), nor votes for two in one term, restarts included; who does is
  *    evicted (where a plan lets somebody do so), and nobody else ever is
  * I3 a certified round's inputs come from members of its roster, each once, on the base that they name
- * I4 an accepted update (receipt given) is counted in exactly one certified round, or excluded with a reason
+ * I4 an accepted update (receipt given) is counted in exactly one certified round, or excluded with a reason; of two that an organization
+ *    made for one round, the second on an old copy of its disk, either
  * I6 a residual is used at most once per target and round
  * I7 replicas that apply the same entries hold the same bits, and anyone who aggregates the same inputs gets them
  * I8 (liveness.ts)
@@ -52,6 +53,9 @@ class Ledger {
   /** By term. */
   readonly aggregators = new Map<number, PeerName>()
   readonly updates = new Map<Link, Update>()
+  /** The newest update that each organization announced, and the newest round for which it made another: an old copy of its disk had none. */
+  readonly announced = new Map<MemberId, { link: Link; round: number }>()
+  readonly madeTwice = new Map<MemberId, number>()
   /** Where each peer signed two entries. */
   readonly signedTwice = new Map<PeerName, Set<number>>()
 
@@ -170,8 +174,13 @@ export class Invariants implements Observer {
   // ── I1, I3, I4, I6 ──
 
   announced(topic: Topic, { link, update }: SignedRecord): void {
-    this.#ledger(topic).updates.set(link, update)
-    if (update.term === 0) this.#makers.set(update.blob, { maker: update.member, topic })
+    const ledger = this.#ledger(topic)
+    ledger.updates.set(link, update)
+    if (update.term !== 0) return
+    this.#makers.set(update.blob, { maker: update.member, topic })
+    const last = ledger.announced.get(update.member)
+    if (last !== undefined && last.link !== link && last.round >= update.round) ledger.madeTwice.set(update.member, last.round)
+    ledger.announced.set(update.member, { link, round: update.round })
   }
 
   committed({ topic }: FollowedCore, { link, entry, certificate }: Certified): void {
@@ -226,7 +235,8 @@ export class Invariants implements Observer {
     }
     for (const [link, { update, due, peer }] of ledger.receipts) {
       const { member, round } = update
-      const settled = ledger.counted.has(link) || (ledger.excludedIn.get(member) ?? 0) >= round
+      const another = (ledger.madeTwice.get(member) ?? 0) >= round && (ledger.countedRound.get(member) ?? 0) >= round
+      const settled = ledger.counted.has(link) || another || (ledger.excludedIn.get(member) ?? 0) >= round
       if (!settled && due > entry.round) continue
       if (!settled)
         this.#break(

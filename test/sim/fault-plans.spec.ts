@@ -19,8 +19,18 @@ describe('a plan of faults', () => {
     assert.equal(faultsOfFile('mine.yaml', { name: 'storm', faults }).name, 'storm')
   })
 
+  it('of a file names a disk that is lost, or how old its copy is', () => {
+    const disks = ['empty', { agoMs: 6_000 }]
+    const { faults } = faultsOfFile('mine.yaml', { faults: disks.map(disk => ({ ...crash, who: { peer: 1 }, disk })) })
+    assert.deepEqual(
+      faults.map(fault => fault.kind === 'crash' && fault.disk),
+      disks
+    )
+  })
+
   const rows: { why: string; document: object; says: RegExp }[] = [
     { why: 'whom', document: { faults: [{ ...crash, who: { pear: 1 } }] }, says: /faults\.0\.who: a peer, \{ peer: 4 \}/ },
+    { why: 'a disk', document: { faults: [{ ...crash, who: { peer: 1 }, disk: 'old' }] }, says: /faults\.0\.disk/ },
     { why: 'an unknown kind', document: { faults: [{ kind: 'krash' }] }, says: /faults\.0\.kind.*'crash'/ },
     { why: 'an unknown key', document: { faults: [], clokDrift: 1 }, says: /clokDrift/ }
   ]
