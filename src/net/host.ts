@@ -163,6 +163,8 @@ export class Host {
   /** What was last learned of each peer. */
   readonly #told = new Map<PeerName, string>()
   readonly #dialing = new Map<PeerName, Promise<void>>()
+  /** Told when a peer that is being dialed comes by itself. */
+  readonly #coming = new Map<PeerName, () => void>()
   readonly #redial: NodeJS.Timeout | undefined
   /** Bootstrap addresses that could not be reached, and when that was said last. */
   readonly #unreachable = new Map<string, number>()
@@ -171,6 +173,7 @@ export class Host {
     this.libp2p = libp2p
     this.peer = libp2p.peerId.toString()
     this.#signingKey = signingKeyOf(privateKey)
+    libp2p.addEventListener('peer:connect', event => this.#coming.get(event.detail.toString())?.())
     if (options.bootstrap.length > 0) {
       const dial = () => void this.#dialBootstrap(options)
       dial()
@@ -183,7 +186,9 @@ export class Host {
     const privateKey = readIdentity(options.identity)
     for (const address of [...options.listen, ...(options.announce ?? []), ...options.bootstrap]) parseAddress(address)
     try {
-      return new Host(await startLibp2p(privateKey, options), privateKey, options)
+      const libp2p = await startLibp2p(privateKey, options)
+      await noteAddresses(libp2p, options.bootstrap)
+      return new Host(libp2p, privateKey, options)
     } catch (cause) {
       const text = `${cause instanceof Error ? cause.message : cause} ${cause instanceof AggregateError ? cause.errors.join(' ') : ''}`
       if (!/EADDRINUSE|EADDRNOTAVAIL|listen|UnsupportedListenAddress/i.test(text)) throw cause
@@ -236,15 +241,20 @@ export class Host {
     }
   }
 
-  /** Connects, unless it is connected; several askers share one attempt. @throws when the peer cannot be reached. */
+  /**
+   * Connects, unless it is connected; several askers share one attempt. It is over, too, when the other comes by itself: where no address of
+   * it is known, it is looked for in the DHT for seconds. @throws when the peer cannot be reached.
+   */
   dial(peer: PeerName): Promise<void> {
     if (this.connected(peer)) return Promise.resolve()
     const running = this.#dialing.get(peer)
     if (running !== undefined) return running
-    const attempt = this.libp2p
-      .dial(peerIdFromString(peer), { signal: AbortSignal.timeout(dialTimeoutMs) })
-      .then(() => undefined)
-      .finally(() => this.#dialing.delete(peer))
+    const comes = new Promise<void>(resolve => this.#coming.set(peer, resolve))
+    const dialed = this.libp2p.dial(peerIdFromString(peer), { signal: AbortSignal.timeout(dialTimeoutMs) })
+    const attempt = Promise.race([dialed.then(() => undefined), comes]).finally(() => {
+      this.#dialing.delete(peer)
+      this.#coming.delete(peer)
+    })
     this.#dialing.set(peer, attempt)
     return attempt
   }
@@ -297,6 +307,17 @@ const dialTimeoutMs = 10_000
 const bootstrapRetryMs = 2_000
 /** One that is gone for good is no news every two seconds. */
 const unreachableToldMs = 600_000
+
+/**
+ * Who asks for one of them by its name alone has its address: libp2p would look for it in the DHT for seconds, and have the attempt by its
+ * address wait for the same.
+ */
+async function noteAddresses({ peerStore, peerId }: Libp2p, addresses: readonly string[]): Promise<void> {
+  for (const address of addresses.map(one => multiaddr(one))) {
+    const peer = peerOf(address)
+    if (peer !== null && peer !== peerId.toString()) await peerStore.merge(peerIdFromString(peer), { multiaddrs: [address] })
+  }
+}
 
 function peerOf(address: Multiaddr): PeerName | null {
   return address.getComponents().findLast(({ name }) => name === 'p2p')?.value ?? null

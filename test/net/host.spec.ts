@@ -1,7 +1,7 @@
 /** Hosts that know one address: the directory, gossip with its validators and budgets, direct messages. All on loopback, any free port. */
 import { loopbackHost } from '../../bench/loopback-host.ts'
 import assert from 'node:assert/strict'
-import { createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { generateKeyPair, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import { connectionLimits } from '../../src/net/connection-limits.ts'
@@ -147,6 +147,29 @@ describe('hosts', function () {
     const late = await loopbackHost({ identity, listen: [address] })
     closing.push(() => late.stop())
     await until(() => waiting.connected(late.peer))
+  })
+
+  it('have the addresses of those that they begin with, also for who asks for one by its name', async () => {
+    const first = await host()
+    const [address] = first.addresses()
+    const second = await host([address!])
+    assert.deepEqual(await second.addressesOf(first.peer), [address!.replace(/\/p2p\/.*/, '')])
+  })
+
+  it('that dial one another need not do so once the other has come', async () => {
+    const [one, other] = [await host(), await host()]
+    // It takes the connection, and never says a word.
+    const silent = createServer()
+    await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve))
+    closing.push(async () => void silent.close())
+    const { port } = silent.address() as AddressInfo
+    await one.learn(other.peer, [`/ip4/127.0.0.1/tcp/${port}`])
+    const dialed = one.dial(other.peer)
+    await new Promise(resolve => silent.once('connection', resolve))
+    await other.learn(one.peer, one.addresses())
+    await other.dial(one.peer)
+    await dialed
+    assert.ok(one.connected(other.peer))
   })
 
   describe('that gossip', () => {
