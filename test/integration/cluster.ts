@@ -176,6 +176,15 @@ export class Cluster {
     return copy
   }
 
+  /** An earlier copy of a folder takes its place. */
+  putBack(copy: string, name: string): void {
+    const { folder } = this.node(name)
+    rmSync(folder.root, { recursive: true })
+    cpSync(this.node(copy).folder.root, folder.root, { recursive: true })
+    this.nodes.delete(copy)
+    rmSync(join(this.root, copy), { recursive: true })
+  }
+
   async status(name: string): Promise<NodeStatus | null> {
     const api = this.node(name).folder.running()?.api ?? ''
     if (api === '') return null

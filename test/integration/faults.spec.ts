@@ -4,9 +4,13 @@ import { join } from 'node:path'
 import { readConfig } from '../../src/config.ts'
 import type { Update } from '../../src/federation/entry.ts'
 import { addFederation, noteLeaving } from '../../src/node/config-file.ts'
+import { readConsensus } from '../../src/node/store.ts'
 import { loadRecords } from '../../testnet/checks/records.ts'
 import { askOnce } from './asker.ts'
 import { Cluster, withCluster } from './cluster.ts'
+
+const warningsOf = (cluster: Cluster, name: string): string[] =>
+  cluster.log(name).flatMap(({ code }) => (/^MEMORY_OLD$|^ENROLL_WAITS$/.test(`${code}`) ? [`${code}`] : []))
 
 // A selection; all moments of a round, and what takes minutes, stand in test/slow/faults.slow.ts.
 describe('real nodes under faults', function () {
@@ -139,6 +143,43 @@ describe('real nodes under faults', function () {
       const { blobs, root } = folders[2]!
       for (const name of [`${model}.index`, model]) renameSync(join(root, name), join(blobs, name))
       await cluster.untilRound(4, names)
+    })
+  })
+
+  it('tell an old copy of a folder what it has forgotten, and count on its vote again', async () => {
+    const names = ['a', 'b', 'c']
+    await withCluster(await Cluster.create(names), async cluster => {
+      await cluster.startAll()
+      await cluster.untilVoters(3, names)
+      await cluster.untilRound(2, names)
+      await cluster.kill('c')
+      cluster.copyFolder('c', 'backup')
+      // With its newest disk it is as it was, and needs nobody's leave.
+      await cluster.start('c')
+      await cluster.untilRound((await cluster.round('c')) + 1, names)
+      assert.deepEqual(warningsOf(cluster, 'c'), [])
+      // A certificate holds the signatures of the two that are first: with one away, these.
+      await cluster.kill('b')
+      await cluster.untilRound((await cluster.round('a')) + 2, ['a', 'c'])
+      await cluster.start('b')
+      await cluster.untilRound((await cluster.round('a')) + 1, names)
+      await cluster.kill('c')
+      cluster.putBack('backup', 'c')
+      await cluster.start('c')
+      await cluster.until('c finds out', async () => warningsOf(cluster, 'c').includes('MEMORY_OLD'))
+      const memory = cluster.node('c').folder.consensus(cluster.id)
+      await cluster.until('a and b have told it', async () => !readConsensus(memory, Math.random).old)
+      const federation = await cluster.federation('a')
+      const counted = async () => (await cluster.federation('a'))!.round
+      await cluster.untilRound((await counted()) + 2, names)
+      // Of three voters two are left: nothing is certified without its vote.
+      await cluster.kill('b')
+      await cluster.untilRound((await counted()) + 2, ['a', 'c'])
+      const { entries } = await loadRecords([{ name: 'a', root: cluster.node('a').folder.root }])
+      const later = entries.get(cluster.id)!.filter(({ entry }) => entry.index > federation!.index)
+      const rounds = later.flatMap(({ entry }) => (entry.kind === 'round' ? [entry] : []))
+      assert.ok(rounds.some(({ inputs }) => inputs.some(({ member }) => member === cluster.node('c').peer)))
+      assert.ok(later.every(({ entry }) => entry.kind === 'round' || entry.enrolled.length === 0))
     })
   })
 
