@@ -134,7 +134,7 @@ export class Cluster {
     peer.state = null
     peer.life++
     peer.timers.clear()
-    if (this.#random.float() < this.weather.old) this.#putBack(peer)
+    if (this.weather.old > 0 && this.#random.float() < this.weather.old) this.#putBack(peer)
     // Half of them are back before the others notice: what they forgot would show then.
     this.#later(this.#random.float() < 0.5 ? this.#random.below(50) : this.#random.below(2000), () => {
       if (peer.state === null) this.#start(peer)
