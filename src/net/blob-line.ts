@@ -13,7 +13,7 @@ import { answerHeadBytes, type BlobQuestion, decodeAnswerHead, frameQuestion } f
 import { limits } from '../wire/limits.ts'
 import { protocols } from '../wire/protocol-ids.ts'
 import type { Host } from './host.ts'
-import { widenWindow } from './stream-window.ts'
+import { isNear, widenWindow } from './stream-window.ts'
 
 export interface BlobAnswer {
   code: number
@@ -97,6 +97,11 @@ export class BlobLine {
     })
     widenWindow(stream)
     return new BlobLine(stream, buffers, onBytes)
+  }
+
+  /** Whether a question and its answer take no time to speak of. */
+  get isNear(): boolean {
+    return isNear(this.#stream)
   }
 
   /** Questions without an answer yet. */

@@ -148,9 +148,13 @@ export class BlobPull {
   async #converse(session: Session): Promise<void> {
     const { host, blob } = this.#options
     await host.dial(session.peer)
-    session.lines.push(await this.#openLine(session))
+    const first = await this.#openLine(session)
+    session.lines.push(first)
+    // Each of these costs a far peer a round trip, and most blobs are worth both.
+    const talking = first.isNear ? null : this.#openTalk(session)
+    talking?.catch(() => undefined)
     const askedMs = performance.now()
-    const index = await session.lines[0]!.ask({ ask: 'index', blob })
+    const index = await first.ask({ ask: 'index', blob })
     session.linesMost = Math.min(limits.blobStreamsPerPullMax, Math.ceil((performance.now() - askedMs) / streamEveryMs))
     if (this.#over || session.ended) return
     if (index.code !== blobAnswers.ok && index.code !== blobAnswers.partly) throw this.#refused(index.code)
@@ -167,7 +171,8 @@ export class BlobPull {
       this.#schedule()
       return
     }
-    session.talk = await this.#openLine(session)
+    while (session.lines.length + session.opening < session.linesMost) this.#openAnother(session)
+    await (talking ?? this.#openTalk(session))
     while (!this.#over && !session.ended) await this.#askHaving(session, scheduler, chunkCount)
   }
 
@@ -228,6 +233,21 @@ export class BlobPull {
     scheduler.learn(session.peer, holding.held, holding.offers, performance.now())
     this.#schedule()
     await new Promise(resolve => setTimeout(resolve, haveEveryMs))
+  }
+
+  async #openTalk(session: Session): Promise<void> {
+    session.talk = await this.#openLine(session)
+  }
+
+  #openAnother(session: Session): void {
+    session.opening++
+    void this.#openLine(session)
+      .then(line => void session.lines.push(line))
+      // The holder takes no more streams: those that are open do.
+      .catch(() => undefined)
+      .finally(() => {
+        session.opening--
+      })
   }
 
   async #openLine(session: Session): Promise<BlobLine> {
@@ -319,16 +339,7 @@ export class BlobPull {
   /** The stream with the fewest questions; others are opened while all are busy, several at once: each takes a round trip or two. */
   #lineFor(session: Session): BlobLine {
     const least = session.lines.reduce((best, line) => (line.outstanding < best.outstanding ? line : best))
-    if (least.outstanding > 0 && session.lines.length + session.opening < session.linesMost) {
-      session.opening++
-      void this.#openLine(session)
-        .then(line => void session.lines.push(line))
-        // The holder takes no more streams: those that are open do.
-        .catch(() => undefined)
-        .finally(() => {
-          session.opening--
-        })
-    }
+    if (least.outstanding > 0 && session.lines.length + session.opening < session.linesMost) this.#openAnother(session)
     return least
   }
 

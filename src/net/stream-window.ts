@@ -64,11 +64,15 @@ function grantByHalves(stream: Receiving): Receiving {
 const widens = ({ recvWindow, maxStreamWindowSize }: Receiving): boolean =>
   recvWindow < maxStreamWindowSize && maxStreamWindowSize > limits.streamWindowBytes
 
+/** Whether the other side is a neighbour, as far as is known. */
+export function isNear(stream: Stream): boolean {
+  const roundTripMs = stream instanceof YamuxStream ? (stream as unknown as Receiving).getRTT() : -1
+  return roundTripMs >= 0 && roundTripMs <= nearMs
+}
+
 /** Before anything of weight has come. A stream of another multiplexer, or of a test, stays as it is. */
 export function widenWindow(stream: Stream): void {
   if (!(stream instanceof YamuxStream)) return
-  const receiving = stream as unknown as Receiving
-  const roundTripMs = receiving.getRTT()
-  const isNear = roundTripMs >= 0 && roundTripMs <= nearMs
-  receiving.maxStreamWindowSize = isNear ? limits.blobNearWindowBytes : limits.blobWindowBytes
+  const most = isNear(stream) ? limits.blobNearWindowBytes : limits.blobWindowBytes
+  ;(stream as unknown as Receiving).maxStreamWindowSize = most
 }
