@@ -232,11 +232,11 @@ export class Blobs {
     return gone.length
   }
 
-  /** A blob that is being pulled, or was made a moment ago and is about to be announced. */
+  /** A blob that is being pulled (its index is there first), or was made a moment ago and is about to be announced. */
   #isFresh(link: Link): boolean {
     const youngest = Math.max(
       0,
-      ...['', '.part'].map(suffix => statSync(this.path(link) + suffix, { throwIfNoEntry: false })?.mtimeMs ?? 0)
+      ...['', '.part', '.index'].map(suffix => statSync(this.path(link) + suffix, { throwIfNoEntry: false })?.mtimeMs ?? 0)
     )
     return Date.now() - youngest < freshMs
   }

@@ -180,6 +180,28 @@ describe('blobs on disk', () => {
     assert.ok(readFileSync(later.path(link)).equals(content))
   })
 
+  it('are not swept away while they are begun, nor while they are made', async () => {
+    const folder = temporaryFolder()
+    const { blobs: source } = await Blobs.open(temporaryFolder())
+    const { blobs } = await Blobs.open(folder)
+    const { link } = await put(source, folder)
+    let isDone = false
+    const sweep = () => {
+      blobs.keep(new Set())
+      if (!isDone) setImmediate(sweep)
+    }
+    sweep()
+    try {
+      const partial = await blobs.begin(link, source.indexBytes(link)!)
+      for (const place of partial!.missing) await partial!.write(place, (await chunkOf(source, link, place)) as Uint8Array)
+      await partial!.finish()
+      const made = await put(blobs, temporaryFolder(), Buffer.from('made here'))
+      assert.deepEqual([blobs.has(link), blobs.has(made.link)], [true, true])
+    } finally {
+      isDone = true
+    }
+  })
+
   it('are begun with no index that is not theirs', async () => {
     const folder = temporaryFolder()
     const { blobs: source } = await Blobs.open(temporaryFolder())
