@@ -4,9 +4,11 @@ import { join, resolve } from 'node:path'
 import type { Observation } from '../../testnet/observation.ts'
 import { writeReport } from '../../testnet/report.ts'
 import { runTestnet, type TestnetOptions } from '../../testnet/run.ts'
+import { planTestnet } from '../../testnet/plan.ts'
 import type { Scenario } from '../../testnet/scenarios/schema.ts'
 import type { TestnetNode } from '../../testnet/spawn.ts'
 import { findScenario, stories } from '../../testnet/scenarios/stories.ts'
+import { readTree } from '../data/text-tree.ts'
 import { WorldlmError } from '../errors.ts'
 import { shellWord } from '../shell-word.ts'
 import { verdict } from '../report/html.ts'
@@ -37,7 +39,7 @@ export async function runTestnetCommand(flags: Flags, output: Output): Promise<v
     listScenarios(output)
     return
   }
-  const found = flags.scenario === undefined ? null : findScenario(flags.scenario)
+  const found = flags.scenario === undefined ? null : findScenario(flags.scenario, nodesOf(flags.data))
   const options = optionsOf(flags, found?.scenario ?? null)
   const live = new LiveTable(output)
   const abort = new AbortController()
@@ -78,6 +80,8 @@ export async function runTestnetCommand(flags: Flags, output: Output): Promise<v
   // Sockets of nodes that were killed may linger; nothing is left to do.
   setTimeout(() => process.exit(), 500).unref()
 }
+
+const nodesOf = (data: string | undefined) => (data === undefined ? undefined : planTestnet(readTree(data)).nodes)
 
 /** Names and a sentence each. */
 function listScenarios(output: Output): void {

@@ -9,6 +9,8 @@ import { lostAggregator } from './lost-aggregator.ts'
 import { lostDelegate } from './lost-delegate.ts'
 import { lostMember } from './lost-member.ts'
 import { rollingRestart } from './rolling-restart.ts'
+import type { PlannedNode } from '../plan.ts'
+import { placeStory } from './placing.ts'
 import { parseScenario, type Scenario } from './schema.ts'
 import { slowLink } from './slow-link.ts'
 import { splitAndHeal } from './split-and-heal.ts'
@@ -26,8 +28,14 @@ export const stories: Record<string, string> = {
   'rolling-restart': rollingRestart
 }
 
-/** @param name - of a built-in scenario, or a YAML file. @throws {WorldlmError} USAGE, SCENARIO_INVALID */
-export function findScenario(name: string): { scenario: Scenario; yaml: string } {
+/**
+ * @param name - of a built-in scenario, or a YAML file. @param nodes - of the testnet, where they are not the built-in text's.
+ * @throws {WorldlmError} USAGE, SCENARIO_INVALID, SCENARIO_IMPOSSIBLE
+ */
+export function findScenario(
+  name: string,
+  nodes?: readonly Pick<PlannedNode, 'path' | 'federation'>[]
+): { scenario: Scenario; yaml: string } {
   const builtIn = Object.hasOwn(stories, name) ? stories[name]! : null
   if (builtIn === null && statSync(name, { throwIfNoEntry: false })?.isDirectory() !== false) {
     const near = nearest(name, Object.keys(stories))
@@ -37,6 +45,7 @@ export function findScenario(name: string): { scenario: Scenario; yaml: string }
       `${near === null ? '' : `Did you mean ${near}? `}Built in: ${Object.keys(stories).join(', ')}.`
     )
   }
-  const yaml = builtIn ?? readFileSync(name, 'utf8')
+  const placed = builtIn === null || nodes === undefined ? builtIn : placeStory(builtIn, nodes)
+  const yaml = placed ?? readFileSync(name, 'utf8')
   return { scenario: parseScenario(yaml, name), yaml }
 }
