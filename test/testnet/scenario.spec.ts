@@ -46,7 +46,14 @@ describe('a scenario', () => {
       path,
       federation: `world/${path.split('/')[0]}`
     }))
-    assert.match(findScenario('split-and-heal', nodes).yaml, /groups: \[\{ all: world\/art \}, \{ all: world\/law \}\]/)
+    const [cut] = findScenario('split-and-heal', nodes).scenario.steps
+    assert.deepEqual((cut as { groups: unknown }).groups, [{ all: 'world/art' }, { all: 'world/law' }])
+    const odd = ['prose/a', 'prose/b', 'prose/c', 'it: 1 #/a', 'it: 1 #/b'].map(path => ({
+      path,
+      federation: `world/${path.slice(0, path.lastIndexOf('/'))}`
+    }))
+    const [again] = findScenario('split-and-heal', odd).scenario.steps
+    assert.deepEqual((again as { groups: unknown }).groups, [{ all: 'world/prose' }, { all: 'world/it: 1 #' }])
     const own = ['code/a', 'prose/a', 'more/a', 'more/b'].map(path => ({ path, federation: `world/${path.split('/')[0]}` }))
     assert.equal(findScenario('split-and-heal', own).yaml, stories['split-and-heal'])
   })

@@ -2,12 +2,14 @@
  * The built-in scenarios on anybody's text: they are written for the built-in one's two federations, `world/code` and `world/prose`. On other
  * text the two that hold the most organizations play their parts.
  */
+import { parse, stringify } from 'yaml'
 import { WorldlmError } from '../../src/errors.ts'
 import type { PlannedNode } from '../plan.ts'
 
 type Nodes = readonly Pick<PlannedNode, 'path' | 'federation'>[]
 
 const [first, second] = ['world/code', 'world/prose']
+const spoken = /world\/(code|prose)\b/g
 
 /** @returns the story with names of this testnet. @throws {WorldlmError} SCENARIO_IMPOSSIBLE where it needs a federation below another. */
 export function placeStory(yaml: string, nodes: Nodes): string {
@@ -26,18 +28,25 @@ export function placeStory(yaml: string, nodes: Nodes): string {
       'nobody is a delegate here: this text has one federation',
       'It takes folders of organizations inside the folder: data/FEDERATION/ORGANIZATION/*.txt.'
     )
-  const placed = one === other ? halved(yaml, nodes) : yaml
-  const named = placed.replaceAll(first, one).replaceAll(second, other)
-  // The root waits for nobody above.
-  return one === 'world' ? named.replaceAll('phase: waiting-for-parent', 'phase: aggregating') : named
+  const parts: Record<string, string> = { [first]: one, [second]: other }
+  const halves = one === other ? halvesOf(nodes) : null
+  const say = (text: string) =>
+    text.replace(spoken, path => parts[path]!).replace(`${one} and ${one} `, () => `The two halves of ${one} `)
+  const place = (value: unknown): unknown => {
+    // The root waits for nobody above.
+    if (typeof value === 'string') return one === 'world' && value === 'waiting-for-parent' ? 'aggregating' : say(value)
+    if (Array.isArray(value)) return value.map(place)
+    if (typeof value !== 'object' || value === null) return value
+    return Object.fromEntries(
+      Object.entries(value).map(([key, inner]) => [key, key === 'groups' && halves !== null ? halves : place(inner)])
+    )
+  }
+  return stringify(place(parse(yaml)))
 }
 
 /** Where there is one federation, it is cut in two itself. */
-function halved(yaml: string, nodes: Nodes): string {
+function halvesOf(nodes: Nodes): string[][] {
   const paths = nodes.map(({ path }) => path)
   const half = Math.ceil(paths.length / 2)
-  const cut = JSON.stringify([paths.slice(0, half), paths.slice(half)])
-  return yaml
-    .replace(`[{ all: ${first} }, { all: ${second} }]`, cut)
-    .replace(`${first} and ${second} cannot`, 'The two halves of world cannot')
+  return [paths.slice(0, half), paths.slice(half)]
 }
