@@ -91,9 +91,8 @@ export class Recalling<Entry extends LogEntry> extends ConsensusMoves<Entry> {
       this.persist()
     }
     if (told > term) this.setAggregator(null)
-    // All that are up have waited for the others for so long.
-    if (this.state.recall === null && this.state.aggregator === null) this.awaitTurn(0)
-    else this.restElection()
+    // Who was not in doubt stands first: it has been here, and heard what was announced meanwhile.
+    this.restElection()
   }
 
   #ask(peers: readonly PeerName[]): void {

@@ -17,7 +17,7 @@ export interface TestEntry extends LogEntry {
 }
 
 export const federation = 'bafyF'
-const timing = { electionTimeoutMs: 1000, heartbeatMs: 250 }
+export const timing = { electionTimeoutMs: 1000, heartbeatMs: 250 }
 
 export const entryAt = (index: number, value: string, prev = federation, voters?: string[]): TestEntry => ({
   index,

@@ -1,7 +1,7 @@
 /** A peer whose memory of its votes may be an old copy (docs/protocol.md, "Old memories"): what it does until it knows, and after. */
 import assert from 'node:assert/strict'
 import { type Recalled, recallBeats } from '../../src/federation/recall.ts'
-import { entryAt, linkOf, Peer, signatureOf } from './consensus-bench.ts'
+import { entryAt, linkOf, Peer, signatureOf, timing } from './consensus-bench.ts'
 import { storm } from './consensus-cluster.ts'
 
 const others = ['b', 'c', 'd', 'e']
@@ -107,13 +107,20 @@ describe('a peer with a memory from a disk', () => {
   })
 
   it('takes its memory for the newest after three election timeouts, whoever has not answered', () => {
-    const count = recallBeats({ electionTimeoutMs: 1000, heartbeatMs: 250 })
+    const count = recallBeats(timing)
     const peer = beats(started(), 5 * count)
     assert.equal(peer.state.recall?.beatsLeft, count, 'in which it can reach any of them')
     peer.hears('b', told())
     assert.equal(grants(beats(peer, count - 1), 2), false)
     peer.timer('recall')
     assert.deepEqual([peer.state.recall, grants(peer, 3)], [null, true])
+  })
+
+  it('leaves it to those that were here meanwhile to stand first: they heard what was announced', () => {
+    const peer = beats(started().hears('b', told()), recallBeats(timing) - 1).forget()
+    peer.timer('recall')
+    const { ms } = peer.find('start-timer').findLast(({ name }) => name === 'election')!
+    assert.ok(ms >= timing.electionTimeoutMs, `${ms} ms`)
   })
 
   it('counts no answer of a peer that lied', () => {
