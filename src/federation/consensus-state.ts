@@ -123,6 +123,16 @@ export type ConsensusEvent<Entry> =
 /** What outlives a restart. */
 export interface Memory<Entry> extends Pick<Shared<Entry>, 'term' | 'votedFor' | 'accepted' | 'nonce' | 'signed' | 'old'> {}
 
+/** Of who has never voted, and knows it. */
+export const firstMemory: Memory<never> = {
+  term: 0,
+  votedFor: null,
+  accepted: null,
+  nonce: null,
+  signed: { index: 0, term: 0 },
+  old: false
+}
+
 export type ConsensusEffect<Entry> =
   | ({ do: 'persist' } & Memory<Entry>)
   | { do: 'send'; to: PeerName; message: ConsensusMessage<Entry> }

@@ -6,10 +6,11 @@ import { charterInvalid, completeCharter } from '../governance/charter-schema.ts
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, PeerName } from '../ids.ts'
 import { createLayout } from '../model/layout.ts'
+import { firstMemory } from '../federation/consensus-state.ts'
 import { createIdentity, peerNameOf } from '../net/host.ts'
 import { charterCodec } from '../wire/records.ts'
 import type { NodeFolder } from './folder.ts'
-import { firstMemory, writeConsensus } from './store.ts'
+import { writeConsensus } from './store.ts'
 
 /** Makes a node's folder with a new identity. @throws {WorldlmError} CONFIG_INVALID, FOLDER_EXISTS */
 export async function initNodeFolder(folder: NodeFolder, given: NodeConfigInput): Promise<PeerName> {

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import * as dagCbor from '@ipld/dag-cbor'
 import { WorldlmError } from '../errors.ts'
-import type { Memory } from '../federation/consensus-state.ts'
+import { firstMemory, type Memory } from '../federation/consensus-state.ts'
 import type { Entry } from '../federation/entry.ts'
 import type { SignedPlace } from '../federation/recall.ts'
 import type { PeerName } from '../ids.ts'
@@ -16,12 +16,6 @@ import { writeFileDurably } from './files.ts'
  * its way.
  */
 export type PersistedConsensus = Memory<Entry>
-
-/** Of who has never voted. */
-export const firstMemory: PersistedConsensus = {
-  ...{ term: 0, votedFor: null, accepted: null, nonce: null },
-  ...{ signed: { index: 0, term: 0 }, old: false }
-}
 
 export function writeConsensus(path: string, { term, votedFor, accepted, nonce, signed, old }: PersistedConsensus): void {
   const open = accepted === null ? null : { term: accepted.term, entry: entryCodec.encode(accepted.entry) }

@@ -1,13 +1,8 @@
 /** What consensus remembers across restarts (node/store.ts). */
+import { firstMemory } from '../federation/consensus-state.ts'
 import type { Random } from '../math/random.ts'
 import type { PeerCore, PersistedConsensus, Topic } from './core.ts'
 import type { Certified } from './stand-ins.ts'
-
-/** Of who has never voted. */
-export const firstMemory: PersistedConsensus = {
-  ...{ term: 0, votedFor: null, accepted: null, nonce: null },
-  ...{ signed: { index: 0, term: 0 }, old: false, updates: [] }
-}
 
 /**
  * As it is on disk; a peer without memory draws the number that it will ask to be enrolled by. A follower does not write down its term:
@@ -22,7 +17,9 @@ export function readConsensus(
   const term = disk.log<Certified>(files.log).at(-1)?.certificate.term ?? 0
   if (known !== undefined && known.term >= term) return { ...known, fromDisk: true }
   const read =
-    known === undefined ? { ...firstMemory, term, nonce: random.below(2 ** 48 - 1) } : { ...known, term, votedFor: null }
+    known === undefined
+      ? { ...firstMemory, term, nonce: random.below(2 ** 48 - 1), updates: [] }
+      : { ...known, term, votedFor: null }
   disk.write(files.consensus, read)
   return { ...read, fromDisk: known !== undefined }
 }
