@@ -68,18 +68,11 @@ function checkRound(replica: ReplicaCore, from: PeerName, entry: RoundEntry, ans
   })
 }
 
-/** Voters are told one entry, and links name the same updates for all of them: its attention is computed once. */
-const attentions = new WeakMap<RoundEntry, number[][]>()
-
 function checkAttention({ services, topic }: ReplicaCore, entry: RoundEntry, updates: Update[]): EntryFault | null {
   const groups = services.learner.shape.keys.length
   if (groups === 0) return null
-  let want = attentions.get(entry)
-  if (want === undefined) {
-    const inputs = entry.inputs.map(({ weight }, place) => ({ weight, sketches: updates[place]!.sketches }))
-    want = softmax(services.mixing.logits(inputs, topic.charter.algorithm))
-    attentions.set(entry, want)
-  }
+  const inputs = entry.inputs.map(({ weight }, place) => ({ weight, sketches: updates[place]!.sketches }))
+  const want = softmax(services.mixing.logits(inputs, topic.charter.algorithm))
   for (const [place, { attention, member }] of entry.inputs.entries()) {
     for (const [group, weight] of want[place]!.entries()) {
       const got = attention[group] ?? Number.NaN
