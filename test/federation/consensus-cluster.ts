@@ -17,6 +17,7 @@ import {
 import { stepConsensus } from '../../src/federation/consensus.ts'
 import type { Certificate } from '../../src/federation/entry.ts'
 import { Random } from '../../src/math/random.ts'
+import { Clock } from '../../src/sim/clock.ts'
 import { federation, linkOf, signatureOf, type TestEntry } from './consensus-bench.ts'
 
 const timing = { electionTimeoutMs: 400, heartbeatMs: 100 }
@@ -71,10 +72,10 @@ export class Cluster {
   readonly certified = new Map<number, string>()
   readonly counts = { signed: 0, elections: 0, crashes: 0, partitions: 0, olds: 0 }
   weather: Weather
-  #now = 0
   #order = 0
   #values = 0
-  #queue: { at: number; order: number; run: () => void }[] = []
+  /** What is due at one moment comes in the order in which it was asked for. */
+  readonly #clock = new Clock(new Random('cluster'))
   #cut = new Set<string>()
   readonly #signed = new Map<string, string>()
   readonly #elected = new Map<string, string>()
@@ -111,14 +112,11 @@ export class Cluster {
   }
 
   run(ms: number): void {
-    const end = this.#now + ms
-    for (;;) {
-      const next = this.#pop(end)
-      if (next === null) break
-      this.#now = next.at
-      next.run()
-    }
-    this.#now = end
+    let isOver = false
+    this.#later(ms, () => {
+      isOver = true
+    })
+    while (!isOver) this.#clock.next()
   }
 
   /** Everybody is up and hears everybody. Who refuses an entry for good goes on to. */
@@ -366,72 +364,6 @@ export class Cluster {
   }
 
   #later(ms: number, run: () => void): void {
-    this.#queue.push({ at: this.#now + ms, order: ++this.#order, run })
-    let place = this.#queue.length - 1
-    for (let up = (place - 1) >> 1; place > 0 && before(this.#queue[place]!, this.#queue[up]!); up = (place - 1) >> 1) {
-      ;[this.#queue[place], this.#queue[up]] = [this.#queue[up]!, this.#queue[place]!]
-      place = up
-    }
+    this.#clock.at(this.#clock.nowMs + ms, { fire: run }, ++this.#order)
   }
-
-  #pop(end: number) {
-    const [first] = this.#queue
-    if (first === undefined || first.at > end) return null
-    const last = this.#queue.pop()!
-    if (this.#queue.length > 0) {
-      this.#queue[0] = last
-      for (let place = 0; ; ) {
-        const children = [place * 2 + 1, place * 2 + 2].filter(child => child < this.#queue.length)
-        const least = children.sort((left, right) => (before(this.#queue[left]!, this.#queue[right]!) ? -1 : 1))[0]
-        if (least === undefined || !before(this.#queue[least]!, this.#queue[place]!)) break
-        ;[this.#queue[place], this.#queue[least]] = [this.#queue[least]!, this.#queue[place]!]
-        place = least
-      }
-    }
-    return first
-  }
-}
-
-const before = (left: { at: number; order: number }, right: { at: number; order: number }): boolean =>
-  left.at < right.at || (left.at === right.at && left.order < right.order)
-
-/** A stormy while, then calm: safety is asserted throughout, progress at the end. Prints its seed when it fails. */
-export function storm(seed: number, stormMs: number, old = 0): Cluster {
-  const random = new Random(`storm/${seed}`)
-  const peers = 3 + random.below(4)
-  const cluster = new Cluster(
-    seed,
-    {
-      loss: random.float() * 0.4,
-      doubling: random.float() * 0.2,
-      delayMsMax: 10 + random.float() ** 2 * 600,
-      crash: random.float() * 0.002,
-      refusal: random.float() * 0.1,
-      refusalForGood: Math.max(0, random.float() - 0.5) * 0.6,
-      old
-    },
-    peers,
-    1 + random.below(peers)
-  )
-  try {
-    for (let passed = 0; passed < stormMs; passed += 500) {
-      cluster.run(500)
-      if (random.float() < 0.1) cluster.partition()
-      if (random.float() < 0.1) cluster.kill(cluster.peers[random.below(peers)]!)
-    }
-    cluster.heal()
-    // An election takes a second or two; then entries come at the pace of proposals.
-    cluster.run(5_000)
-    const before = cluster.height
-    // What is refused for good is given up after a few election timeouts, by one that holds it after the other.
-    const calmMs = cluster.weather.refusalForGood > 0 ? 30_000 : 4_000
-    cluster.run(calmMs)
-    assert.ok(cluster.height > before + 5, `no progress: index ${before} to ${cluster.height} in ${calmMs} calm milliseconds`)
-    cluster.run(1_000)
-    for (const { name, disk } of cluster.peers)
-      assert.ok(disk.log.length >= before, `${name} is behind: ${disk.log.length} of ${before}`)
-  } catch (error) {
-    throw new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error })
-  }
-  return cluster
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type Recalled, recallBeats } from '../../src/federation/recall.ts'
 import { entryAt, linkOf, Peer, signatureOf, timing } from './consensus-bench.ts'
-import { storm } from './consensus-cluster.ts'
+import { storm } from './storm.ts'
 
 const others = ['b', 'c', 'd', 'e']
 const told = (told: Partial<Recalled> = {}) =>

@@ -1,5 +1,5 @@
 /** A sample of consensus.slow.ts: one seed in twenty. */
-import { storm } from '../federation/consensus-cluster.ts'
+import { storm } from '../federation/storm.ts'
 
 describe('a sample: consensus of many peers', () => {
   it('holds I1 and I2 in 1,000 storms of a minute', () => {

@@ -1,5 +1,5 @@
 /** Twenty thousand storms over consensus (test/federation/consensus-cluster.ts), other seeds than the quick ones. */
-import { storm } from '../federation/consensus-cluster.ts'
+import { storm } from '../federation/storm.ts'
 
 describe('consensus of many peers, at length', () => {
   it('holds I1 and I2 in 20,000 storms of a minute', () => {
