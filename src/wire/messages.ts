@@ -146,7 +146,7 @@ export type Answer =
   /** Whether it was passed on; else who leads, if that is known. */
   | { kind: 'join'; taken: boolean; aggregator: PeerName | null }
   | { kind: 'receipt' }
-  /** `grant` is null where the source gives nothing: `forbidden` by a charter, or for now. */
+  /** `grant` is null where the source gives nothing: because a charter forbids it (`forbidden`), or because it has nothing. */
   | { kind: 'residual'; grant: Signed | null; forbidden: boolean; detail: string }
   | { kind: 'offer'; verdict: OfferAnswer; detail: string }
   | { kind: 'unknown-federation' }
