@@ -56,6 +56,8 @@ export type FederationEffect =
   | { do: 'store'; link: Link; entry: Entry; certificate: Certificate }
   /** Checks what only bytes can tell (proofs, attention, that the model is held here) and answers `verified`. */
   | ({ do: 'verify' } & Question)
+  /** Says an update of a member that is away: who leads now may never have heard of it. */
+  | { do: 'pass-on'; link: Link; update: Update }
   /** Fetches the aggregator's own update, so that it survives its aggregator (levels.ts, `isDeputy`). */
   | { do: 'hold'; update: Update }
   | { do: 'refused'; peer: PeerName; fault: UpdateFault }
@@ -103,6 +105,10 @@ class Turn {
         case 'stepped-down':
           this.effects.push(effect)
           this.round({ type: 'close' })
+          break
+        case 'aggregator-changed':
+          this.effects.push(effect)
+          if (effect.peer !== null && effect.peer !== this.state.self) this.#passOn()
           break
         default:
           this.effects.push(effect)
@@ -157,6 +163,13 @@ class Turn {
     if (!again && !equal) this.state = { ...this.state, known: this.state.known.with({ link, update }) }
     else if (this.state.round.phase !== 'collecting') return
     this.round({ type: 'update', link, update, staleness: staleness(this.state, update.base) ?? 0 })
+  }
+
+  /** Who is there says its own update again (participation.ts); an aggregator's that died is with its deputy, and known to those that were there. */
+  #passOn(): void {
+    const { known, present, self } = this.state
+    for (const { link, update } of known.values())
+      if (update.by !== self && !present.has(update.by)) this.effects.push({ do: 'pass-on', link, update })
   }
 
   /** Proposes what is due, if this peer is the aggregator and no entry is open: members first, for they are quick. */

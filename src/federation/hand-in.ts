@@ -8,6 +8,7 @@
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { Update } from './entry.ts'
 import type { FederationState } from './federation-state.ts'
+import { look, type Repeat, saidTo } from './repeat.ts'
 
 /** How often `again` is due. */
 export const handInMs = 2_000
@@ -23,6 +24,8 @@ export interface SignedUpdate<Signed> {
 
 export interface HandInHost<Signed> {
   readonly state: FederationState
+  /** Who leads (repeat.ts). */
+  readonly office: string
   /** The same of a federation above that this peer follows. */
   above(parent: FederationId): HandIn<Signed> | null
   /** Signs as this peer and keeps it: others may ask for it. */
@@ -35,9 +38,9 @@ export interface HandInHost<Signed> {
 export class HandIn<Signed> {
   readonly #host: HandInHost<Signed>
   /** What this node, as a delegate, hands in here for its child federation, until the round is certified. */
-  #outgoing: { round: number; signed: Signed } | null = null
+  #outgoing: { contribution: Update; mine: SignedUpdate<Signed>; repeat: Repeat } | null = null
   /** What this node, as the aggregator, contributes to the parent, until the parent certifies the round. */
-  #contribution: SignedUpdate<Signed> | null = null
+  #contribution: { made: SignedUpdate<Signed>; repeat: Repeat } | null = null
 
   constructor(host: HandInHost<Signed>) {
     this.#host = host
@@ -51,7 +54,7 @@ export class HandIn<Signed> {
   /** As its aggregator: effect `contribute`. */
   contribute(update: Update): void {
     const made = this.#host.sign(update)
-    this.#contribution = made
+    this.#contribution = { made, repeat: saidTo(this.#delegates) }
     this.#host.say('contribution', made.signed)
     this.onContribution(this.#host.state.self, update)
   }
@@ -69,26 +72,56 @@ export class HandIn<Signed> {
     const known = roster.members.get(member)
     if (known === undefined || !known.peers.includes(self) || update.member !== member) return
     if (update.round <= head.round) return
+    // Told once more by its aggregator: this delegate says it by its own clock.
+    if (this.#outgoing !== null && isSame(this.#outgoing.contribution, update)) return
     const holders = [update.by, ...update.holders.filter(peer => peer !== update.by)].slice(0, holdersMax)
     const mine = this.#host.sign({ ...update, by: self, holders })
-    this.#outgoing = { round: update.round, signed: mine.signed }
+    this.#outgoing = { contribution: update, mine, repeat: saidTo(this.#host.office) }
     this.#host.say('update', mine.signed)
     this.#host.take(mine)
   }
 
   /** Every `handInMs`. */
   again(): void {
-    const { state } = this.#host
-    if (this.#contribution !== null) {
-      const settled = (state.parentHead?.round ?? 0) >= this.#contribution.update.round
-      if (settled || state.round.phase !== 'waiting-for-parent') this.#contribution = null
-      else {
-        this.#host.say('contribution', this.#contribution.signed)
-        this.onContribution(state.self, this.#contribution.update)
-      }
-    }
+    this.#contributeAgain()
     if (this.#outgoing === null) return
-    if (this.#outgoing.round <= state.head.round) this.#outgoing = null
-    else this.#host.say('update', this.#outgoing.signed)
+    const { contribution, mine } = this.#outgoing
+    if (contribution.round <= this.#host.state.head.round) {
+      this.#outgoing = null
+      return
+    }
+    const [repeat, due] = look(this.#outgoing.repeat, this.#host.office)
+    this.#outgoing = { ...this.#outgoing, repeat }
+    if (!due) return
+    this.#host.say('update', mine.signed)
+    this.#host.take(mine)
+  }
+
+  #contributeAgain(): void {
+    if (this.#contribution === null) return
+    const { state } = this.#host
+    const { made } = this.#contribution
+    const settled = (state.parentHead?.round ?? 0) >= made.update.round
+    if (settled || state.round.phase !== 'waiting-for-parent') {
+      this.#contribution = null
+      return
+    }
+    const [repeat, due] = look(this.#contribution.repeat, this.#delegates)
+    this.#contribution = { made, repeat }
+    if (due) this.#host.say('contribution', made.signed)
+    this.onContribution(state.self, made.update)
+  }
+
+  /** To whom a contribution is told. */
+  get #delegates(): string {
+    return this.#host.state.roster.delegates.join()
   }
 }
+
+const isSame = (one: Update, other: Update): boolean =>
+  one.member === other.member &&
+  one.round === other.round &&
+  one.base === other.base &&
+  one.term === other.term &&
+  one.by === other.by &&
+  one.blob === other.blob

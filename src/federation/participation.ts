@@ -11,6 +11,7 @@ import { assertNever } from '../errors.ts'
 import type { Link, MemberId } from '../ids.ts'
 import type { RoundEntry, Update } from './entry.ts'
 import { isForLater } from './fault.ts'
+import { look, type Repeat, saidTo } from './repeat.ts'
 
 /** The newest certified round; `entry` is null before the first, and `link` then is the federation's id. */
 export interface RoundHead {
@@ -22,7 +23,7 @@ export interface RoundHead {
 export type Participation =
   | { phase: 'away' }
   | { phase: 'training'; round: number; base: Link }
-  | { phase: 'announced'; link: Link; update: Update; accepted: boolean }
+  | { phase: 'announced'; link: Link; update: Update; accepted: boolean; repeat: Repeat }
   | { phase: 'applying'; head: RoundHead }
   | { phase: 'finished'; round: number }
 
@@ -34,7 +35,8 @@ export type ParticipationEvent =
   | { type: 'untrained' }
   | { type: 'applied'; link: Link }
   | { type: 'receipt'; link: Link; accepted: boolean }
-  | { type: 'announce-again' }
+  /** @param office - who leads (repeat.ts). */
+  | { type: 'announce-again'; office: string }
   /** The organization is no member any more. */
   | { type: 'left' }
 
@@ -57,7 +59,7 @@ export type ParticipationEffect =
   | { do: 'finish'; round: number }
   | { do: 'start-timer'; name: 'announce'; ms: number }
 
-/** Announced again this often: gossip may lose a message, and an aggregator may be new. */
+/** Looked at this often, whether to announce again: each time until it is accepted, then less and less often, unless another leads. */
 export const announceMs = 2_000
 
 /** A later round still counts an update that is at most so many rounds old. */
@@ -100,7 +102,7 @@ const apply = ({ head }: ParticipationFacts): Step => [{ phase: 'applying', head
 
 function announce({ link, update }: { link: Link; update: Update }): Step {
   return [
-    { phase: 'announced', link, update, accepted: false },
+    { phase: 'announced', link, update, accepted: false, repeat: saidTo(null) },
     [
       { do: 'announce', link, update },
       { do: 'start-timer', name: 'announce', ms: announceMs }
@@ -155,14 +157,13 @@ function waitForRound(
     }
     case 'receipt':
       return [event.link === state.link ? { ...state, accepted: event.accepted } : state, []]
-    case 'announce-again':
-      return [
-        state,
-        [
-          { do: 'announce', link: state.link, update: state.update },
-          { do: 'start-timer', name: 'announce', ms: announceMs }
-        ]
-      ]
+    case 'announce-again': {
+      const [repeat, due] = look(state.repeat, event.office)
+      const timer = { do: 'start-timer', name: 'announce', ms: announceMs } as const
+      const says = { do: 'announce', link: state.link, update: state.update } as const
+      if (state.accepted) return [{ ...state, repeat }, due ? [says, timer] : [timer]]
+      return [{ ...state, repeat: saidTo(event.office) }, [says, timer]]
+    }
     default:
       return [state, []]
   }

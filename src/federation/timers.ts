@@ -3,14 +3,15 @@ import type { FederationEffect, FederationEvent } from './federation.ts'
 
 export type TimerName = Extract<FederationEffect, { do: 'start-timer' }>['name'] | 'start'
 
-export function timerEvent(name: TimerName): FederationEvent {
+/** @param office - who leads (repeat.ts). */
+export function timerEvent(name: TimerName, office: string): FederationEvent {
   switch (name) {
     case 'election':
     case 'heartbeat':
     case 'recall':
       return { type: 'consensus', event: { type: 'timer', name } }
     case 'announce':
-      return { type: 'participation', event: { type: 'announce-again' } }
+      return { type: 'participation', event: { type: 'announce-again', office } }
     default:
       return { type: 'timer', name }
   }

@@ -12,7 +12,7 @@ import { limits } from '../wire/limits.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
 import { acceptBytes } from '../wire/signature.ts'
 import type { EffectToPerform as Effect, FederationCore } from './federation-core.ts'
-import { announce, apply, train } from './member-effects.ts'
+import { announce, apply, passOn, train } from './member-effects.ts'
 import { aggregate, combine, hold, pull, receipt } from './round-effects.ts'
 import { verify } from './entry-checks.ts'
 import { writeConsensus } from './store.ts'
@@ -72,6 +72,9 @@ export async function performEffect(node: FederationCore, effect: Effect): Promi
       return
     case 'train':
       void train(node, effect.round, effect.base)
+      return
+    case 'pass-on':
+      passOn(node, effect.link)
       return
     case 'announce':
       announce(node, effect.link)

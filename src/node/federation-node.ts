@@ -6,14 +6,14 @@
  */
 import { randomInt } from 'node:crypto'
 import { Random } from '../math/random.ts'
-import type { Update } from '../federation/entry.ts'
 import { type Acceptance, Evidence } from '../federation/evidence.ts'
 import { type FederationEffect, type FederationEvent, stepFederation } from '../federation/federation.ts'
 import { initialFederation } from '../federation/federation-start.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
-import { HandIn, type HandInHost, handInMs } from '../federation/hand-in.ts'
+import { HandIn, handInMs } from '../federation/hand-in.ts'
 import { holdersOf, parentHeadOf } from '../federation/levels.ts'
 import { rosterPeers } from '../federation/membership.ts'
+import { office } from '../federation/repeat.ts'
 import type { ParentHead } from '../federation/round-state.ts'
 import { timerEvent, type TimerName } from '../federation/timers.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
@@ -41,12 +41,12 @@ import type { EntryLog } from './entry-log.ts'
 import type { FederationCore, FederationNodeOptions } from './federation-core.ts'
 import { joinPollMs, Joining } from './joining.ts'
 import { evidenceHost } from './evidence.ts'
+import { handInHost } from './handing-in.ts'
 import { Incoming } from './incoming.ts'
 import { LogSync } from './log-sync.ts'
 import { Presence } from './presence.ts'
 import { ResidualExchange, residualTickMs } from './residual-exchange.ts'
 import type { ResidualTarget } from './residual-target.ts'
-import { signUpdate } from './signed.ts'
 import { readConsensus } from './store.ts'
 import { Timers } from './timers.ts'
 
@@ -102,7 +102,7 @@ export class FederationNode implements FederationCore {
     this.log = entries
     const self = services.host.peer
     this.#random = new Random(`${self}/${id}`)
-    this.handIn = new HandIn(this.#handInHost())
+    this.handIn = new HandIn(handInHost(this, parent => options.sibling(parent)?.handIn ?? null))
     this.residuals = new ResidualExchange(this)
     const onContribution = (from: PeerName, told: Signed) => this.#onContribution(from, told)
     this.#incoming = new Incoming(this, {
@@ -112,7 +112,7 @@ export class FederationNode implements FederationCore {
       onContribution
     })
     this.joining = new Joining(this, this.#random, from => this.#sync.catchUp(from))
-    this.timers = new Timers(name => this.dispatch(timerEvent(name)))
+    this.timers = new Timers(name => this.dispatch(timerEvent(name, this.office)))
     const { nonce, ...persisted } = readConsensus(services.folder.consensus(id), () => randomInt(nonceMax))
     this.state = initialFederation({
       id,
@@ -136,6 +136,10 @@ export class FederationNode implements FederationCore {
   }
   get topic(): string {
     return topicOf(this.id)
+  }
+
+  get office(): string {
+    return office(this.state.consensus, this.heard)
   }
 
   start(): void {
@@ -300,24 +304,6 @@ export class FederationNode implements FederationCore {
   #onContribution(from: PeerName, signed: Signed): void {
     const read = readUpdate(signedCodec.encode(signed))
     if (read !== null) this.handIn.onContribution(from, read.update)
-  }
-
-  #handInHost(): HandInHost<Signed> {
-    const node = this
-    const { host } = this.options.services
-    return {
-      get state() {
-        return node.state
-      },
-      above: parent => node.options.sibling(parent)?.handIn ?? null,
-      sign: (update: Update) => {
-        const { link, bytes, signed } = signUpdate(host.sign.bind(host), update)
-        node.keepUpdate(link, bytes)
-        return { link, update, signed }
-      },
-      say: (kind, signed) => node.say({ kind, signed }),
-      take: ({ link, update }) => node.dispatch({ type: 'update', link, update })
-    }
   }
 
   seen(peer: PeerName, fresh = true): void {

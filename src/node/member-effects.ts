@@ -62,6 +62,12 @@ export function announce(node: FederationCore, link: Link): void {
   node.takeUpdate(node.self, { kind: 'update', signed })
 }
 
+/** It is another's, and its signature that one's. */
+export function passOn(node: FederationCore, link: Link): void {
+  const bytes = node.signedUpdates.get(link)
+  if (bytes !== undefined) node.say({ kind: 'update', signed: readSigned(bytes) })
+}
+
 /** A model that nobody gives is asked for again, until a newer round makes it needless. @param tries - how often that was in vain. */
 export async function apply(node: FederationCore, head: RoundHead, tries = 0): Promise<void> {
   const { services } = node.options

@@ -75,6 +75,9 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
     case 'train':
       replica.organization?.train(effect.round, effect.base.link)
       return
+    case 'pass-on':
+      replica.voice.update('update', { link: effect.link, update: effect.update })
+      return
     case 'announce':
       announce(replica, effect.link)
       return
@@ -129,7 +132,7 @@ function store(replica: ReplicaCore, { link, entry, certificate }: Extract<Effec
 
 function announce(replica: ReplicaCore, link: string): void {
   const update = replica.updates.get(link)
-  if (update === undefined) return
+  if (update === undefined || replica.voice.updateAgain({ link, update })) return
   const announced = replica.voice.update('update', { link, update })
   if (replica.busy || !announced) replica.takeUpdate({ link, update })
 }

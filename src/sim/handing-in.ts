@@ -11,6 +11,9 @@ export function handInHost(replica: ReplicaCore, said: () => void): HandInHost<S
     get state() {
       return replica.state
     },
+    get office() {
+      return replica.office
+    },
     above: parent => replica.peer.replicas.get(parent)?.handIn ?? null,
     sign: (update: Update) => {
       const record = { link: linkOfUpdate(update), update }

@@ -12,7 +12,7 @@ import { type FederationEffect, type FederationEvent, stepFederation } from '../
 import { initialFederation } from '../federation/federation-start.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { HandIn, handInMs } from '../federation/hand-in.ts'
-import { announceMs } from '../federation/participation.ts'
+import { office } from '../federation/repeat.ts'
 import { type TimerName, timerEvent } from '../federation/timers.ts'
 import { isDeputy } from '../federation/levels.ts'
 import type { Link, MemberId, PeerName } from '../ids.ts'
@@ -144,6 +144,10 @@ export class Replica implements ReplicaCore {
     this.#heard = heard
   }
 
+  get office(): string {
+    return office(this.state.consensus, this.#heard)
+  }
+
   get asking(): boolean {
     return this.#asking
   }
@@ -265,13 +269,10 @@ export class Replica implements ReplicaCore {
   }
 
   #onTimer(name: TimerName): void {
-    const { participation, consensus } = this.state
-    if (name === 'heartbeat') {
-      if (this.#beats.leaveOut()) this.#timers.start(name, consensus.timing.heartbeatMs)
-      else this.#beats.take(() => this.dispatch(timerEvent(name)))
-    } else if (name === 'announce' && participation.phase === 'announced' && this.voice.updateAgain(participation))
-      this.#timers.start(name, announceMs)
-    else this.dispatch(timerEvent(name))
+    const event = timerEvent(name, this.office)
+    if (name !== 'heartbeat') this.dispatch(event)
+    else if (this.#beats.leaveOut()) this.#timers.start(name, this.state.consensus.timing.heartbeatMs)
+    else this.#beats.take(() => this.dispatch(event))
   }
 
   // ── what comes in ──

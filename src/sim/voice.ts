@@ -99,7 +99,7 @@ export class TopicVoice implements Voice {
   update(kind: 'update' | 'contribution', record: SignedRecord): boolean {
     const { topic, peer } = this.#replica
     const nth = this.#nth()
-    const signed = peer.lying ? lieAboutUpdate(this.#replica, record, nth >>> 0) : record
+    const signed = peer.lying && record.update.by === peer.name ? lieAboutUpdate(this.#replica, record, nth >>> 0) : record
     const bytes = updateBytes(signed.update)
     if (kind === 'update' && this.#holds(this.#expectedAt)) {
       this.#announce(signed, nth, bytes)

@@ -107,6 +107,21 @@ describe('a federation on its aggregator', () => {
     ])
   })
 
+  it('says the updates of those that are away once more when another leads, which may never have heard them', () => {
+    const bench = alone().start().admit('a', 'b', 'c', 'd').announce('b').announce('c').announce('a')
+    assert.deepEqual(bench.find('pass-on'), [])
+    bench.on({ type: 'presence', peer: 'c', present: false })
+    bench.state = { ...bench.state, consensus: { ...bench.state.consensus, voters: ['a', 'd'] } }
+    const heartbeat = { type: 'heartbeat', term: 9, commitIndex: 0 } as const
+    bench.on({ type: 'consensus', event: { type: 'message', from: 'd', message: heartbeat } })
+    assert.deepEqual(
+      bench.find('pass-on').map(({ link }) => link),
+      ['u-c-1']
+    )
+    bench.on({ type: 'consensus', event: { type: 'message', from: 'd', message: heartbeat } })
+    assert.equal(bench.find('pass-on').length, 1)
+  })
+
   it('names who joined while the round was being closed: each contributor is counted or excluded', () => {
     const bench = new FederationBench({ charter: testCharter({ voters: 1 }) }, { automatic: false }).start().admit('a')
     bench.announce('a').on({ type: 'pulled', link: 'u-a-1', keysDistance: 0 })

@@ -8,6 +8,7 @@ import {
   type ParticipationFacts,
   stepParticipation
 } from '../../src/federation/participation.ts'
+import { saidTo } from '../../src/federation/repeat.ts'
 import { updateOf } from './federation-bench.ts'
 
 const roundEntry = (round: number, facts: Partial<RoundEntry> = {}): RoundEntry => ({
@@ -49,7 +50,12 @@ function factsAt(round: number, facts: Partial<ParticipationFacts> = {}, entry: 
 }
 
 const mine = (base: string): { link: string; update: Update } => ({ link: `u-${base}`, update: updateOf('a', { base }) })
-const announcedAt = (base: string): Participation => ({ phase: 'announced', ...mine(base), accepted: false })
+const announcedAt = (base: string): Participation => ({
+  phase: 'announced',
+  ...mine(base),
+  accepted: false,
+  repeat: saidTo(null)
+})
 const training: Participation = { phase: 'training', round: 1, base: 'r0' }
 
 describe('participation of an organization', () => {
@@ -215,7 +221,13 @@ describe('participation of an organization', () => {
     })),
     {
       why: 'waits where the round has counted an earlier update of its own in its place, or it would be late for ever',
-      from: { phase: 'announced', link: 'u', update: updateOf('a', { base: 'r3', round: 4 }), accepted: false },
+      from: {
+        phase: 'announced',
+        link: 'u',
+        update: updateOf('a', { base: 'r3', round: 4 }),
+        accepted: false,
+        repeat: saidTo(null)
+      },
       event: { type: 'certified' },
       facts: factsAt(4, {}, { inputs: [{ member: 'a', round: 2, update: 'earlier', weight: 1, attention: [] }] }),
       to: 'announced',
@@ -248,7 +260,7 @@ describe('participation of an organization', () => {
     {
       why: 'says an update again while it is not settled, for gossip loses messages',
       from: announcedAt('r0'),
-      event: { type: 'announce-again' },
+      event: { type: 'announce-again', office: 'x/1' },
       facts: factsAt(0),
       to: 'announced',
       does: ['announce', 'start-timer']
@@ -300,9 +312,19 @@ describe('participation of an organization', () => {
     assert.equal(mineAccepted.phase === 'announced' && mineAccepted.accepted, true)
   })
 
-  it('says it again every two seconds', () => {
-    const [, effects] = stepParticipation(announcedAt('r0'), { type: 'announce-again' }, factsAt(0))
-    assert.deepEqual(effects[1], { do: 'start-timer', name: 'announce', ms: announceMs })
+  it('says it again every two seconds until it is accepted, then less and less often, and at once when another leads', () => {
+    let state = announcedAt('r0')
+    const says = (offices: string[]) =>
+      offices.map(office => {
+        const [next, effects] = stepParticipation(state, { type: 'announce-again', office }, factsAt(0))
+        state = next
+        assert.deepEqual(effects.at(-1), { do: 'start-timer', name: 'announce', ms: announceMs })
+        return effects.some(effect => effect.do === 'announce') ? 1 : 0
+      })
+    assert.deepEqual(says(['x/1', 'x/1', 'x/1']), [1, 1, 1])
+    state = stepParticipation(state, { type: 'receipt', link: 'u-r0', accepted: true }, factsAt(0))[0]
+    assert.deepEqual(says(Array(12).fill('x/1')), [1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0])
+    assert.deepEqual(says(['y/2', 'y/2', 'y/2', 'y/2']), [1, 1, 0, 1])
   })
 
   it('answers every event in every state, and never trains while an update waits', () => {
@@ -320,7 +342,7 @@ describe('participation of an organization', () => {
       { type: 'untrained' },
       { type: 'applied', link: 'r0' },
       { type: 'receipt', link: 'u-r0', accepted: true },
-      { type: 'announce-again' }
+      { type: 'announce-again', office: 'x/1' }
     ]
     for (const state of states)
       for (const event of events)

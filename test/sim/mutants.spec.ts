@@ -70,7 +70,7 @@ const mutants: Mutant[] = [
     what: 'an old copy of a disk that its peer takes for the newest',
     finds: 'I2',
     faults: 'old-disks',
-    seedsMax: 12,
+    seedsMax: 80,
     event: (replica, event) => {
       const { state } = replica
       replica.state = { ...state, consensus: { ...state.consensus, recall: null, old: false } }
