@@ -8,10 +8,8 @@
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { Update } from './entry.ts'
 import type { FederationState } from './federation-state.ts'
-import { look, type Repeat, saidTo } from './repeat.ts'
+import { longer, repeatMs } from './repeat.ts'
 
-/** How often `again` is due. */
-export const handInMs = 2_000
 /** Peers named as holders of a handed-in contribution, at most. */
 const holdersMax = 9
 
@@ -22,15 +20,18 @@ export interface SignedUpdate<Signed> {
   signed: Signed
 }
 
+/** A contribution of the host's federation to its parent; one of a child, handed in as its delegate. */
+export type Waiting = 'contribution' | 'handed-in'
+
 export interface HandInHost<Signed> {
   readonly state: FederationState
-  /** Who leads (repeat.ts). */
-  readonly office: string
   /** The same of a federation above that this peer follows. */
   above(parent: FederationId): HandIn<Signed> | null
   /** Signs as this peer and keeps it: others may ask for it. */
   sign(update: Update): SignedUpdate<Signed>
   say(kind: 'contribution' | 'update', signed: Signed): void
+  /** Calls `again` so late, and not when it was to before. */
+  wait(what: Waiting, ms: number): void
   /** The machine's event `update`. */
   take(signed: SignedUpdate<Signed>): void
 }
@@ -38,24 +39,20 @@ export interface HandInHost<Signed> {
 export class HandIn<Signed> {
   readonly #host: HandInHost<Signed>
   /** What this node, as a delegate, hands in here for its child federation, until the round is certified. */
-  #outgoing: { contribution: Update; mine: SignedUpdate<Signed>; repeat: Repeat } | null = null
+  #outgoing: { contribution: Update; mine: SignedUpdate<Signed>; pauseMs: number } | null = null
   /** What this node, as the aggregator, contributes to the parent, until the parent certifies the round. */
-  #contribution: { made: SignedUpdate<Signed>; repeat: Repeat } | null = null
+  #contribution: { made: SignedUpdate<Signed>; pauseMs: number } | null = null
 
   constructor(host: HandInHost<Signed>) {
     this.#host = host
   }
 
-  /** Whether `again` has nothing to say. */
-  get idle(): boolean {
-    return this.#contribution === null && this.#outgoing === null
-  }
-
   /** As its aggregator: effect `contribute`. */
   contribute(update: Update): void {
     const made = this.#host.sign(update)
-    this.#contribution = { made, repeat: saidTo(this.#delegates) }
+    this.#contribution = { made, pauseMs: repeatMs }
     this.#host.say('contribution', made.signed)
+    this.#host.wait('contribution', repeatMs)
     this.onContribution(this.#host.state.self, update)
   }
 
@@ -72,32 +69,28 @@ export class HandIn<Signed> {
     const known = roster.members.get(member)
     if (known === undefined || !known.peers.includes(self) || update.member !== member) return
     if (update.round <= head.round) return
-    // Told once more by its aggregator: this delegate says it by its own clock.
+    // Told once more by its aggregator.
     if (this.#outgoing !== null && isSame(this.#outgoing.contribution, update)) return
     const holders = [update.by, ...update.holders.filter(peer => peer !== update.by)].slice(0, holdersMax)
     const mine = this.#host.sign({ ...update, by: self, holders })
-    this.#outgoing = { contribution: update, mine, repeat: saidTo(this.#host.office) }
+    this.#outgoing = { contribution: update, mine, pauseMs: repeatMs }
     this.#host.say('update', mine.signed)
+    this.#host.wait('handed-in', repeatMs)
     this.#host.take(mine)
   }
 
-  /** Every `handInMs`. */
-  again(): void {
-    this.#contributeAgain()
-    if (this.#outgoing === null) return
-    const { contribution, mine } = this.#outgoing
-    if (contribution.round <= this.#host.state.head.round) {
-      this.#outgoing = null
-      return
-    }
-    const [repeat, due] = look(this.#outgoing.repeat, this.#host.office)
-    this.#outgoing = { ...this.#outgoing, repeat }
-    if (!due) return
-    this.#host.say('update', mine.signed)
-    this.#host.take(mine)
+  again(what: Waiting): void {
+    if (what === 'contribution') this.#contributeAgain(longer(this.#contribution?.pauseMs ?? 0))
+    else this.#handInAgain(longer(this.#outgoing?.pauseMs ?? 0))
   }
 
-  #contributeAgain(): void {
+  /** There are other listeners: `Listeners` in repeat.ts. */
+  anew(): void {
+    this.#contributeAgain(repeatMs)
+    this.#handInAgain(repeatMs)
+  }
+
+  #contributeAgain(pauseMs: number): void {
     if (this.#contribution === null) return
     const { state } = this.#host
     const { made } = this.#contribution
@@ -106,15 +99,23 @@ export class HandIn<Signed> {
       this.#contribution = null
       return
     }
-    const [repeat, due] = look(this.#contribution.repeat, this.#delegates)
-    this.#contribution = { made, repeat }
-    if (due) this.#host.say('contribution', made.signed)
+    this.#contribution = { made, pauseMs }
+    this.#host.say('contribution', made.signed)
+    this.#host.wait('contribution', pauseMs)
     this.onContribution(state.self, made.update)
   }
 
-  /** To whom a contribution is told. */
-  get #delegates(): string {
-    return this.#host.state.roster.delegates.join()
+  #handInAgain(pauseMs: number): void {
+    if (this.#outgoing === null) return
+    const { contribution, mine } = this.#outgoing
+    if (contribution.round <= this.#host.state.head.round) {
+      this.#outgoing = null
+      return
+    }
+    this.#outgoing = { contribution, mine, pauseMs }
+    this.#host.say('update', mine.signed)
+    this.#host.wait('handed-in', pauseMs)
+    this.#host.take(mine)
   }
 }
 

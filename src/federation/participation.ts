@@ -11,7 +11,7 @@ import { assertNever } from '../errors.ts'
 import type { Link, MemberId } from '../ids.ts'
 import type { RoundEntry, Update } from './entry.ts'
 import { isForLater } from './fault.ts'
-import { look, type Repeat, saidTo } from './repeat.ts'
+import { longer, repeatMs } from './repeat.ts'
 
 /** The newest certified round; `entry` is null before the first, and `link` then is the federation's id. */
 export interface RoundHead {
@@ -23,7 +23,7 @@ export interface RoundHead {
 export type Participation =
   | { phase: 'away' }
   | { phase: 'training'; round: number; base: Link }
-  | { phase: 'announced'; link: Link; update: Update; accepted: boolean; repeat: Repeat }
+  | { phase: 'announced'; link: Link; update: Update; accepted: boolean; pauseMs: number }
   | { phase: 'applying'; head: RoundHead }
   | { phase: 'finished'; round: number }
 
@@ -35,8 +35,9 @@ export type ParticipationEvent =
   | { type: 'untrained' }
   | { type: 'applied'; link: Link }
   | { type: 'receipt'; link: Link; accepted: boolean }
-  /** @param office - who leads (repeat.ts). */
-  | { type: 'announce-again'; office: string }
+  | { type: 'announce-again' }
+  /** Another leads now. */
+  | { type: 'led-anew' }
   /** The organization is no member any more. */
   | { type: 'left' }
 
@@ -58,9 +59,6 @@ export type ParticipationEffect =
   | { do: 'apply'; head: RoundHead }
   | { do: 'finish'; round: number }
   | { do: 'start-timer'; name: 'announce'; ms: number }
-
-/** Looked at this often, whether to announce again: each time until it is accepted, then less and less often, unless another leads. */
-export const announceMs = 2_000
 
 /** A later round still counts an update that is at most so many rounds old. */
 export const staleRoundsMax = 3
@@ -102,10 +100,10 @@ const apply = ({ head }: ParticipationFacts): Step => [{ phase: 'applying', head
 
 function announce({ link, update }: { link: Link; update: Update }): Step {
   return [
-    { phase: 'announced', link, update, accepted: false, repeat: saidTo(null) },
+    { phase: 'announced', link, update, accepted: false, pauseMs: repeatMs },
     [
       { do: 'announce', link, update },
-      { do: 'start-timer', name: 'announce', ms: announceMs }
+      { do: 'start-timer', name: 'announce', ms: repeatMs }
     ]
   ]
 }
@@ -140,11 +138,7 @@ function isOverlooked(
   return entry.excluded.some(({ member, reason }) => member === self && isForLater(reason))
 }
 
-function waitForRound(
-  state: Extract<Participation, { phase: 'announced' }>,
-  event: ParticipationEvent,
-  facts: ParticipationFacts
-): Step {
+function waitForRound(state: Announced, event: ParticipationEvent, facts: ParticipationFacts): Step {
   switch (event.type) {
     case 'certified': {
       const { entry } = facts.head
@@ -156,15 +150,32 @@ function waitForRound(
       return apply(facts)
     }
     case 'receipt':
-      return [event.link === state.link ? { ...state, accepted: event.accepted } : state, []]
-    case 'announce-again': {
-      const [repeat, due] = look(state.repeat, event.office)
-      const timer = { do: 'start-timer', name: 'announce', ms: announceMs } as const
-      const says = { do: 'announce', link: state.link, update: state.update } as const
-      if (state.accepted) return [{ ...state, repeat }, due ? [says, timer] : [timer]]
-      return [{ ...state, repeat: saidTo(event.office) }, [says, timer]]
-    }
+      return event.link === state.link ? takeReceipt(state, event.accepted) : [state, []]
+    case 'announce-again':
+      return announceAgain(state, state.accepted ? longer(state.pauseMs) : repeatMs)
+    case 'led-anew':
+      return announceAgain(state, repeatMs)
     default:
       return [state, []]
   }
+}
+
+type Announced = Extract<Participation, { phase: 'announced' }>
+
+function announceAgain(state: Announced, pauseMs: number): Step {
+  const { link, update } = state
+  return [
+    { ...state, pauseMs },
+    [
+      { do: 'announce', link, update },
+      { do: 'start-timer', name: 'announce', ms: pauseMs }
+    ]
+  ]
+}
+
+/** Who leads has it: it is said for those alone who may lead next. */
+function takeReceipt(state: Announced, accepted: boolean): Step {
+  if (!accepted || state.accepted) return [{ ...state, accepted }, []]
+  const pauseMs = longer(state.pauseMs)
+  return [{ ...state, accepted, pauseMs }, [{ do: 'start-timer', name: 'announce', ms: pauseMs }]]
 }

@@ -3,15 +3,14 @@ import type { FederationEffect, FederationEvent } from './federation.ts'
 
 export type TimerName = Extract<FederationEffect, { do: 'start-timer' }>['name'] | 'start'
 
-/** @param office - who leads (repeat.ts). */
-export function timerEvent(name: TimerName, office: string): FederationEvent {
+export function timerEvent(name: TimerName): FederationEvent {
   switch (name) {
     case 'election':
     case 'heartbeat':
     case 'recall':
       return { type: 'consensus', event: { type: 'timer', name } }
     case 'announce':
-      return { type: 'participation', event: { type: 'announce-again', office } }
+      return { type: 'participation', event: { type: 'announce-again' } }
     default:
       return { type: 'timer', name }
   }

@@ -64,8 +64,6 @@ export interface FederationCore {
   readonly signedUpdates: ReadonlyMap<Link, Uint8Array>
   /** Newest aggregator that a member told of; learners hear no heartbeats. */
   heard: { aggregator: PeerName | null; term: number }
-  /** Who leads, as far as this node knows (federation/repeat.ts). */
-  readonly office: string
   /** Measured by this node as the aggregator, for the round that is open. */
   measured: { bytesIn: number; transferSeconds: number; proposedAt: number }
   readonly stopped: boolean

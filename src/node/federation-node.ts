@@ -10,10 +10,10 @@ import { type Acceptance, Evidence } from '../federation/evidence.ts'
 import { type FederationEffect, type FederationEvent, stepFederation } from '../federation/federation.ts'
 import { initialFederation } from '../federation/federation-start.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
-import { HandIn, handInMs } from '../federation/hand-in.ts'
+import { HandIn, type Waiting } from '../federation/hand-in.ts'
 import { holdersOf, parentHeadOf } from '../federation/levels.ts'
 import { rosterPeers } from '../federation/membership.ts'
-import { office } from '../federation/repeat.ts'
+import { Listeners, sayAnew } from '../federation/listeners.ts'
 import type { ParentHead } from '../federation/round-state.ts'
 import { timerEvent, type TimerName } from '../federation/timers.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
@@ -66,10 +66,11 @@ export class FederationNode implements FederationCore {
   readonly log: EntryLog
   /** Signed update records that may be counted or asked for. */
   readonly signedUpdates = new Map<Link, Uint8Array>()
-  /** Newest aggregator that a member told of; learners hear no heartbeats. */
-  heard: { aggregator: PeerName | null; term: number } = { aggregator: null, term: 0 }
   /** Measured by this node as the aggregator, for the round that is open. */
   measured = { bytesIn: 0, transferSeconds: 0, proposedAt: 0 }
+  readonly #handInTimers: Timers<Waiting>
+  readonly #listeners = new Listeners()
+  #heard: { aggregator: PeerName | null; term: number } = { aggregator: null, term: 0 }
   readonly #events: FederationEvent[] = []
   readonly #random: Random
   readonly handIn: HandIn<Signed>
@@ -102,7 +103,9 @@ export class FederationNode implements FederationCore {
     this.log = entries
     const self = services.host.peer
     this.#random = new Random(`${self}/${id}`)
-    this.handIn = new HandIn(handInHost(this, parent => options.sibling(parent)?.handIn ?? null))
+    this.#handInTimers = new Timers(what => this.handIn.again(what))
+    const wait = (what: Waiting, ms: number) => this.#handInTimers.start(what, ms)
+    this.handIn = new HandIn(handInHost(this, wait, parent => options.sibling(parent)?.handIn ?? null))
     this.residuals = new ResidualExchange(this)
     const onContribution = (from: PeerName, told: Signed) => this.#onContribution(from, told)
     this.#incoming = new Incoming(this, {
@@ -112,7 +115,7 @@ export class FederationNode implements FederationCore {
       onContribution
     })
     this.joining = new Joining(this, this.#random, from => this.#sync.catchUp(from))
-    this.timers = new Timers(name => this.dispatch(timerEvent(name, this.office)))
+    this.timers = new Timers(name => this.dispatch(timerEvent(name)))
     const { nonce, ...persisted } = readConsensus(services.folder.consensus(id), () => randomInt(nonceMax))
     this.state = initialFederation({
       id,
@@ -138,8 +141,17 @@ export class FederationNode implements FederationCore {
     return topicOf(this.id)
   }
 
-  get office(): string {
-    return office(this.state.consensus, this.heard)
+  /** Newest aggregator that a member told of; learners hear no heartbeats. */
+  get heard(): { aggregator: PeerName | null; term: number } {
+    return this.#heard
+  }
+  set heard(heard: { aggregator: PeerName | null; term: number }) {
+    this.#heard = heard
+    this.#lookWhoListens()
+  }
+
+  #lookWhoListens(): void {
+    if (this.#listeners.areNew(this.state, this.#heard)) sayAnew(this)
   }
 
   start(): void {
@@ -159,7 +171,6 @@ export class FederationNode implements FederationCore {
     this.#every(charter.timings.presenceMs, () => this.#presence.tick(this.#ready))
     this.#every(charter.timings.presenceMs, () => this.#evidence.again())
     this.#every(joinPollMs, () => void this.joining.join())
-    this.#every(handInMs, () => this.handIn.again())
     this.#every(residualTickMs, () => this.residuals.tick())
     this.dispatch({ type: 'consensus', event: { type: 'start' } })
     this.#becomeReady()
@@ -182,6 +193,7 @@ export class FederationNode implements FederationCore {
     this.stopped = true
     for (const interval of this.#intervals) clearInterval(interval)
     this.timers.stopAll()
+    this.#handInTimers.stopAll()
     this.options.services.gossip.leave(this.topic)
   }
 
@@ -199,6 +211,7 @@ export class FederationNode implements FederationCore {
         const [state, effects] = stepFederation(this.environment, this.state, event)
         this.#tellPhase(state)
         this.state = state
+        this.#lookWhoListens()
         for (const effect of effects) await this.#perform(effect)
       }
     } catch (error) {

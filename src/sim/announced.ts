@@ -12,7 +12,7 @@ export interface Announcement<Peer, Signed> {
   listeners: number
 }
 
-/** Said again every two seconds by each: looked through for old ones no more often than this many come. */
+/** Said again by each that waits: looked through for old ones no more often than this many come. */
 const sweepEvery = 256
 /** Rounds after which an update counts no more, and a few to spare (staleRoundsMax in federation/participation.ts). */
 const roundsKept = 6

@@ -265,8 +265,6 @@ export interface ReplicaCore extends FollowedCore {
   participates: boolean
   readonly updates: Map<Link, Update>
   heard: { aggregator: PeerName | null; term: number }
-  /** Who leads, as far as it knows (federation/repeat.ts). */
-  readonly office: string
   readonly handIn: HandIn<SignedRecord>
   /** Since when, by the world's clock. */
   readonly sinceMs: number

@@ -1,19 +1,16 @@
 /** What handing in (federation/hand-in.ts) asks of a simulated replica. */
 import type { Update } from '../federation/entry.ts'
-import type { HandInHost } from '../federation/hand-in.ts'
+import type { HandInHost, Waiting } from '../federation/hand-in.ts'
 import type { ReplicaCore, SignedRecord } from './core.ts'
 import { linkOfUpdate } from './stand-ins.ts'
 
-/** @param said - called after each saying: there may be something to say again. */
-export function handInHost(replica: ReplicaCore, said: () => void): HandInHost<SignedRecord> {
+export function handInHost(replica: ReplicaCore, wait: (what: Waiting, ms: number) => void): HandInHost<SignedRecord> {
   let announced = false
   return {
     get state() {
       return replica.state
     },
-    get office() {
-      return replica.office
-    },
+    wait,
     above: parent => replica.peer.replicas.get(parent)?.handIn ?? null,
     sign: (update: Update) => {
       const record = { link: linkOfUpdate(update), update }
@@ -23,7 +20,6 @@ export function handInHost(replica: ReplicaCore, said: () => void): HandInHost<S
     },
     say: (kind, signed) => {
       announced = replica.voice.update(kind, signed)
-      said()
     },
     // What was announced to all it comes to with the others' (mail.ts).
     take: ({ link, update }) => {

@@ -11,8 +11,8 @@ import { Evidence } from '../federation/evidence.ts'
 import { type FederationEffect, type FederationEvent, stepFederation } from '../federation/federation.ts'
 import { initialFederation } from '../federation/federation-start.ts'
 import type { FederationState } from '../federation/federation-state.ts'
-import { HandIn, handInMs } from '../federation/hand-in.ts'
-import { office } from '../federation/repeat.ts'
+import { HandIn, type Waiting } from '../federation/hand-in.ts'
+import { Listeners, sayAnew } from '../federation/listeners.ts'
 import { type TimerName, timerEvent } from '../federation/timers.ts'
 import { isDeputy } from '../federation/levels.ts'
 import type { Link, MemberId, PeerName } from '../ids.ts'
@@ -45,7 +45,7 @@ import { ask, Questions } from './questions.ts'
 import type { Certified } from './stand-ins.ts'
 import { Bridge } from './residual-bridge.ts'
 import { readConsensus } from './store.ts'
-import { Ticker, Timers } from './timers.ts'
+import { Timers } from './timers.ts'
 import { messageBytes } from './sizes.ts'
 import { tellsOtherwise, TopicVoice } from './voice.ts'
 
@@ -84,11 +84,11 @@ export class Replica implements ReplicaCore {
   readonly presence: Presence
   readonly #perform: ReplicaOptions['perform']
   readonly #events: FederationEvent[] = []
-  readonly #timers: Timers
+  readonly #timers: Timers<TimerName>
+  readonly #listeners = new Listeners()
   readonly #beats: Beats
   readonly #random: Random
   readonly #begunMs: number
-  readonly #handInTicker: Ticker
   readonly #incoming: Incoming
   #heard: { aggregator: PeerName | null; term: number } = { aggregator: null, term: 0 }
   #asking = false
@@ -107,7 +107,8 @@ export class Replica implements ReplicaCore {
     this.#begunMs = begunMs
     this.#timers = new Timers(this, services.clock, name => this.#onTimer(name))
     this.#beats = new Beats(this)
-    this.handIn = new HandIn(handInHost(this, () => this.#handInTicker.wake()))
+    const waits = new Timers<Waiting>(this, services.clock, what => this.handIn.again(what))
+    this.handIn = new HandIn(handInHost(this, (what, ms) => waits.start(what, ms)))
     this.evidence = services.treacherous ? new Evidence(evidenceHost(this)) : null
     this.sync = new LogSync(this)
     this.presence = new Presence(this)
@@ -117,10 +118,6 @@ export class Replica implements ReplicaCore {
       sync: this.sync,
       questions: new Questions(this, this.sync, this.joining),
       take: event => this.#take(event)
-    })
-    this.#handInTicker = new Ticker(this, handInMs, () => {
-      this.handIn.again()
-      return !this.handIn.idle
     })
     const { nonce, updates, ...persisted } = readConsensus(peer, topic, this.#random)
     for (const update of updates) this.keepUpdate(update)
@@ -139,13 +136,14 @@ export class Replica implements ReplicaCore {
     return this.#heard
   }
   set heard(heard: { aggregator: PeerName | null; term: number }) {
-    const isNews = heard.aggregator !== this.#heard.aggregator || heard.term !== this.#heard.term
-    if (isNews && this.participates) this.topic.version++
+    const { aggregator, term } = this.#heard
     this.#heard = heard
+    if (this.participates && (heard.aggregator !== aggregator || heard.term !== term)) this.topic.version++
+    this.#lookWhoListens()
   }
 
-  get office(): string {
-    return office(this.state.consensus, this.#heard)
+  #lookWhoListens(): void {
+    if (this.#listeners.areNew(this.state, this.#heard)) sayAnew(this)
   }
 
   get asking(): boolean {
@@ -215,6 +213,7 @@ export class Replica implements ReplicaCore {
     const before = lies ? lieAboutRound(this.state) : this.state
     const [state, effects] = stepFederation(this.topic.env, before, event)
     this.state = state
+    this.#lookWhoListens()
     if (before.head !== state.head) this.#incoming.noteRound(state.head.round)
     if (this.participates && tellsOtherwise(before, state)) this.topic.version++
     if (before.consensus !== state.consensus && moved(before.consensus, state.consensus)) this.topic.moves++
@@ -269,7 +268,7 @@ export class Replica implements ReplicaCore {
   }
 
   #onTimer(name: TimerName): void {
-    const event = timerEvent(name, this.office)
+    const event = timerEvent(name)
     if (name !== 'heartbeat') this.dispatch(event)
     else if (this.#beats.leaveOut()) this.#timers.start(name, this.state.consensus.timing.heartbeatMs)
     else this.#beats.take(() => this.dispatch(event))

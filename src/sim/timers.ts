@@ -1,5 +1,4 @@
 /** A replica's timers, by its peer's own clock. Each is one happening that is moved, not queued again, when it is started anew. */
-import type { TimerName } from '../federation/timers.ts'
 import type { Clock, Happening } from './clock.ts'
 import type { ReplicaCore } from './core.ts'
 
@@ -45,20 +44,20 @@ class Timer implements Happening {
 }
 
 /** Named: a name has one timer at most, and starting it again moves it. */
-export class Timers {
-  readonly #timers = new Map<TimerName, Timer>()
+export class Timers<Name extends string> {
+  readonly #timers = new Map<Name, Timer>()
   readonly #owner: ReplicaCore
   readonly #clock: Clock
-  readonly #fire: (name: TimerName) => void
+  readonly #fire: (name: Name) => void
 
-  constructor(owner: ReplicaCore, clock: Clock, fire: (name: TimerName) => void) {
+  constructor(owner: ReplicaCore, clock: Clock, fire: (name: Name) => void) {
     this.#owner = owner
     this.#clock = clock
     this.#fire = fire
   }
 
   /** @param localMs - by the peer's own clock, from the moment that comes after `delayMs` of the world's. */
-  start(name: TimerName, localMs: number, delayMs = 0): void {
+  start(name: Name, localMs: number, delayMs = 0): void {
     let timer = this.#timers.get(name)
     if (timer === undefined) {
       timer = new Timer(this.#owner, this.#clock, () => this.#fire(name))
@@ -67,7 +66,7 @@ export class Timers {
     timer.start(this.#clock.nowMs + delayMs + this.#owner.peer.worldMs(localMs))
   }
 
-  stop(name: TimerName): void {
+  stop(name: Name): void {
     const timer = this.#timers.get(name)
     if (timer !== undefined) timer.dueMs = never
   }

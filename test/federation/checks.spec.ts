@@ -5,7 +5,6 @@ import type { RoundEntry, Update } from '../../src/federation/entry.ts'
 import { describeEntryFault, describeUpdateFault, type EntryFault, type UpdateFault } from '../../src/federation/fault.ts'
 import type { FederationState } from '../../src/federation/federation-state.ts'
 import type { Participation } from '../../src/federation/participation.ts'
-import { saidTo } from '../../src/federation/repeat.ts'
 import { testCharter } from './charters.ts'
 import { environment, FederationBench, memberOf, updateOf } from './federation-bench.ts'
 
@@ -140,7 +139,7 @@ describe('a proposed round is refused', () => {
   })
   const announced = (facts: Partial<Extract<Participation, { phase: 'announced' }>>): FederationState => ({
     ...state,
-    participation: { phase: 'announced', link: 'u-mine', update: updateOf('a'), accepted: true, repeat: saidTo(null), ...facts }
+    participation: { phase: 'announced', link: 'u-mine', update: updateOf('a'), accepted: true, pauseMs: 2_000, ...facts }
   })
   const rows: { why: string; entry: RoundEntry; fault: EntryFault | null; state?: FederationState }[] = [
     { why: 'never, if all is in order', entry: proposed(), fault: null },

@@ -6,9 +6,9 @@ import { HandIn, type SignedUpdate } from '../../src/federation/hand-in.ts'
 import { FederationBench, memberOf, updateOf } from './federation-bench.ts'
 
 /** Peer a in the parent, delegate of the federation `child`. */
-function delegate(office = { now: 'x/1' }) {
+function delegate() {
   const bench = new FederationBench().start().admit('a')
-  const said: string[] = []
+  const said: (string | number)[] = []
   const taken: string[] = []
   const state: FederationState = {
     ...bench.state,
@@ -19,51 +19,53 @@ function delegate(office = { now: 'x/1' }) {
   }
   const handIn = new HandIn<string>({
     state,
-    get office() {
-      return office.now
-    },
     above: () => null,
     sign: (update: Update): SignedUpdate<string> => ({ link: `u-${update.blob}`, update, signed: update.blob }),
     say: (kind, signed) => said.push(`${kind} ${signed}`),
+    wait: (_, ms) => said.push(ms),
     take: ({ link }) => taken.push(link)
   })
-  const saysIn = (looks: number) =>
-    Array.from({ length: looks }, () => {
-      const before = said.length
-      handIn.again()
-      return said.length - before
-    })
-  return { handIn, said, taken, saysIn }
+  return { handIn, said, taken }
 }
 
 const contribution = (blob: string, facts: Partial<Update> = {}) => updateOf('child', { by: 'b', term: 2, blob, ...facts })
 
 describe('handing a contribution in', () => {
   it('says it once, however often its aggregator tells it, and again by its own clock, less and less often', () => {
-    const { handIn, said, taken, saysIn } = delegate()
+    const { handIn, said, taken } = delegate()
     for (let told = 0; told < 3; told++) handIn.handInFor('child', contribution('one'))
-    assert.deepEqual([said, taken], [['update one'], ['u-one']])
-    assert.deepEqual(saysIn(11), [1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1])
+    for (let time = 0; time < 3; time++) handIn.again('handed-in')
+    assert.deepEqual(said, ['update one', 2_000, 'update one', 4_000, 'update one', 8_000, 'update one', 8_000])
     // Who leads here itself by now may have put it away.
-    assert.equal(taken.length, 5)
+    assert.equal(taken.length, 4)
   })
 
   it('begins anew with another contribution, and where another leads', () => {
-    const office = { now: 'x/1' }
-    const { handIn, said, saysIn } = delegate(office)
+    const { handIn, said } = delegate()
     handIn.handInFor('child', contribution('one'))
-    assert.deepEqual(saysIn(4), [1, 0, 1, 0])
+    handIn.again('handed-in')
     handIn.handInFor('child', contribution('two'))
-    assert.deepEqual(saysIn(3), [1, 0, 1])
-    office.now = 'y/2'
-    assert.deepEqual(saysIn(3), [1, 1, 0])
-    assert.deepEqual([...new Set(said)], ['update one', 'update two'])
+    handIn.again('handed-in')
+    handIn.anew()
+    assert.deepEqual(said, [
+      'update one',
+      2_000,
+      'update one',
+      4_000,
+      'update two',
+      2_000,
+      'update two',
+      4_000,
+      'update two',
+      2_000
+    ])
   })
 
   it('says nothing of a round that is certified, nor for whom it does not stand', () => {
     const { handIn, said } = delegate()
     handIn.handInFor('child', contribution('late', { round: 0 }))
     handIn.handInFor('other', contribution('other', { member: 'other' }))
-    assert.deepEqual([said, handIn.idle], [[], true])
+    handIn.anew()
+    assert.deepEqual(said, [])
   })
 })

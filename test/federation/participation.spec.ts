@@ -2,13 +2,11 @@
 import assert from 'node:assert/strict'
 import type { RoundEntry, Update } from '../../src/federation/entry.ts'
 import {
-  announceMs,
   type Participation,
   type ParticipationEvent,
   type ParticipationFacts,
   stepParticipation
 } from '../../src/federation/participation.ts'
-import { saidTo } from '../../src/federation/repeat.ts'
 import { updateOf } from './federation-bench.ts'
 
 const roundEntry = (round: number, facts: Partial<RoundEntry> = {}): RoundEntry => ({
@@ -54,7 +52,7 @@ const announcedAt = (base: string): Participation => ({
   phase: 'announced',
   ...mine(base),
   accepted: false,
-  repeat: saidTo(null)
+  pauseMs: 2_000
 })
 const training: Participation = { phase: 'training', round: 1, base: 'r0' }
 
@@ -226,7 +224,7 @@ describe('participation of an organization', () => {
         link: 'u',
         update: updateOf('a', { base: 'r3', round: 4 }),
         accepted: false,
-        repeat: saidTo(null)
+        pauseMs: 2_000
       },
       event: { type: 'certified' },
       facts: factsAt(4, {}, { inputs: [{ member: 'a', round: 2, update: 'earlier', weight: 1, attention: [] }] }),
@@ -260,7 +258,7 @@ describe('participation of an organization', () => {
     {
       why: 'says an update again while it is not settled, for gossip loses messages',
       from: announcedAt('r0'),
-      event: { type: 'announce-again', office: 'x/1' },
+      event: { type: 'announce-again' },
       facts: factsAt(0),
       to: 'announced',
       does: ['announce', 'start-timer']
@@ -314,17 +312,17 @@ describe('participation of an organization', () => {
 
   it('says it again every two seconds until it is accepted, then less and less often, and at once when another leads', () => {
     let state = announcedAt('r0')
-    const says = (offices: string[]) =>
-      offices.map(office => {
-        const [next, effects] = stepParticipation(state, { type: 'announce-again', office }, factsAt(0))
-        state = next
-        assert.deepEqual(effects.at(-1), { do: 'start-timer', name: 'announce', ms: announceMs })
-        return effects.some(effect => effect.do === 'announce') ? 1 : 0
-      })
-    assert.deepEqual(says(['x/1', 'x/1', 'x/1']), [1, 1, 1])
-    state = stepParticipation(state, { type: 'receipt', link: 'u-r0', accepted: true }, factsAt(0))[0]
-    assert.deepEqual(says(Array(12).fill('x/1')), [1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0])
-    assert.deepEqual(says(['y/2', 'y/2', 'y/2', 'y/2']), [1, 1, 0, 1])
+    const after = (event: ParticipationEvent) => {
+      const [next, effects] = stepParticipation(state, event, factsAt(0))
+      state = next
+      return effects.map(effect => (effect.do === 'start-timer' ? effect.ms : effect.do))
+    }
+    const again: ParticipationEvent = { type: 'announce-again' }
+    const accepted: ParticipationEvent = { type: 'receipt', link: 'u-r0', accepted: true }
+    assert.deepEqual([again, again].flatMap(after), ['announce', 2_000, 'announce', 2_000])
+    assert.deepEqual([accepted, accepted].flatMap(after), [4_000])
+    assert.deepEqual([again, again].flatMap(after), ['announce', 8_000, 'announce', 8_000])
+    assert.deepEqual([{ type: 'led-anew' } as const, again].flatMap(after), ['announce', 2_000, 'announce', 4_000])
   })
 
   it('answers every event in every state, and never trains while an update waits', () => {
@@ -342,7 +340,8 @@ describe('participation of an organization', () => {
       { type: 'untrained' },
       { type: 'applied', link: 'r0' },
       { type: 'receipt', link: 'u-r0', accepted: true },
-      { type: 'announce-again', office: 'x/1' }
+      { type: 'announce-again' },
+      { type: 'led-anew' }
     ]
     for (const state of states)
       for (const event of events)

@@ -20,6 +20,8 @@ interface Mutant {
   finds: string
   faults: string
   seedsMax: number
+  /** By default four. */
+  rounds?: number
   /** Votes of the only federation. */
   voters?: number
   /** Instead of one of five organizations. */
@@ -35,6 +37,13 @@ const allowed = () => ({ allowed: true })
 
 const edit = (replica: Replica, round: RoundState): void => {
   replica.state = { ...replica.state, round }
+}
+
+/** It asks no other voter where it stands before it votes. */
+const trustsItsDisk = (replica: Replica, event: FederationEvent): FederationEvent => {
+  const { state } = replica
+  replica.state = { ...state, consensus: { ...state.consensus, recall: null, old: false } }
+  return event
 }
 
 const mutants: Mutant[] = [
@@ -54,10 +63,11 @@ const mutants: Mutant[] = [
     }
   },
   {
-    what: 'votes that are not on disk',
+    what: 'votes that are not on disk, and that nobody is asked for',
     finds: 'I2',
     faults: 'storm',
     seedsMax: 80,
+    event: trustsItsDisk,
     world: world => {
       for (const { disk } of world.peers) {
         const write = disk.write.bind(disk)
@@ -70,12 +80,9 @@ const mutants: Mutant[] = [
     what: 'an old copy of a disk that its peer takes for the newest',
     finds: 'I2',
     faults: 'old-disks',
-    seedsMax: 80,
-    event: (replica, event) => {
-      const { state } = replica
-      replica.state = { ...state, consensus: { ...state.consensus, recall: null, old: false } }
-      return event
-    }
+    seedsMax: 120,
+    rounds: 12,
+    event: trustsItsDisk
   },
   {
     what: 'an old copy of a disk whose peer is told nothing of the newest term',
@@ -289,7 +296,7 @@ const twoFaced: FaultPlan = {
 const drawn: Record<string, (seed: number) => FaultPlan> = { storm, kills, 'two-faced': () => twoFaced }
 
 /** The first seed that shows it, and its run. */
-async function hunt({ event, world, ...mutant }: Mutant) {
+async function hunt({ event, world, rounds = 4, ...mutant }: Mutant) {
   const { faults, seedsMax } = mutant
   const real = Replica.prototype.dispatch
   if (event !== undefined)
@@ -301,7 +308,7 @@ async function hunt({ event, world, ...mutant }: Mutant) {
     for (let seed = seedBase; seed < seedBase + seedsMax; seed++) {
       const options = {
         topology: topologyFor(mutant, seed),
-        rounds: 4,
+        rounds,
         seed,
         ...(world === undefined ? {} : { sabotage: world })
       }
