@@ -1,7 +1,7 @@
 /** The moves of a peer that asks whether its memory of its votes is the newest (recall.ts), and of those that it asks. */
 import type { PeerName } from '../ids.ts'
 import { ConsensusMoves } from './consensus-moves.ts'
-import { type ConsensusState, inDoubt, isVoter, type LogEntry, position } from './consensus-state.ts'
+import { type ConsensusState, inDoubt, isAlone, isVoter, type LogEntry, position } from './consensus-state.ts'
 import { acceptedTermKnown, askedFor, newRecall, type Recalled, type SignedPlace, termTold, unanswered } from './recall.ts'
 
 export class Recalling<Entry extends LogEntry> extends ConsensusMoves<Entry> {
@@ -43,9 +43,9 @@ export class Recalling<Entry extends LogEntry> extends ConsensusMoves<Entry> {
   onRecallTimer(): void {
     const { recall, old } = this.state
     if (recall === null || !isVoter(this.state)) return
-    const beatsLeft = Math.max(0, recall.beatsLeft - (recall.heard ? 1 : 0))
+    const beatsLeft = Math.max(0, recall.beatsLeft - (recall.heard || isAlone(this.state) ? 1 : 0))
     // A proven old memory waits for all, and until what somebody had accepted when it asked is settled.
-    const isOver = beatsLeft === 0 && !(old && (inDoubt(this.state) || this.isBehind()))
+    const isOver = beatsLeft === 0 && !(old && (unanswered(this.state).length > 0 || this.isBehind()))
     this.state = { ...this.state, recall: isOver ? null : { ...recall, beatsLeft }, old: old && !isOver }
     if (isOver && old) this.persist()
     if (isOver) return
@@ -92,7 +92,8 @@ export class Recalling<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     }
     if (told > term) this.setAggregator(null)
     // Who was not in doubt stands first: it has been here, and heard what was announced meanwhile.
-    this.restElection()
+    if (isAlone(this.state)) this.awaitTurn(0)
+    else this.restElection()
   }
 
   #ask(peers: readonly PeerName[]): void {

@@ -175,16 +175,19 @@ export function initialConsensus<Entry extends LogEntry>(start: ConsensusStart<E
   const { nonce = null, signed = start.accepted, old = false, fromDisk = false, ...rest } = start
   const accepted = start.accepted !== null && start.accepted.index === start.commitIndex + 1 ? start.accepted : null
   const memory = { nonce, accepted, signed: signed && { index: signed.index, term: signed.term }, old }
-  const recall = fromDisk || old ? newRecall(start.timing) : null
+  // Nobody waits for others before there are any: a federation begins at once.
+  const begins = start.voters.length === 1 && start.term === 0 && start.commitIndex === 0
+  const recall = (fromDisk && !begins) || old ? newRecall(start.timing) : null
   return { ...rest, ...memory, recall, givenUp: null, aggregator: null, distrusted: new Set(), role: 'follower' }
 }
 
 /** Whether this peer has a vote and a memory of it, be it an old one. */
 export const isVoter = <Entry extends LogEntry>({ voters, self, nonce }: ConsensusState<Entry>): boolean =>
   voters.includes(self) && nonce === null
-/** Whether it has yet to be told what it may have forgotten. */
+/** Whether it has yet to be told what it may have forgotten. Who has the only vote listens as long as others would be asked: it may have been given more. */
 export const inDoubt = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean =>
-  state.recall !== null && isVoter(state) && unanswered(state).length > 0
+  state.recall !== null && isVoter(state) && (isAlone(state) || unanswered(state).length > 0)
+export const isAlone = <Entry extends LogEntry>({ voters }: ConsensusState<Entry>): boolean => voters.length === 1
 /** Whether this peer has a vote and knows how it used it so far. */
 export const mayVote = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean => isVoter(state) && !inDoubt(state)
 export const majority = (voters: readonly PeerName[]): number => Math.floor(voters.length / 2) + 1

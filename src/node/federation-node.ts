@@ -104,7 +104,7 @@ export class FederationNode implements FederationCore {
     const self = services.host.peer
     this.#random = new Random(`${self}/${id}`)
     this.#handInTimers = new Timers(what => this.handIn.again(what))
-    const wait = (what: Waiting, ms: number) => this.#handInTimers.start(what, ms)
+    const wait = (what: Waiting, ms: number) => this.stopped || this.#handInTimers.start(what, ms)
     this.handIn = new HandIn(handInHost(this, wait, parent => options.sibling(parent)?.handIn ?? null))
     this.residuals = new ResidualExchange(this)
     const onContribution = (from: PeerName, told: Signed) => this.#onContribution(from, told)

@@ -135,6 +135,24 @@ describe('a peer with a memory from a disk', () => {
       assert.deepEqual(started(start).sent('recall'), [], JSON.stringify(start))
   })
 
+  it('listens first where it has the only vote: it may have been given company since', () => {
+    const stands = (peer: Peer) => peer.forget().timer('election').done().includes('became-aggregator')
+    const alone = started({ voters: ['a'], commitIndex: 2 })
+    assert.equal(stands(alone), false)
+    alone.hears('z', { type: 'heartbeat', term: 4, commitIndex: 9 })
+    assert.deepEqual(alone.find('fetch'), [{ do: 'fetch', from: 'z', fromIndex: 3 }])
+    beats(alone, recallBeats(timing) - 1)
+    assert.equal(stands(alone), false)
+    assert.equal(stands(beats(alone, 1)), true)
+    const told = started({ voters: ['a'], commitIndex: 2 }).certified(entryAt(3, 'x', undefined, ['a', 'b', 'c']), 1, ['a'])
+    assert.equal(stands(beats(told, recallBeats(timing))), false)
+  })
+
+  it('does not where a federation begins', () => {
+    const peer = started({ voters: ['a'], term: 0, votedFor: null })
+    assert.ok(peer.done().includes('became-aggregator'))
+  })
+
   it('asks as soon as it becomes a voter, however late', () => {
     const peer = started({ voters: ['b', 'c'] })
     assert.deepEqual([peer.sent('recall'), peer.find('start-timer')], [[], []])
