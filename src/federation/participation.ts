@@ -119,6 +119,8 @@ function mayCount({ base, round }: Update, { staleness, stale, rounds, head, cou
 function afterTraining(event: { link: Link; update: Update }, facts: ParticipationFacts): Step {
   const staleness = facts.staleness(event.update.base)
   if (staleness === 0) return announce(event)
+  // It was made already, by this very peer, which an old copy of its disk had forget it: the round that it was for has counted the first.
+  if (event.update.round <= facts.counted) return apply(facts)
   const last = facts.rounds > 0 && facts.head.round >= facts.rounds
   if (last || facts.stale === 'drop' || staleness === null || staleness > staleRoundsMax) return apply(facts)
   return announce(event)

@@ -146,6 +146,14 @@ describe('participation of an organization', () => {
       does: ['announce', 'start-timer']
     },
     {
+      why: 'announces nothing for a round that has counted an update of it, which an old copy of its disk had it forget',
+      from: training,
+      event: { type: 'trained', ...mine('r0') },
+      facts: factsAt(1, { counted: 1 }),
+      to: 'applying',
+      does: ['apply']
+    },
+    {
       why: 'announces late what it trained, to be counted in the next round',
       from: training,
       event: { type: 'trained', ...mine('r0') },
