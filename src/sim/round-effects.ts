@@ -106,19 +106,23 @@ export function aggregate(replica: ReplicaCore, round: number, inputs: Received[
   )
 }
 
-/** The parent's model is pulled first: the contribution is its change. */
+/** The parent's model is pulled first: the contribution is its change. Where nobody gives it, the federation goes on alone. */
 function contributeLater(
   replica: ReplicaCore,
   model: Float32Array,
   round: number,
-  send: (link: Link, base: Link) => void
+  send: (link: Link | null, base: Link | null) => void,
+  tries = 1
 ): void {
   const { peer, topic, services } = replica
   const head = replica.state.parentHead!
   peer.pull(head.model, head.holders, topic, round, () => {
     const base = peer.blobs.get(head.model)?.model
     if (!replica.alive) return
-    if (base === undefined) replica.later(retryMs, () => contributeLater(replica, model, round, send))
+    const isNewest = replica.state.parentHead?.entry === head.entry
+    if (base === undefined && isNewest && tries >= triesMax) send(null, null)
+    else if (base === undefined)
+      replica.later(retryMs, () => contributeLater(replica, model, round, send, isNewest ? tries + 1 : 1))
     else send(peer.put(services.mixing.difference(model, base), round), head.entry)
   })
 }
