@@ -130,7 +130,7 @@ const oldDisks: Draw = (facts, random) => {
     })
     const others = Array.from({ length: facts.peers }, (_, peer) => peer).filter(peer => peer !== restored)
     return [
-      { ...die({ peer: restored }, atMs, backMs), disk: { agoMs: atMs - copyMs } },
+      { ...die({ peer: restored }, atMs, backMs), disk: { agoMs: atMs - copyMs, unlessOnlyVoter: true } },
       ...others.map(peer => {
         const isAway = random.float() < shareAway
         const fromMs = (isAway ? copyMs : atMs) + random.float() * 300
@@ -189,7 +189,7 @@ const planFile = z.strictObject({
         who,
         downMs: ms,
         afterEffects: z.int().min(0).default(0),
-        disk: z.union([z.literal('empty'), z.strictObject({ agoMs: ms })]).optional()
+        disk: z.union([z.literal('empty'), z.strictObject({ agoMs: ms, unlessOnlyVoter: z.boolean().optional() })]).optional()
       }),
       z.strictObject({ kind: z.literal('stop'), atMs: ms, who, downMs: ms }),
       z.strictObject({ kind: z.literal('leave'), atMs: ms, who }),

@@ -12,9 +12,9 @@ export type Who = { peer: number } | { aggregatorOf: number }
 export type Fault =
   /**
    * Power off, before its next event or `afterEffects` effects into it; back after `downMs`. `empty`: with an empty disk; else with the disk
-   * as it was `agoMs` before `atMs`.
+   * as it was `agoMs` before `atMs`, if so wanted only where others vote too: what the only voter forgets nobody can tell it.
    */
-  | { kind: 'crash'; atMs: number; who: Who; downMs: number; afterEffects: number; disk?: 'empty' | { agoMs: number } }
+  | { kind: 'crash'; atMs: number; who: Who; downMs: number; afterEffects: number; disk?: 'empty' | OldDisk }
   /** A clean stop, with leadership handed over. */
   | { kind: 'stop'; atMs: number; who: Who; downMs: number }
   /** Leaves for good, by its own word. */
@@ -40,6 +40,11 @@ export type Fault =
   | { kind: 'lie'; atMs: number; forMs: number; who: Who }
   /** Signs two entries for one place in the log, each time that it signs one (lies.ts). */
   | { kind: 'equivocate'; atMs: number; forMs: number; who: Who }
+
+export interface OldDisk {
+  agoMs: number
+  unlessOnlyVoter?: boolean | undefined
+}
 
 export interface FaultPlan {
   name: string
@@ -74,6 +79,8 @@ export interface FaultWorld {
   peers: readonly Mortal[]
   topics: readonly Topic[]
   random: Random
+  /** Its disk is what it was `agoMs` ago. */
+  onRestored?: (peer: Mortal, agoMs: number) => void
 }
 
 interface Backup {
@@ -94,6 +101,8 @@ const flags = { silent: 'silent', lie: 'lying', equivocate: 'equivocating' } as 
 export class Faults {
   /** Of those that last: how many do at this moment. */
   active = 0
+  /** Who lies, or has lied: what it made meanwhile may come out later. */
+  readonly liars = new Set<number>()
   /** How many of each kind came about. */
   readonly counts = new Map<Fault['kind'], number>()
   readonly #world: FaultWorld
@@ -154,6 +163,7 @@ export class Faults {
         const flag = flags[fault.kind]
         this.#onPeer(fault, (peer, newest) => {
           peer[flag] = newest !== undefined
+          if (peer.lying) this.liars.add(peer.index)
         })
         return
       }
@@ -196,14 +206,10 @@ export class Faults {
     if (peer === null || !peer.up) return
     this.#count(fault.kind)
     const down = () => {
-      this.#note(peer.index, `crash${fault.disk === undefined ? '' : fault.disk === 'empty' ? ', disk lost' : ', old disk'}`)
+      const disk = this.#isSpared(fault, peer) ? undefined : fault.disk
+      this.#note(peer.index, `crash${disk === undefined ? '' : disk === 'empty' ? ', disk lost' : ', old disk'}`)
       peer.crash()
-      if (fault.disk !== undefined) {
-        const backup = this.#backups.get(fault)?.get(peer) ?? nothing
-        peer.disk.restore(backup.disk)
-        peer.blobs?.clear()
-        for (const [link, blob] of backup.blobs) peer.blobs?.set(link, blob)
-      }
+      if (disk !== undefined) this.#restore(fault, peer)
       this.#world.clock.call(fault.downMs, () => this.#start(peer))
     }
     if (fault.afterEffects <= 0 || this.#world.topics.length === 0) {
@@ -215,6 +221,22 @@ export class Faults {
       peer.onDeath = why => this.#died(peer, why)
       down()
     }
+  }
+
+  #isSpared({ disk }: Extract<Fault, { kind: 'crash' }>, peer: Mortal): boolean {
+    if (typeof disk !== 'object' || disk.unlessOnlyVoter !== true) return false
+    return this.#world.topics.some(({ participants }) => {
+      const voters = participants.find(one => one.peer.index === peer.index)?.state.consensus.voters ?? []
+      return voters.length === 1 && peer.index === participants.find(one => one.peer.name === voters[0])?.peer.index
+    })
+  }
+
+  #restore(fault: Extract<Fault, { kind: 'crash' }>, peer: Mortal): void {
+    const backup = this.#backups.get(fault)?.get(peer) ?? nothing
+    peer.disk.restore(backup.disk)
+    peer.blobs?.clear()
+    for (const [link, blob] of backup.blobs) peer.blobs?.set(link, blob)
+    if (typeof fault.disk === 'object') this.#world.onRestored?.(peer, this.#world.clock.nowMs - fault.atMs + fault.disk.agoMs)
   }
 
   #stop(fault: Extract<Fault, { kind: 'stop' }>): void {

@@ -80,6 +80,9 @@ export interface InvariantOptions {
   /** Federation of an organization; charters from a federation up to the root. */
   homeOf: (organization: PeerName) => Topic | null
   lineOf: (topic: Topic) => readonly RuledBy[]
+  isHonest: (peer: PeerName) => boolean
+  /** Liars alone have certified a round: it may hold what they like (docs/protocol.md, "Members that leave, lie, or are gone"). */
+  onLies: (topic: Topic) => void
   /** A round was certified for the first time. */
   onRound: (topic: Topic, entry: RoundEntry) => void
 }
@@ -97,7 +100,7 @@ export class Invariants implements Observer {
   /** Whose update a blob is of: organizations alone. */
   readonly #makers = new Map<Link, { maker: PeerName; topic: Topic }>()
   /** By target: what it used in its newest round. */
-  readonly #used = new Map<PeerName, { round: number; models: Set<string> }>()
+  readonly #used = new Map<PeerName, { round: number; models: Set<string>; atMs: number }>()
   readonly #voted = new Map<string, { term: number; candidate: PeerName }>()
 
   constructor(options: InvariantOptions) {
@@ -199,7 +202,7 @@ export class Invariants implements Observer {
     this.certifiedEntries++
     if (entry.kind === 'members') this.#members(ledger, entry)
     else {
-      this.#round(ledger, entry, link)
+      this.#round(ledger, entry, link, certificate)
       this.#notEvicted(ledger)
     }
   }
@@ -220,7 +223,7 @@ export class Invariants implements Observer {
     if (why !== null) this.#break('I1', `${path(ledger.topic)} index ${index}: ${why}`)
   }
 
-  #round(ledger: Ledger, entry: RoundEntry, link: Link): void {
+  #round(ledger: Ledger, entry: RoundEntry, link: Link, { signatures }: Certificate): void {
     const where = `${path(ledger.topic)} round ${entry.round}`
     const updates = this.#inputs(ledger, entry, where)
     const used = new Set<string>()
@@ -245,7 +248,9 @@ export class Invariants implements Observer {
         )
       ledger.receipts.delete(link)
     }
-    if (updates !== null) {
+    const { isHonest, onLies } = this.#options
+    if (!signatures.some(({ voter }) => isHonest(voter))) onLies(ledger.topic)
+    else if (updates !== null) {
       const model = this.#options.recompute(ledger.topic, entry, updates, ledger.rounds.at(-1) ?? null)
       if (model !== null && model !== entry.model)
         this.#break('I7', `${where}: its inputs give ${model}, it holds ${entry.model}`)
@@ -337,7 +342,7 @@ export class Invariants implements Observer {
 
   used(target: PeerCore, _topic: Topic, round: number, from: MemberId, model: Link): void {
     const last = this.#used.get(target.name)
-    const now = last?.round === round ? last : { round, models: new Set<string>() }
+    const now = last?.round === round ? last : { round, models: new Set<string>(), atMs: this.#options.nowMs() }
     if (now.models.has(model) || now.models.has(from))
       this.#break('I6', `${target.name} uses the residual ${model} of ${from} twice in round ${round}`)
     now.models.add(model).add(from)
@@ -345,6 +350,11 @@ export class Invariants implements Observer {
     const home = this.#options.homeOf(from)
     if (home !== null && !this.#mayHave(from, this.#options.lineOf(home), target.name))
       this.#break('I5', `${target.name} uses a model of ${from} in round ${round}, which a charter forbids`)
+  }
+
+  /** Its disk is as it was at `atMs`: what it used since then has come to nothing, and it makes that round anew. */
+  restored(target: PeerName, atMs: number): void {
+    if ((this.#used.get(target)?.atMs ?? 0) >= atMs) this.#used.delete(target)
   }
 
   #mayHave(source: PeerName, line: readonly RuledBy[], target: PeerName): boolean {

@@ -95,6 +95,8 @@ export class Simulation {
       nowMs: () => this.clock.nowMs,
       homeOf: name => this.#homes.get(name) ?? null,
       lineOf: topic => lineOf(this.services, topic),
+      isHonest: peer => !this.faults.liars.has(this.services.peers.get(peer)?.index ?? -1),
+      onLies: topic => this.measures.told(topic, 'CERTIFIED_BY_LIARS'),
       recompute: (topic, entry, updates, previous) => this.#recompute(topic, entry, updates, previous),
       onRound: topic => this.#onRound(topic)
     })
@@ -125,7 +127,9 @@ export class Simulation {
     this.#organizationsOf = Map.groupBy(this.peers, ({ name }) => this.#homes.get(name)!)
     this.#leaves = [...new Set(topology.organizations.map(({ federation }) => federation))].map(place => this.topics[place]!)
     this.#childrenOf = new Map(this.topics.map(({ id }) => [id, this.topics.filter(({ charter }) => charter.parent === id)]))
-    this.faults = new Faults({ ...this, random: random.fork('faults') }, faults)
+    const onRestored = ({ index }: { index: number }, agoMs: number) =>
+      this.invariants.restored(peerName(index), this.clock.nowMs - agoMs)
+    this.faults = new Faults({ ...this, random: random.fork('faults'), onRestored }, faults)
     this.liveness = new Liveness(this.topics, {
       nowMs: () => this.clock.nowMs,
       quiet: topic => this.#isQuiet(topic),

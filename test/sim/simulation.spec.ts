@@ -135,6 +135,25 @@ describe('no fault breaks an invariant', () => {
   }
 })
 
+describe('federations of one and of two', () => {
+  // One has the only vote, and most of what is there.
+  for (const plan of ['churn', 'liars', 'old-disks', 'chaos'])
+    it(`break no invariant: ${plan}, 24 runs with residuals`, async () => {
+      for (const tree of ['tree:2x1', 'tree:2x2', 'tree:3x2x2'])
+        for (let seed = 1; seed <= 8; seed++) {
+          const report = await short({ seed, faults: plan, tree, rounds: 6, residuals: 2 })
+          assert.equal(report.invariants.violations.length, 0, story(report, `${plan} --residuals 2`))
+        }
+    })
+
+  it('say so where liars alone have certified a round: nobody could check it', async () => {
+    const lie: Fault = { kind: 'lie', atMs: 4_000, forMs: 60_000, who: { aggregatorOf: 0 } }
+    const report = await short({ tree: 'tree:2', rounds: 4, faults: { name: 'liar', clockDrift: 0, faults: [lie] } })
+    assert.deepEqual(report.invariants.violations, [])
+    assert.ok((report.faults.warnings.CERTIFIED_BY_LIARS ?? 0) > 0, JSON.stringify(report.faults.warnings))
+  })
+})
+
 describe('residuals in simulated federations', () => {
   const federations = { 'world/a': { organizations: 4 }, 'world/b': { organizations: 4 }, 'world/c': { organizations: 3 } }
   const run = (seed: number, faults: string, charter: object = {}) => {
