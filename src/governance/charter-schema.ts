@@ -108,6 +108,7 @@ const algorithm = z.strictObject({
     .optional()
 })
 
+export const defaultElectionTimeoutMs = 1500
 const milliseconds = z.number().min(1).max(timingMsMax)
 /** Name of a blob, as `worldlm federation create --model` makes it. */
 const blob = z.string().regex(/^bafy[a-z2-7]{20,80}$/, 'a blob’s name begins with bafy')
@@ -125,7 +126,7 @@ const tensor = z.enum(['backbone', 'keys', 'residual', 'sketch', 'metrics', '*']
 /** `parent`, `members`, `children`, or a pattern over paths. */
 const place = z.string().min(1)
 const timingsSchema = z.strictObject({
-  electionTimeoutMs: milliseconds.default(1500),
+  electionTimeoutMs: milliseconds.default(defaultElectionTimeoutMs),
   heartbeatMs: milliseconds.optional(),
   presenceMs: milliseconds.default(2000),
   deadlineMs: milliseconds.default(600_000),

@@ -1,9 +1,9 @@
 /** The charters of a simulated tree: governance's own defaults, with times that suit a virtual network. */
-import { completeCharter } from '../governance/charter-schema.ts'
+import { completeCharter, defaultElectionTimeoutMs } from '../governance/charter-schema.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, PeerName } from '../ids.ts'
 import { linkOfCharter } from './stand-ins.ts'
-import type { TreeTopology } from './topology.ts'
+import type { Topology, TreeTopology } from './topology.ts'
 
 export interface Genesis {
   id: FederationId
@@ -20,6 +20,12 @@ export interface CharterOptions {
 }
 
 const deadlineMs = 30_000
+
+/** What the charters of a topology will say, before they are made. */
+export function electionTimeoutOf(topology: Topology): number {
+  const timings = topology.file?.charter.timings as { electionTimeoutMs?: unknown } | undefined
+  return typeof timings?.electionTimeoutMs === 'number' ? timings.electionTimeoutMs : defaultElectionTimeoutMs
+}
 
 /** One a federation, in the topology's order. @throws {WorldlmError} CHARTER_INVALID, CHARTER_CONTRADICTION */
 export function simulatedCharters({ federations, file }: TreeTopology, options: CharterOptions): Genesis[] {

@@ -10,6 +10,8 @@ export interface PlanFacts {
   /** Expected length of the run. */
   horizonMs: number
   seed: number
+  /** How long a peer waits before it takes an old memory for the newest follows from it (federation/recall.ts). */
+  electionTimeoutMs: number
 }
 
 type Draw = (facts: PlanFacts, random: Random) => Fault[]
@@ -117,6 +119,7 @@ const copySlotMs = 16_000
  */
 const oldDisks: Draw = (facts, random) => {
   const count = Math.max(1, Math.floor((facts.horizonMs * disturbed - votersThereMs) / copySlotMs))
+  const soonMs = Math.min(2_500, (5 / 3) * facts.electionTimeoutMs)
   return Array.from({ length: count }, (_, place): Fault[] => {
     const copyMs = votersThereMs + copySlotMs * place + random.float() * 2_000
     const atMs = copyMs + random.float() * 11_000
@@ -134,7 +137,7 @@ const oldDisks: Draw = (facts, random) => {
       ...others.map(peer => {
         const isAway = random.float() < shareAway
         const fromMs = (isAway ? copyMs : atMs) + random.float() * 300
-        return die({ peer }, fromMs, isAway ? backMs + (random.float() - 0.5) * 1_000 : backMs + random.float() * 2_500)
+        return die({ peer }, fromMs, isAway ? backMs + (random.float() - 0.5) * 0.4 * soonMs : backMs + random.float() * soonMs)
       })
     ]
   }).flat()

@@ -234,7 +234,10 @@ export class Peer implements PeerCore {
 
   grown(members: boolean): void {
     if (members) for (const replica of this.replicas.values()) replica.grown()
-    this.#pulling.sweep(this.replicas.get(this.#topics[0]!.id)?.state.head.round ?? 0)
+    // A federation that went on alone is rounds ahead of the one above it, whose updates are wanted still.
+    let oldest = Number.POSITIVE_INFINITY
+    for (const { id } of this.#topics) oldest = Math.min(oldest, this.replicas.get(id)?.state.head.round ?? 0)
+    this.#pulling.sweep(oldest)
   }
 
   // ── blobs ──

@@ -1,6 +1,7 @@
 /** `simulate()`: one run from its options to its report. What `worldlm simulate` does, without files and without a terminal. */
 import type { SimulationReport } from '../report/simulation.ts'
 import { Averaging } from './averaging.ts'
+import { electionTimeoutOf } from './charters.ts'
 import { checkPlan, namedFaults } from './fault-plans.ts'
 import type { FaultPlan } from './faults.ts'
 import { simulatedInvariants } from './invariants.ts'
@@ -82,7 +83,8 @@ export function planFor(
     peers: topology.organizations.length,
     federations: topology.kind === 'tree' ? topology.federations.length : 1,
     horizonMs: 10_000 + rounds * roundMs,
-    seed
+    seed,
+    electionTimeoutMs: electionTimeoutOf(topology)
   })
 }
 

@@ -54,15 +54,18 @@ describe('a plan of faults', () => {
 
   it('is refused for a name that there is not, one that every object has among them', () => {
     for (const name of ['krashes', 'constructor'])
-      assert.throws(() => namedFaults(name, { peers: 3, federations: 1, horizonMs: 30_000, seed: 4 }), {
-        code: 'FAULTS_UNKNOWN'
-      })
+      assert.throws(
+        () => namedFaults(name, { peers: 3, federations: 1, horizonMs: 30_000, seed: 4, electionTimeoutMs: 1500 }),
+        {
+          code: 'FAULTS_UNKNOWN'
+        }
+      )
   })
 
   it('of any name finds everybody that it is about', async () => {
     for (const name of faultPlanNames) {
       const horizonMs = 30_000
-      const plan = namedFaults(name, { peers: 3, federations: 1, horizonMs, seed: 4 })
+      const plan = namedFaults(name, { peers: 3, federations: 1, horizonMs, seed: 4, electionTimeoutMs: 1500 })
       await simulate({ topology: treeOf('tree:3', 4), rounds: 1, seed: 4, faults: plan })
     }
   })

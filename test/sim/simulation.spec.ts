@@ -154,6 +154,27 @@ describe('federations of one and of two', () => {
   })
 })
 
+describe('a federation that goes on alone', () => {
+  it('keeps what the one above has not counted yet, which is rounds behind it', async () => {
+    const federations = {
+      'world/a': { organizations: 3 },
+      'world/b/c': { organizations: 1 },
+      'world/b/d/e': { organizations: 3 },
+      world: { organizations: 2 }
+    }
+    const charter = { voters: 1, minMembers: 1, timings: { deadlineMs: 30_000, parentTimeoutMs: 5_000 } }
+    for (const trainMs of [300, 1_500]) {
+      const report = await simulate({
+        topology: topologyOfFile('ahead', { federations, charter, trainMs }, 20),
+        rounds: 7,
+        seed: 20,
+        faults: 'chaos'
+      })
+      assert.deepEqual(report.invariants.violations, [], story(report, 'chaos'))
+    }
+  })
+})
+
 describe('residuals in simulated federations', () => {
   const federations = { 'world/a': { organizations: 4 }, 'world/b': { organizations: 4 }, 'world/c': { organizations: 3 } }
   const run = (seed: number, faults: string, charter: object = {}) => {
