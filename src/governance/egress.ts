@@ -33,26 +33,38 @@ export type RuledBy = Pick<Charter, 'path' | 'egress' | 'ingress'>
  * Whether `path` fits a pattern: `*` stands for one segment, `**` for any number of them, none included; so `world/languages/**` fits the
  * federation itself and all below it.
  */
-export function matchesPath(pattern: string, path: string): boolean {
-  return matchSegments(pattern.split('/'), path.split('/'))
-}
-
-function matchSegments(pattern: string[], path: string[]): boolean {
-  const [first, ...rest] = pattern
-  if (first === undefined) return path.length === 0
-  if (first === '**') return matchSegments(rest, path) || (path.length > 0 && matchSegments(pattern, path.slice(1)))
-  return path.length > 0 && (first === '*' || first === path[0]) && matchSegments(rest, path.slice(1))
-}
+export const matchesPath = (pattern: string, path: string): boolean =>
+  fitsSegments(pattern.split('/'), path.split('/'), (segment, name) => segment === '*' || segment === name)
 
 /** Whether each path that fits the second pattern fits the first, too. */
-export const coversPattern = (wide: string, narrow: string): boolean => coverSegments(wide.split('/'), narrow.split('/'))
+export const coversPattern = (wide: string, narrow: string): boolean =>
+  fitsSegments(wide.split('/'), narrow.split('/'), (segment, other) => other !== '**' && (segment === '*' || segment === other))
 
-function coverSegments(wide: string[], narrow: string[]): boolean {
-  const [first, ...rest] = wide
-  if (first === undefined) return narrow.length === 0
-  if (first === '**') return coverSegments(rest, narrow) || (narrow.length > 0 && coverSegments(wide, narrow.slice(1)))
-  if (narrow.length === 0 || narrow[0] === '**') return false
-  return (first === '*' || first === narrow[0]) && coverSegments(rest, narrow.slice(1))
+/**
+ * What lies before the last `**` that was met stays as it is: a later one can stand for whatever an earlier one could have (as globs are matched
+ * since Krauss 2008). Tried in every other way too, one rule of a stranger's charter keeps whoever reads it busy for minutes.
+ */
+function fitsSegments(
+  pattern: readonly string[],
+  names: readonly string[],
+  fits: (segment: string, name: string) => boolean
+): boolean {
+  let place = 0
+  let any: { place: number; from: number } | null = null
+  for (let from = 0; from < names.length; ) {
+    const segment = pattern[place]
+    if (segment === '**') any = { place: place++, from }
+    else if (segment !== undefined && fits(segment, names[from]!)) {
+      place++
+      from++
+    } else {
+      if (any === null) return false
+      // It stands for one more.
+      from = ++any.from
+      place = any.place + 1
+    }
+  }
+  return pattern.slice(place).every(segment => segment === '**')
 }
 
 /** The same of the places of two rules in the charter of `ruler`; left out, a place is all. */

@@ -60,6 +60,44 @@ describe('egress', () => {
     )
   })
 
+  it('a pattern fits what it would by every way to read it, and covers what it would', () => {
+    const tried = (pattern: string[], path: string[]): boolean => {
+      const [first, ...rest] = pattern
+      if (first === undefined) return path.length === 0
+      if (first === '**') return tried(rest, path) || (path.length > 0 && tried(pattern, path.slice(1)))
+      return path.length > 0 && (first === '*' || first === path[0]) && tried(rest, path.slice(1))
+    }
+    const triedToCover = (wide: string[], narrow: string[]): boolean => {
+      const [first, ...rest] = wide
+      if (first === undefined) return narrow.length === 0
+      if (first === '**') return triedToCover(rest, narrow) || (narrow.length > 0 && triedToCover(wide, narrow.slice(1)))
+      if (narrow.length === 0 || narrow[0] === '**') return false
+      return (first === '*' || first === narrow[0]) && triedToCover(rest, narrow.slice(1))
+    }
+    const segments = (words: string[], maxLength: number) => fc.array(fc.constantFrom(...words), { minLength: 1, maxLength })
+    const pattern = segments(['a', 'b', '*', '**'], 6)
+    fc.assert(
+      fc.property(pattern, segments(['a', 'b', '**'], 7), (one, path) => {
+        assert.equal(matchesPath(one.join('/'), path.join('/')), tried(one, path))
+      }),
+      { numRuns: 5_000 }
+    )
+    fc.assert(
+      fc.property(pattern, pattern, (wide, narrow) => {
+        assert.equal(coversPattern(wide.join('/'), narrow.join('/')), triedToCover(wide, narrow))
+      }),
+      { numRuns: 5_000 }
+    )
+  })
+
+  it('a pattern is read at once, however a stranger has written it', () => {
+    const deep = `world${'/a'.repeat(15)}`
+    const began = performance.now()
+    for (const pattern of [99, 50, 50].map((times, kind) => `${['**/', '**/a/', '**/*/'][kind]!.repeat(times)}x`))
+      for (let times = 0; times < 100; times++) assert.ok(!matchesPath(pattern, deep) && !coversPattern(pattern, `${deep}/**`))
+    assert.ok(performance.now() - began < 5_000)
+  })
+
   it('a place of a charter covers another, as it is read there', () => {
     const rows: [string | undefined, string | undefined, boolean][] = [
       [undefined, 'parent', true],
