@@ -2,7 +2,7 @@
  * Who may fetch which blob from this node (docs/governance.md, "Egress"): the gate that the blob exchange asks before each answer.
  *
  *   initial parameters, tokenizer       everybody: who joins begins with them
- *   a residual                          bridges that it was granted to; on a bridge, the targets that it is brought to
+ *   a residual                          bridges that it was granted to; on a bridge, the targets that it is brought to; on a target nobody, if any charter of its way forbids anything
  *   models, updates, contributions      by the rules of the federation that made them, for the places that its rosters know of the peer
  *   what cannot be told                 by the rules of every federation that this node follows
  *

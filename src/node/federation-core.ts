@@ -99,6 +99,10 @@ export interface FederationCore {
     /** Who may have this residual from here; null if it is none. */
     readersOf(blob: Link): ReadonlySet<PeerName> | null
   }
+  /** Residuals that are brought to its organization (residual-target.ts). */
+  readonly target: {
+    keepsBack(blob: Link): boolean
+  } | null
   /** Contributions of this federation to its parent, and of its children to it. */
   readonly handIn: HandIn<Signed>
 }

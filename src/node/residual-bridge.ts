@@ -159,9 +159,10 @@ export class Bridge {
     if (given.grant === null || grant === null) return given.forbidden ? 'forbidden' : 'away'
     const offered = await this.#offer(to, target, source, given.grant, false)
     if (offered !== 'wanted') return offered
-    await exchange.pull(grant.model, [from])
+    // Before it comes: who is receiving serves what it has.
     this.#models.set(grant.model, this.#looks)
     this.#readers.set(grant.model, (this.#readers.get(grant.model) ?? new Set()).add(to))
+    await exchange.pull(grant.model, [from])
     const outcome = await this.#offer(to, target, source, given.grant, true)
     log.debug({ from: source.place.path, to: target.place.path, outcome }, 'residual')
     return outcome === 'wanted' ? 'away' : outcome

@@ -45,13 +45,14 @@ export class ResidualExchange {
     return [this.#bridge, ...this.#toSiblings.values()].flatMap(({ needed }) => [...needed])
   }
 
-  /** Who may have this residual from here: bridges that it was granted to, and targets that this bridge brings it. Null if it is none. */
+  /** Who may have this residual from here: bridges that it was granted to, and targets that this bridge brings it; of one that was brought here nobody, where a charter forbids anything of it. Null if it is none. */
   readersOf(blob: Link): ReadonlySet<PeerName> | null {
     if (!this.#isOn) return null
     const bridges = [this.#bridge, ...this.#toSiblings.values()]
     const brought = bridges.flatMap(bridge => bridge.readersOf(blob) ?? [])
     const isOwn = this.#granted.has(blob) || this.#node.organization?.newest?.model === blob
-    if (!isOwn && brought.length === 0) return null
+    const isKept = this.#node.target?.keepsBack(blob) ?? false
+    if (!isOwn && !isKept && brought.length === 0) return null
     return new Set([...(this.#granted.get(blob) ?? []), ...brought.flatMap(readers => [...readers])])
   }
 

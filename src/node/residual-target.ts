@@ -20,7 +20,7 @@ import {
   type UsedResidual,
   weighResiduals
 } from '../federation/residual-target.ts'
-import { mayEnter, mayLeave } from '../governance/egress.ts'
+import { forbidsAny, mayEnter, mayLeave } from '../governance/egress.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { Answer, OfferAnswer, Question } from '../wire/messages.ts'
 import { type Grant, type ReadShown, readGrant, readShown, topOf } from '../wire/residual-records.ts'
@@ -35,7 +35,12 @@ interface Saved {
   target: TargetState
   /** Of the sources, for people. */
   paths: Record<MemberId, string>
+  /** Models of which a charter on their way here forbids anything, the newest last; left out by earlier versions. */
+  ruled?: Link[]
 }
+
+/** Their blobs are gone some rounds after they were used, or displaced. */
+const ruledMax = 256
 
 export class ResidualTarget implements ResidualCandidates {
   readonly #node: FederationCore
@@ -52,10 +57,15 @@ export class ResidualTarget implements ResidualCandidates {
     return [...this.#saved.target.places, ...this.#using.residuals].map(({ model }) => model)
   }
 
+  /** Whether this residual was brought here, and may not go everywhere: nobody has it from here, for nobody here asks its charters. */
+  keepsBack(blob: Link): boolean {
+    return this.#saved.ruled?.includes(blob) ?? false
+  }
+
   answer(from: PeerName, question: OfferQuestion): Answer {
     const checked = this.#check(from, question)
     if ('verdict' in checked) return { kind: 'offer', ...checked }
-    const { source, grant, similarity } = checked
+    const { source, grant, similarity, isRuled } = checked
     const { path, fingerprint } = source
     const offer = {
       from: fingerprint.node,
@@ -69,7 +79,12 @@ export class ResidualTarget implements ResidualCandidates {
     const [target, verdict] = offerResidual(this.#saved.target, offer, this.#node.state.head.round, residuals)
     if (target !== this.#saved.target)
       this.#saved = { ...this.#saved, target, paths: { ...this.#saved.paths, [offer.from]: path } }
-    if (verdict === 'take') void this.#pull(offer.from, grant.model, from)
+    if (verdict === 'take') {
+      // On disk before it comes: a node that ends meanwhile knows afterwards what it may not give.
+      if (isRuled && !this.keepsBack(grant.model))
+        this.#save({ ...this.#saved, ruled: [...(this.#saved.ruled ?? []), grant.model].slice(-ruledMax) })
+      void this.#pull(offer.from, grant.model, from)
+    }
     return { kind: 'offer', verdict, detail: '' }
   }
 
@@ -77,7 +92,7 @@ export class ResidualTarget implements ResidualCandidates {
   #check(
     bridge: PeerName,
     question: OfferQuestion
-  ): { source: ReadShown; grant: Grant; similarity: number } | { verdict: OfferAnswer; detail: string } {
+  ): { source: ReadShown; grant: Grant; similarity: number; isRuled: boolean } | { verdict: OfferAnswer; detail: string } {
     const refused = (detail: string) => ({ verdict: 'refused' as const, detail })
     const node = this.#node
     const { algorithm, path } = node.options.charter
@@ -103,7 +118,7 @@ export class ResidualTarget implements ResidualCandidates {
     const floats = readSketch(source.fingerprint.sketches)
     const similarity = floats.length === own.floats.length ? clamp(cosine(own.floats, floats)) : -1
     if (!(similarity >= algorithm.residuals.minSimilarity)) return refused('it is not similar enough')
-    return { source, grant, similarity }
+    return { source, grant, similarity, isRuled: forbidsAny(line) }
   }
 
   async #pull(from: MemberId, model: Link, via: PeerName): Promise<void> {
