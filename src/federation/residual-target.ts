@@ -38,12 +38,17 @@ export interface TargetState {
   readonly dropped: Readonly<Record<MemberId, number>>
   /** How many of the newest round's residuals got their weight. */
   readonly worthy: number
+  /** Pulls that were begun since residuals were used last. */
+  readonly taken: number
 }
 
 export interface TargetOptions {
   perNode: number
   dropAfter: number
 }
+
+/** Pulls of a place between two rounds: places change hands while more similar ones come; whoever makes sources up fills no disk. */
+const takenPerPlaceMax = 4
 
 /** `wanted`: bring it. `take`: it is pulled now. The others are the outcomes of residuals.ts. */
 export type OfferVerdict = 'wanted' | 'take' | 'have' | 'full' | 'dropped'
@@ -57,7 +62,15 @@ export interface UsedResidual {
   textBytes: number
 }
 
-export const initialTarget: TargetState = { usedRound: 0, places: [], lastModel: {}, poor: {}, dropped: {}, worthy: 0 }
+export const initialTarget: TargetState = {
+  usedRound: 0,
+  places: [],
+  lastModel: {},
+  poor: {},
+  dropped: {},
+  worthy: 0,
+  taken: 0
+}
 
 /** @param round - the newest certified round of the target's federation. */
 export function offerResidual(
@@ -73,14 +86,24 @@ export function offerResidual(
   const others = state.places.filter(({ from }) => from !== offer.from)
   // Two sources may grant one model: whoever copies another's, or two names of one organization.
   if (others.some(({ model }) => model === offer.model)) return [state, 'have']
-  const least = leastSimilar(others)
-  const isFull = others.length >= options.perNode
-  if (isFull && (least === null || least.similarity >= offer.similarity)) return [state, 'full']
-  const kept = isFull ? others.filter(one => one !== least) : others
+  if (state.taken >= options.perNode * takenPerPlaceMax) return [state, 'full']
+  const gives = others.length < options.perNode ? null : givesWay(others, offer)
+  if (others.length >= options.perNode && gives === null) return [state, 'full']
+  const kept = others.filter(one => one !== gives)
   const { held, ...residual } = offer
   const places = [...kept, { ...residual, state: held ? ('pulling' as const) : ('awaited' as const) }]
   assert(places.length <= options.perNode, 'a target takes no more residuals than it has places for', places)
-  return [{ ...state, places }, held ? 'take' : 'wanted']
+  return [{ ...state, places, taken: state.taken + (held ? 1 : 0) }, held ? 'take' : 'wanted']
+}
+
+/**
+ * What a full target lets go for an offer: the least similar, if it is less so than the offer; else what it awaits from the same bridge, which
+ * goes on to the next in line only where a source before has not given what it granted.
+ */
+function givesWay(places: readonly OfferedResidual[], { similarity, via }: Offer): OfferedResidual | null {
+  const least = leastSimilar(places)
+  if (least !== null && least.similarity < similarity) return least
+  return leastSimilar(places.filter(one => one.state === 'awaited' && one.via === via))
 }
 
 /** The pull of an offered residual ended. One that was displaced meanwhile is no longer looked at. */
@@ -90,6 +113,11 @@ export function arriveResidual(state: TargetState, from: MemberId, model: Link, 
     return arrived ? [{ ...one, state: 'held' as const }] : []
   })
   return { ...state, places }
+}
+
+/** What came is no model: its source waits as one that got no weight, for it would fill the place in every round. */
+export function refuseResidual(state: TargetState, from: MemberId, model: Link, round: number): TargetState {
+  return { ...arriveResidual(state, from, model, false), dropped: { ...state.dropped, [from]: round } }
 }
 
 /**
@@ -105,7 +133,7 @@ export function useResiduals(state: TargetState, round: number): [TargetState, U
   const lastModel = { ...state.lastModel, ...Object.fromEntries(used.map(({ from, model }) => [from, model])) }
   // A bridge that has not come back within a round is not waited for.
   const places = state.places.filter(one => one.state === 'pulling')
-  return [{ ...state, usedRound: round, places, lastModel }, used]
+  return [{ ...state, usedRound: round, places, lastModel, taken: 0 }, used]
 }
 
 /** @param weights - of the residuals that were used in `round`. */

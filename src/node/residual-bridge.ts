@@ -55,7 +55,7 @@ export class Bridge {
   readonly #host: BridgeHost
   readonly #seen = new Map<MemberId | null, { round: number; at: number }>()
   readonly #fed = new Map<MemberId, Shown>()
-  readonly #waiting: Bring[] = []
+  #waiting: Bring[] = []
   #state: ResidualsState
   #nodes: ReadonlyMap<MemberId, BridgedNode> = new Map()
   #living: ReadonlySet<PeerName> = new Set()
@@ -124,6 +124,9 @@ export class Bridge {
           this.#models.delete(model)
           this.#readers.delete(model)
         }
+        // What has not been begun is asked for again, by what is known now.
+        const isOver = ({ target }: Bring) => branch === null || this.#nodes.get(target)?.node.branch === branch
+        this.#waiting = this.#waiting.filter(bring => !isOver(bring))
         this.#step({ type: 'round', round: ++this.#looks, branch })
       }
     }
@@ -157,6 +160,8 @@ export class Bridge {
     if (given?.kind !== 'residual') return 'away'
     const grant = given.grant === null ? null : readGrant(given.grant)
     if (given.grant === null || grant === null) return given.forbidden ? 'forbidden' : 'away'
+    // Its target would refuse it, and be taken for one that does not answer.
+    if (grant.from !== from || grant.to !== to) return 'away'
     const offered = await this.#offer(to, target, source, given.grant, false)
     if (offered !== 'wanted') return offered
     // Before it comes: who is receiving serves what it has.

@@ -15,6 +15,7 @@ import {
   arriveResidual,
   initialTarget,
   offerResidual,
+  refuseResidual,
   type TargetState,
   useResiduals,
   type UsedResidual,
@@ -77,8 +78,11 @@ export class ResidualTarget implements ResidualCandidates {
     }
     const { residuals } = this.#node.options.charter.algorithm
     const [target, verdict] = offerResidual(this.#saved.target, offer, this.#node.state.head.round, residuals)
-    if (target !== this.#saved.target)
-      this.#saved = { ...this.#saved, target, paths: { ...this.#saved.paths, [offer.from]: path } }
+    if (target !== this.#saved.target) {
+      const paths = { ...this.#saved.paths, [offer.from]: path }
+      const named = [...target.places, ...this.#using.residuals].map(one => one.from)
+      this.#saved = { ...this.#saved, target, paths: Object.fromEntries(named.map(name => [name, paths[name] ?? name])) }
+    }
     if (verdict === 'take') {
       // On disk before it comes: a node that ends meanwhile knows afterwards what it may not give.
       if (isRuled && !this.keepsBack(grant.model))
@@ -123,17 +127,19 @@ export class ResidualTarget implements ResidualCandidates {
 
   async #pull(from: MemberId, model: Link, via: PeerName): Promise<void> {
     const { exchange, mixer, blobs, events } = this.#node.options.services
-    let arrived = false
+    const ended = (target: TargetState) => {
+      this.#saved = { ...this.#saved, target }
+    }
     try {
       await exchange.pull(model, [via])
       const { fault } = await mixer.inspect(this.#node.layout, blobs.path(model), null, null)
-      arrived = fault === null
-      if (fault !== null)
-        events.emit({ type: 'fault', federation: this.#node.path, peer: from, code: 'BAD_RESIDUAL', detail: fault })
+      if (fault === null) return ended(arriveResidual(this.#saved.target, from, model, true))
+      ended(refuseResidual(this.#saved.target, from, model, this.#node.state.head.round))
+      events.emit({ type: 'fault', federation: this.#node.path, peer: from, code: 'BAD_RESIDUAL', detail: fault })
     } catch (error) {
       this.#node.options.services.log.debug({ from, via, error: String(error) }, 'residual not pulled')
+      ended(arriveResidual(this.#saved.target, from, model, false))
     }
-    this.#saved = { ...this.#saved, target: arriveResidual(this.#saved.target, from, model, arrived) }
   }
 
   use(round: number): ResidualCandidate[] {
@@ -181,7 +187,7 @@ export class ResidualTarget implements ResidualCandidates {
       if (saved.federation !== this.#node.id) return fresh
       // What was on its way when the node stopped is not.
       const places = saved.target.places.filter(({ state, model }) => state === 'held' && services.blobs.has(model))
-      return { ...saved, target: { ...saved.target, places } }
+      return { ...saved, target: { ...initialTarget, ...saved.target, places } }
     } catch (error) {
       // Nothing of this round may be used that could have been used already (I6).
       const code = 'RESIDUALS_DAMAGED'

@@ -53,7 +53,7 @@ export function tellFingerprint({ topic, peer, services }: ReplicaCore, floats: 
 
 export class Bridge {
   readonly #replica: ReplicaCore
-  readonly #waiting: Bring[] = []
+  #waiting: Bring[] = []
   readonly #fed = new Map<MemberId, Fingerprint>()
   #state: ResidualsState
   #seen = { round: 0, atMs: Number.POSITIVE_INFINITY }
@@ -86,6 +86,8 @@ export class Bridge {
     if (head.round > this.#seen.round) this.#seen = { round: head.round, atMs: nowMs + settleMs }
     else if (nowMs >= this.#seen.atMs) {
       this.#seen = { round: head.round, atMs: Number.POSITIVE_INFINITY }
+      // What has not been begun is asked for again.
+      this.#waiting = []
       this.#step({ type: 'round', round: head.round, branch: null })
     }
   }

@@ -8,6 +8,7 @@ import {
   type Offer,
   type OfferVerdict,
   offerResidual,
+  refuseResidual,
   type TargetOptions,
   type TargetState,
   useResiduals,
@@ -99,6 +100,24 @@ describe('residuals, on their target', () => {
         verdict: 'wanted'
       },
       {
+        why: 'less similar than what its bridge was to bring: the source before did not give it',
+        before: target => target.offer('y'),
+        offered: ['x', { similarity: 0.4 }],
+        verdict: 'wanted'
+      },
+      {
+        why: 'less similar than what another bridge is to bring',
+        before: target => target.offer('y'),
+        offered: ['x', { similarity: 0.4, via: 'q' }],
+        verdict: 'full'
+      },
+      {
+        why: 'less similar than what is being pulled from the same bridge',
+        before: target => target.offer('y', { held: true }),
+        offered: ['x', { similarity: 0.4 }],
+        verdict: 'full'
+      },
+      {
         why: 'the very model that was used last',
         before: target => {
           target.bring('x')
@@ -161,6 +180,38 @@ describe('residuals, on their target', () => {
     target.offer('x', { held: true })
     target.state = arriveResidual(target.state, 'x', 'x-1', false)
     assert.equal(target.offer('y'), 'wanted')
+  })
+
+  it('has a bridge’s promises give way one by one, the least similar first, and what comes after all take its place back', () => {
+    const target = new Target({ perNode: 2, dropAfter: 2 })
+    target.offer('x', { similarity: 0.9 })
+    target.offer('y', { similarity: 0.8 })
+    assert.equal(target.offer('z', { similarity: 0.7 }), 'wanted')
+    assert.deepEqual(target.state.places.map(({ from }) => from).sort(), ['x', 'z'])
+    assert.equal(target.offer('y', { similarity: 0.8, held: true }), 'take')
+    assert.deepEqual(target.state.places.map(({ from }) => from).sort(), ['x', 'y'])
+    assert.equal(target.offer('z', { similarity: 0.7, held: true }), 'take')
+    assert.deepEqual(target.state.places.map(({ from }) => from).sort(), ['y', 'z'])
+  })
+
+  it('waits with a source whose residual was no model, for its place would be empty in every round', () => {
+    const target = new Target()
+    target.offer('x', { held: true })
+    target.state = refuseResidual(target.state, 'x', 'x-1', target.round)
+    assert.equal(target.offer('x', { model: 'x-2' }), 'dropped')
+    assert.equal(target.offer('y'), 'wanted')
+    target.round += askAgainRounds
+    assert.equal(target.offer('x', { model: 'x-2', similarity: 0.9 }), 'wanted')
+  })
+
+  it('begins few pulls between two rounds, however many sources are each more similar than the last', () => {
+    const target = new Target()
+    const begun = (count: number) =>
+      Array.from({ length: count }, (_, place) => target.offer(`m${place}`, { similarity: place / count, held: true }))
+    assert.deepEqual(begun(100).filter(verdict => verdict === 'take').length, 4)
+    assert.deepEqual(target.use(2), [])
+    target.state = { ...target.state, places: [] }
+    assert.equal(target.bring('x'), 'take')
   })
 
   it('drops a residual that got too little weight twice in a row, for the next in line', () => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Answer, Question } from '../../src/wire/messages.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
+import { bridgedMax } from '../../src/federation/residuals.ts'
 import { Bridge, type BridgedNode } from '../../src/node/residual-bridge.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { signGrant } from '../../src/wire/residual-records.ts'
@@ -24,9 +25,12 @@ function bridged(name: string): BridgedNode {
 }
 
 /** What a bridge needs of its federation: who it is, its charter, ways to ask and to fetch. */
-function coreOf(ask: (peer: string, question: Question) => Answer | null): FederationCore {
+function coreOf(
+  ask: (peer: string, question: Question) => Answer | null | Promise<null>,
+  pull: (blob: string) => Promise<void> = async () => undefined
+): FederationCore {
   const charter = testCharter()
-  const services = { log: { debug: () => undefined }, exchange: { pull: async () => undefined } }
+  const services = { log: { debug: () => undefined }, exchange: { pull } }
   const residuals = { perNode: 1, minSimilarity: 0, dropAfter: 2 }
   return {
     self: 'p',
@@ -96,5 +100,83 @@ describe('a bridge of residuals', () => {
     assert.ok(times(isKept) < times(isReader) && times(isReader) < 20, `${isKept}, ${isReader}`)
     assert.equal(isKept.lastIndexOf(true) + 1, times(isKept))
     assert.equal(isReader.lastIndexOf(true) + 1, times(isReader))
+  })
+
+  /** Of one source and one target; `looks` of the bridge go by as fast as it can ask. */
+  function carrying(answer: (question: Question) => Answer | null | Promise<null>, pull?: (blob: string) => Promise<void>) {
+    const [source, { peer: target }] = [peerOf('source'), peerOf('target')]
+    const [from, to] = [bridged('a1'), bridged('b1')]
+    from.node.node = source.peer
+    to.node.node = target
+    let round = 0
+    let clockMs = 0
+    const bridge = new Bridge({
+      core: coreOf((_peer, question) => answer(question), pull),
+      nodes: () => new Map([from, to].map(one => [one.node.node, one])),
+      living: () => new Set(['p']),
+      rounds: () => [{ branch: null, round }]
+    })
+    const look = async () => {
+      const { now } = performance
+      performance.now = () => clockMs
+      try {
+        round++
+        bridge.tick()
+        clockMs += 10_000
+        bridge.tick()
+      } finally {
+        performance.now = now
+      }
+      await sleep(5)
+    }
+    return { bridge, look, source, target }
+  }
+
+  const model = linkOf(Uint8Array.of(1))
+  const granted = (source: ReturnType<typeof peerOf>, to: string): Answer => {
+    const grant = signGrant(source.sign, { from: source.peer, to, model, modelBytes: 1, textBytes: 1 })
+    return { kind: 'residual', grant, forbidden: false, detail: '' }
+  }
+
+  it('gives nobody but the target what is still on its way', async () => {
+    const readers: (ReadonlySet<string> | null)[] = []
+    const { bridge, look, source, target } = carrying(
+      question =>
+        question.kind === 'offer'
+          ? { kind: 'offer', verdict: question.held ? 'take' : 'wanted', detail: '' }
+          : question.kind === 'residual' && question.from === source.peer
+            ? granted(source, target)
+            : null,
+      async blob => void readers.push(bridge.readersOf(blob))
+    )
+    await look()
+    assert.deepEqual(readers, [new Set([target])])
+  })
+
+  it('offers no target what its source granted to another: the target would seem to be gone', async () => {
+    const asked: string[] = []
+    const { look, source } = carrying(question => {
+      asked.push(question.kind)
+      return question.kind === 'residual' && question.from === source.peer ? granted(source, peerOf('other').peer) : null
+    })
+    await look()
+    assert.deepEqual(asked, ['residual', 'residual'])
+  })
+
+  it('asks for what it has not begun once, however many rounds go by while nobody answers', async () => {
+    let asked = 0
+    const held: (() => void)[] = []
+    const { look } = carrying(() => {
+      asked++
+      return new Promise<null>(resolve => held.push(() => resolve(null)))
+    })
+    for (let rounds = 0; rounds < 50; rounds++) await look()
+    assert.equal(asked, bridgedMax)
+    while (held.length > 0) {
+      for (const answer of held.splice(0)) answer()
+      await sleep(5)
+    }
+    // Two pairs a round: those of the last one, at most, besides what was begun.
+    assert.ok(asked <= bridgedMax + 2, `${asked}`)
   })
 })
