@@ -133,5 +133,12 @@ export function isVouched(node: Known, top: Known, bridge: PeerName, { fingerpri
   return speaks(top) && top.state.roster.members.has(branch)
 }
 
+/**
+ * Whether a peer could vouch for anything in one of these federations: asked before what a stranger shows is read, for that is the work of some
+ * milliseconds, of which it can ask for thousands.
+ */
+export const mayVouch = (chain: readonly Known[], bridge: PeerName): boolean =>
+  chain.some(({ state, options }) => rosterPeers(state.roster, options.charter).has(bridge))
+
 /** Whether organizations judge candidates by their own text: then what does not fit gets no weight, and nothing need be held back. */
 export const isByLikelihood = ({ down }: Algorithm): boolean => down === 'likelihood'

@@ -11,7 +11,7 @@ import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import { isMalformed } from '../wire/codec.ts'
 import { type Answer, type Question, type Shown, signedCodec } from '../wire/messages.ts'
 import { readFingerprint, readShown, signFingerprint, signGrant, topOf } from '../wire/residual-records.ts'
-import { chainOf, type FederationCore, isVouched, type KnownFingerprint } from './federation-core.ts'
+import { chainOf, type FederationCore, isVouched, type KnownFingerprint, mayVouch } from './federation-core.ts'
 import { writeFileDurably } from './files.ts'
 import { Bridge, type BridgedNode, type BridgeHost } from './residual-bridge.ts'
 import { Fingerprints } from './residual-fingerprints.ts'
@@ -120,7 +120,9 @@ export class ResidualExchange {
     const nothing = (detail: string, forbidden = false): Answer => ({ kind: 'residual', grant: null, forbidden, detail })
     if (!this.#isOn || from !== node.self || node.organization === null) return nothing('no organization here')
     const chain = chainOf(node)
-    const top = chain.find(({ id }) => id === topOf(to))
+    if (!mayVouch(chain, bridge)) return nothing('nobody known vouches for it')
+    const topId = topOf(to)
+    const top = chain.find(({ id }) => id === topId)
     const target = top === undefined ? null : readShown(to, top)
     if (top === undefined || target === null) return nothing('its charters do not lead to a federation above')
     if (!isVouched(node, top, bridge, target)) return nothing('nobody known vouches for it')

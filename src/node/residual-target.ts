@@ -25,7 +25,7 @@ import { forbidsAny, mayEnter, mayLeave } from '../governance/egress.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { Answer, OfferAnswer, Question } from '../wire/messages.ts'
 import { type Grant, type ReadShown, readGrant, readShown, topOf } from '../wire/residual-records.ts'
-import { chainOf, type FederationCore, isByLikelihood, isVouched } from './federation-core.ts'
+import { chainOf, type FederationCore, isByLikelihood, isVouched, mayVouch } from './federation-core.ts'
 import { writeFileDurably } from './files.ts'
 import type { ResidualCandidate, ResidualCandidates } from './organization.ts'
 
@@ -104,7 +104,9 @@ export class ResidualTarget implements ResidualCandidates {
     if (algorithm.residuals.perNode === 0 || question.to !== node.self) return refused('no residuals are taken here')
     if (own === undefined) return refused('it has no fingerprint yet')
     const chain = chainOf(node)
-    const top = chain.find(({ id }) => id === topOf(question.source))
+    if (!mayVouch(chain, bridge)) return refused('nobody known vouches for it')
+    const topId = topOf(question.source)
+    const top = chain.find(({ id }) => id === topId)
     const source = top === undefined ? null : readShown(question.source, top)
     const grant = readGrant(question.grant)
     if (top === undefined || source === null) return refused('its charters do not lead to a federation above')

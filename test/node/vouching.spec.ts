@@ -1,6 +1,9 @@
 /** Whose word a source or a target of residuals takes for a node elsewhere in the tree. */
 import assert from 'node:assert/strict'
-import { isVouched } from '../../src/node/federation-core.ts'
+import { type FederationCore, isVouched } from '../../src/node/federation-core.ts'
+import { ResidualExchange } from '../../src/node/residual-exchange.ts'
+import { ResidualTarget } from '../../src/node/residual-target.ts'
+import type { Shown } from '../../src/wire/messages.ts'
 import type { ReadShown } from '../../src/wire/residual-records.ts'
 import { LogBuilder, peerOf } from '../wire/peers.ts'
 
@@ -35,4 +38,32 @@ describe('a bridge', () => {
   for (const { why, bridge, shown, believed } of rows)
     it(`is ${believed ? '' : 'not '}believed: ${why}`, () =>
       assert.equal(isVouched(own, top, peerOf(bridge).peer, shown), believed))
+})
+
+describe('a stranger', () => {
+  it('has nothing read of what it shows: some milliseconds of work, thousands of times', () => {
+    const { peer } = peerOf('b')
+    const read: string[] = []
+    const shown = new Proxy({} as Shown, { get: (_, name) => void read.push(String(name)) })
+    const services = { folder: { residuals: '/nowhere' } }
+    const node = {
+      ...own,
+      self: peer,
+      organization: { newest: null },
+      residuals: { known: new Map([[peer, {}]]) },
+      options: { charter: { ...own.builder.charter, parent: null }, services }
+    } as unknown as FederationCore
+    const federation = own.builder.id
+    const mallory = peerOf('mallory').peer
+    const grant = { record: new Uint8Array(), by: peer, signature: new Uint8Array(64) }
+    const answers = [
+      new ResidualExchange(node).grant(mallory, { kind: 'residual', federation, from: peer, to: shown }),
+      new ResidualTarget(node).answer(mallory, { kind: 'offer', federation, to: peer, source: shown, grant, held: false })
+    ]
+    assert.deepEqual(
+      answers.map(answer => 'detail' in answer && answer.detail),
+      ['nobody known vouches for it', 'nobody known vouches for it']
+    )
+    assert.deepEqual(read, [])
+  })
 })
