@@ -10,7 +10,7 @@ import { bridgeOf } from '../federation/residuals.ts'
 import { mayLeave } from '../governance/egress.ts'
 import type { MemberId, PeerName } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
-import type { Shown } from '../wire/messages.ts'
+import { type Shown, topicCodec } from '../wire/messages.ts'
 import { type ReadShown, readShown } from '../wire/residual-records.ts'
 import { chainOf, type FederationCore, type KnownFingerprint } from './federation-core.ts'
 
@@ -111,10 +111,20 @@ export class Fingerprints {
       const line = [...read.line.map(one => one.charter), ...above]
       if (!mayLeave(line, 'sketch', { path: parent.path, kind: 'federation' }).allowed) continue
       const higher = { lineage: [...shown.lineage, charterBytes], signed: shown.signed }
+      // Whoever says what is too long is taken for other software by all, and soon heard by none.
+      if (topicCodec.encode({ kind: 'sketch', shown: higher }).length > limits.gossipBytesMax) {
+        this.#warnLong(read.path, parent.path)
+        continue
+      }
       parent.say({ kind: 'sketch', shown: higher })
       parent.residuals.take(self, higher)
       left--
     }
+  }
+
+  #warnLong(path: string, parent: string): void {
+    const message = `the fingerprint of ${path} is not passed on to ${parent}: with the charters on its way it is longer than a message may be, ${limits.gossipBytesMax / 1024} KiB. No residuals go to it, or come from it, there: shorter charters would do`
+    this.#node.options.services.events.emit({ type: 'warning', code: 'FINGERPRINT_TOO_LONG', message })
   }
 }
 
