@@ -56,6 +56,8 @@ export interface ResidualsState {
   readonly nodes: ReadonlyMap<MemberId, Fingerprinted>
   /** Of each target, the sources most like it, the likest first. */
   readonly lines: ReadonlyMap<MemberId, readonly Likeness[]>
+  /** Targets behind whose lines others stand, who are less like them. */
+  readonly cut: ReadonlySet<MemberId>
   /** Bridges that are there. */
   readonly living: ReadonlySet<PeerName>
   /** Of the common ancestor; 0 before its first. */
@@ -96,6 +98,8 @@ export interface ResidualsFacts {
 
 /** Sources remembered for a target: those that may be asked for before the first drops out for good, and a few more. */
 export const lineMax = 16
+/** A line that was cut is made anew when fewer are left: each time costs a cosine with every organization, and they may leave by the hundred. */
+const lineMin = lineMax / 2
 /** A source that its target dropped is in line again after so many rounds. */
 export const askAgainRounds = 5
 
@@ -103,6 +107,7 @@ export const initialResiduals = (self: PeerName): ResidualsState => ({
   self,
   nodes: new Map(),
   lines: new Map(),
+  cut: new Set(),
   living: new Set(),
   round: 0,
   asked: new Map(),
@@ -144,31 +149,46 @@ export const mayPair = (source: Fingerprinted, target: Fingerprinted): boolean =
 function takeFingerprint(state: ResidualsState, node: Fingerprinted, facts: ResidualsFacts): ResidualsState {
   const without = state.nodes.has(node.node) ? forget(state, node.node, facts) : state
   const lines = new Map(without.lines)
+  const cut = new Set(without.cut)
   const own: Likeness[] = []
   for (const other of without.nodes.values()) {
     if (!mayPair(node, other)) continue
     const similarity = facts.similarity(node.node, other.node)
     own.push({ source: other.node, similarity })
-    lines.set(other.node, inOrder([...(lines.get(other.node) ?? []), { source: node.node, similarity }]))
+    const line = lines.get(other.node) ?? []
+    const longer = inOrder([...line, { source: node.node, similarity }])
+    // Whether it, or somebody behind the line, comes next is not known.
+    if (cut.has(other.node) && longer.at(-1)?.source === node.node) continue
+    setLine(lines, cut, other.node, longer)
   }
-  lines.set(node.node, inOrder(own))
-  return { ...without, nodes: new Map(without.nodes).set(node.node, node), lines }
+  setLine(lines, cut, node.node, inOrder(own))
+  return { ...without, nodes: new Map(without.nodes).set(node.node, node), lines, cut }
+}
+
+function setLine(lines: Map<MemberId, readonly Likeness[]>, cut: Set<MemberId>, target: MemberId, line: Likeness[]): void {
+  lines.set(target, line.slice(0, lineMax))
+  if (line.length > lineMax) cut.add(target)
 }
 
 /** The likest first; equal ones by name, so that every bridge has the same order. */
 const inOrder = (line: Likeness[]): Likeness[] =>
-  line.sort((left, right) => right.similarity - left.similarity || (left.source < right.source ? -1 : 1)).slice(0, lineMax)
+  line.sort((left, right) => right.similarity - left.similarity || (left.source < right.source ? -1 : 1))
 
 function forget(state: ResidualsState, gone: MemberId, facts: ResidualsFacts): ResidualsState {
   const nodes = new Map(state.nodes)
   nodes.delete(gone)
   const lines = new Map(state.lines)
   lines.delete(gone)
+  const cut = new Set(state.cut)
+  cut.delete(gone)
   for (const [target, line] of lines) {
-    // Its line was cut at `lineMax`: who stood behind is known from the fingerprints alone.
-    if (line.some(({ source }) => source === gone)) lines.set(target, lineOf(nodes, target, facts))
+    if (!line.some(({ source }) => source === gone)) continue
+    const left = line.filter(({ source }) => source !== gone)
+    lines.set(target, left)
+    // Who stood behind is known from the fingerprints alone.
+    if (left.length < lineMin && cut.delete(target)) setLine(lines, cut, target, lineOf(nodes, target, facts))
   }
-  return { ...state, nodes, lines }
+  return { ...state, nodes, lines, cut }
 }
 
 function lineOf(nodes: ReadonlyMap<MemberId, Fingerprinted>, target: MemberId, facts: ResidualsFacts): Likeness[] {

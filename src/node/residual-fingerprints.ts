@@ -19,13 +19,18 @@ const [eagerTimes, calmRounds] = [3, 10]
 /** A tick comes twice a second; a peer's budget on a topic is 20 messages a second, and it has others to say. */
 const saidPerTickMax = 5
 
+interface Kept extends KnownFingerprint {
+  /** Of this federation, in which it was taken. */
+  since: number
+}
+
 interface Told {
   round: number
   times: number
 }
 
 export class Fingerprints {
-  readonly #known = new Map<MemberId, KnownFingerprint>()
+  readonly #known = new Map<MemberId, Kept>()
   readonly #node: FederationCore
   readonly #toldHere: Told = { round: -1, times: 0 }
   readonly #toldAbove = new Map<MemberId, Told>()
@@ -64,7 +69,11 @@ export class Fingerprints {
     if (branch === null || (known?.branch !== branch && this.#isFull(branch))) return
     if (known !== undefined && known.branch === branch && Buffer.compare(known.shown.signed.record, shown.signed.record) === 0)
       return
-    this.#known.set(name, { shown, read, branch, floats: readSketch(read.fingerprint.sketches) })
+    const { round } = node.state.head
+    // Its own it knows best, in its own federation. Of others one in a lifetime, or another after a lost disk: each has every bridge search its lines anew.
+    const isOwn = branch === node.self
+    if (isOwn ? from !== node.self : known !== undefined && round < known.since + calmRounds) return
+    this.#known.set(name, { shown, read, branch, floats: readSketch(read.fingerprint.sketches), since: round })
     this.#toldAbove.delete(name)
   }
 

@@ -150,6 +150,60 @@ describe('residuals, on a bridge', () => {
     assert.deepEqual([...bridge.state.lines.keys()], [many.at(-1)])
   })
 
+  it('has in each line the likest that there are, in order, whoever comes, goes and comes back changed', () => {
+    const all = Array.from({ length: 60 }, (_, place) => `${'ab'[place % 2]}${String(place).padStart(2, '0')}`)
+    fc.assert(
+      fc.property(fc.integer(), fc.array(fc.tuple(fc.nat(59), fc.nat(3)), { minLength: 60, maxLength: 300 }), (seed, steps) => {
+        // Of two that are equally like a third, the order is that of their names.
+        const turn = new Map<string, number>()
+        const similarity = (left: string, right: string) => {
+          const [one, other] = [left, right].sort()
+          return new Random(`${seed} ${one} ${other} ${(turn.get(left) ?? 0) + (turn.get(right) ?? 0)}`).below(8) / 8
+        }
+        const facts = factsOf({}, { similarity })
+        const here = new Set<string>()
+        let state: ResidualsState = initialResiduals('p')
+        for (const [place, kind] of steps) {
+          const name = all[place]!
+          if (kind === 0 && here.delete(name)) [state] = stepResiduals(state, { type: 'gone', node: name }, facts)
+          if (kind === 0) continue
+          // What is known of it is forgotten before it changes, as a bridge does by two steps in one.
+          if (here.has(name)) [state] = stepResiduals(state, { type: 'gone', node: name }, facts)
+          turn.set(name, (turn.get(name) ?? 0) + 1)
+          here.add(name)
+          ;[state] = stepResiduals(state, { type: 'fingerprint', node: node(name) }, facts)
+        }
+        for (const [target, line] of state.lines) {
+          const want = [...here]
+            .filter(source => source[0] !== target[0])
+            .sort((one, other) => similarity(target, other) - similarity(target, one) || (one < other ? -1 : 1))
+          const wantCount = state.cut.has(target) ? line.length : want.length
+          assert.ok(line.length >= Math.min(lineMax / 2, want.length) && line.length <= lineMax)
+          assert.deepEqual(
+            line.map(({ source }) => source),
+            want.slice(0, wantCount)
+          )
+        }
+      }),
+      { numRuns: 50 }
+    )
+  })
+
+  it('makes few lines anew where many leave: it would stand still for seconds', () => {
+    const all = Array.from({ length: 90 }, (_, place) => `${'abc'[place % 3]}${place}`)
+    let asked = 0
+    const similarity = (left: string, right: string) => {
+      asked++
+      return new Random([left, right].sort().join()).float()
+    }
+    const facts = factsOf({}, { similarity })
+    let state: ResidualsState = initialResiduals('p')
+    for (const name of all) [state] = stepResiduals(state, { type: 'fingerprint', node: node(name) }, facts)
+    asked = 0
+    for (const name of all.filter(one => one[0] === 'b')) [state] = stepResiduals(state, { type: 'gone', node: name }, facts)
+    assert.ok(asked < all.length ** 2, `${asked} cosines`)
+  })
+
   it('opens a round for one branch alone, where two siblings share a peer', () => {
     const bridge = new Bridge(factsOf(kin)).know(['a1', 'b1'])
     assert.deepEqual(plain(bridge.send({ type: 'round', round: 1, branch: null })), ['a1→b1', 'b1→a1'])

@@ -69,4 +69,27 @@ describe('fingerprints', () => {
       for (const message of said) assert.ok(topicCodec.encode(message).length <= limits.gossipBytesMax)
     }
   })
+
+  it('change seldom: each change is work for every bridge, and says nothing of a text that is the same', () => {
+    const { fingerprints, shown, head } = delegate()
+    const known = () => fingerprints.known.get(other.peer)?.read.fingerprint.sketches[0]
+    for (let change = 1; change <= 50; change++) fingerprints.take(other.peer, shown(other, change))
+    assert.equal(known(), 1)
+    head.round += 10
+    fingerprints.take(other.peer, shown(other, 60))
+    assert.equal(known(), 60)
+  })
+
+  it('of one’s own are what one says oneself, not what others say again', () => {
+    const { fingerprints, shown } = delegate()
+    const known = () => fingerprints.known.get(self.peer)?.read.fingerprint.sketches[0]
+    fingerprints.take(other.peer, shown(self, 1))
+    assert.equal(known(), undefined)
+    for (const made of [2, 3]) {
+      fingerprints.setOwn(shown(self, made))
+      assert.equal(known(), made)
+    }
+    fingerprints.take(other.peer, shown(self, 1))
+    assert.equal(known(), 3)
+  })
 })
