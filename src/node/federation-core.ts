@@ -85,7 +85,8 @@ export interface FederationCore {
   takeUpdate(from: PeerName, message: Extract<TopicMessage, { kind: 'update' }>): void
   /** This peer has signed that it accepts an entry of `proposer`. */
   accepted(acceptance: Acceptance, proposer: PeerName): void
-  recordReceipt(aggregator: PeerName, update: Link, verdict: string): void
+  /** An aggregator's word on this organization's open update. */
+  takeReceipt(aggregator: PeerName, update: Link, verdict: string): void
   /** Something was heard of `peer`; `fresh`: from itself. */
   seen(peer: PeerName, fresh?: boolean): void
   /** A question that was asked in this federation. */

@@ -290,20 +290,13 @@ export class FederationNode implements FederationCore {
       case 'offer':
         return this.target?.answer(from, question) ?? { kind: 'offer', verdict: 'refused', detail: 'no organization here' }
       case 'receipt':
-        this.dispatch({
-          type: 'participation',
-          event: { type: 'receipt', link: question.update, accepted: question.verdict === 'accepted' }
-        })
-        this.recordReceipt(from, question.update, question.verdict)
+        this.#incoming.onReceipt(from, question.update, question.verdict)
         return { kind: 'receipt' }
     }
   }
 
-  recordReceipt(aggregator: PeerName, update: Link, verdict: string): void {
-    const { participation } = this.state
-    if (participation.phase !== 'announced' || participation.link !== update) return
-    const { round, member } = participation.update
-    this.options.services.records.append({ record: 'receipt', federation: this.id, round, member, update, aggregator, verdict })
+  takeReceipt(aggregator: PeerName, update: Link, verdict: string): void {
+    this.#incoming.takeReceipt(aggregator, update, verdict)
   }
 
   keepUpdate(link: Link, bytes: Uint8Array): void {

@@ -1,7 +1,7 @@
 /** What other peers say of one federation: consensus, and its gossip topic. Everything is checked here before it becomes an event. */
 import type { Evidence } from '../federation/evidence.ts'
 import { rosterPeers } from '../federation/membership.ts'
-import type { PeerName } from '../ids.ts'
+import type { Link, PeerName } from '../ids.ts'
 import type { Verdict } from '../net/gossip.ts'
 import { readUpdate } from '../wire/certified-log.ts'
 import { isMalformed } from '../wire/codec.ts'
@@ -22,6 +22,9 @@ export class Incoming {
   readonly #parts: Parts
   /** What the validator has read, for the moment until the topic delivers the same bytes. */
   readonly #read = new WeakMap<Uint8Array, TopicMessage>()
+
+  /** Who has given a receipt of which update, and which way: one record each. */
+  #receipts: { update: Link | null; given: Set<string> } = { update: null, given: new Set() }
 
   constructor(node: FederationCore, parts: Parts) {
     this.#node = node
@@ -103,6 +106,27 @@ export class Incoming {
     this.#node.keepUpdate(read.link, bytes)
     this.#parts.evidence.seeUpdate(read.link, read.update)
     this.#node.dispatch({ type: 'update', link: read.link, update: read.update })
+  }
+
+  onReceipt(from: PeerName, update: Link, verdict: string): void {
+    // [IGNORE] Whoever is in no roster has led nothing: believed, it would have a voter refuse what leaves its update out.
+    if (this.#speakers().has(from)) this.takeReceipt(from, update, verdict)
+  }
+
+  /** Each record is waited for until it is on disk, and stays there: the same word of the same aggregator is noted once. */
+  takeReceipt(aggregator: PeerName, update: Link, verdict: string): void {
+    const { state, id, options } = this.#node
+    const { participation } = state
+    if (participation.phase !== 'announced' || participation.link !== update) return
+    if (this.#receipts.update !== update) this.#receipts = { update, given: new Set() }
+    const accepted = verdict === 'accepted'
+    const key = `${aggregator} ${accepted}`
+    if (!this.#receipts.given.has(key)) {
+      this.#receipts.given.add(key)
+      const { round, member } = participation.update
+      options.services.records.append({ record: 'receipt', federation: id, round, member, update, aggregator, verdict })
+    }
+    this.#node.dispatch({ type: 'participation', event: { type: 'receipt', link: update, accepted } })
   }
 
   #speakers(): Set<PeerName> {

@@ -141,8 +141,7 @@ export function receipt(node: FederationCore, { member, update, verdict }: Extra
     void node.ask(read.update.by, { kind: 'receipt', federation: node.id, update, verdict: word })
     return
   }
-  node.recordReceipt(node.self, update, word)
-  node.dispatch({ type: 'participation', event: { type: 'receipt', link: update, accepted: verdict === 'accepted' } })
+  node.takeReceipt(node.self, update, word)
 }
 
 const aggregating = new WeakMap<FederationCore, Promise<void>>()
