@@ -40,13 +40,19 @@ interface Saved {
   ruled?: Link[]
 }
 
+interface NamedResidual extends UsedResidual {
+  path: string
+  /** Among the candidates of a round. */
+  name: string
+}
+
 /** Their blobs are gone some rounds after they were used, or displaced. */
 const ruledMax = 256
 
 export class ResidualTarget implements ResidualCandidates {
   readonly #node: FederationCore
   #saved: Saved
-  #using: { round: number; residuals: UsedResidual[] } = { round: 0, residuals: [] }
+  #using: { round: number; residuals: NamedResidual[] } = { round: 0, residuals: [] }
 
   constructor(node: FederationCore) {
     this.#node = node
@@ -153,20 +159,26 @@ export class ResidualTarget implements ResidualCandidates {
     // I6: what is used is on disk before it is mixed in.
     for (const { from, via, model } of residuals)
       records.append({ record: 'residual', federation: this.#node.id, round, from, via, model })
-    this.#using = { round, residuals }
-    return residuals.map(({ from, model, textBytes }) => ({
-      name: this.#saved.paths[from] ?? from,
-      model: blobs.path(model),
-      textBytes
-    }))
+    this.#using = { round, residuals: this.#named(residuals) }
+    return this.#using.residuals.map(({ name, model, textBytes }) => ({ name, model: blobs.path(model), textBytes }))
+  }
+
+  /** A source calls itself what it likes: another's name, or that of a federation above, would bring it that one's weight. */
+  #named(residuals: readonly UsedResidual[]): NamedResidual[] {
+    const names = new Set(chainOf(this.#node).map(({ path }) => path))
+    return residuals.map(residual => {
+      const path = this.#saved.paths[residual.from] ?? residual.from
+      const name = names.has(path) ? `${path} (${residual.from})` : path
+      names.add(name)
+      return { ...residual, path, name }
+    })
   }
 
   weighed(round: number, shares: readonly Share[]): MemberResidual[] {
     if (this.#using.round !== round) return []
     const { charter, services } = this.#node.options
-    const weighed = this.#using.residuals.flatMap(({ from, via, model, similarity }) => {
-      const path = this.#saved.paths[from] ?? from
-      const share = shares.find(({ name }) => name === path)
+    const weighed = this.#using.residuals.flatMap(({ from, via, model, similarity, path, name }) => {
+      const share = shares.find(one => one.name === name)
       return share === undefined ? [] : [{ path, residual: { from, via, model, similarity, weight: share.weight } }]
     })
     this.#using = { round, residuals: [] }
