@@ -285,7 +285,9 @@ export class Organization {
     const own = { name: 'own', model: personal, start, textBytes: this.textBytes }
     const federation = { name: 'federation', model: blobs.path(entry.model), textBytes: entry.textBytes }
     const ancestors = models.slice(1).map(one => ({ ...one, model: blobs.path(one.model) }))
-    const residuals = this.#options.residuals.use(round).map(one => ({ ...one, isResidual: true }))
+    const brought = this.#options.residuals.use(round).map(one => ({ ...one, isResidual: true }))
+    const isJudged = charter.algorithm.down !== 'chain'
+    const residuals = isJudged ? brought : await sound.drawn(brought, [personal, federation.model])
     const above: Parameters<typeof memberDown<string>>[4] = [federation, ...ancestors, ...residuals]
     const isResidual = (name: string) => residuals.some(one => one.name === name)
     const isAsked = (name: string) => isResidual(name) || isDue(this.#asked, name, round)

@@ -42,6 +42,34 @@ export class Soundness {
     return folder.model('mixed')
   }
 
+  /**
+   * Residuals where no text judges them (`chain`): their K drawn to what all began with, where it lies farther from there than all of `others`
+   * do. A mean of what is no farther is no farther; left as it is, one of a stranger's is the whole of any mean, and through the next update
+   * the federation's model.
+   */
+  async drawn<Residual extends { model: string }>(
+    residuals: readonly Residual[],
+    others: readonly string[]
+  ): Promise<Residual[]> {
+    const { folder, mixer } = this.#services
+    const initial = folder.model('initial')
+    const distanceOf = async (path: string) => (await mixer.inspect(this.#layout, path, null, initial)).keysDistance
+    const most = residuals.length === 0 ? 0 : Math.max(...(await Promise.all(others.map(distanceOf))))
+    const drawn: Residual[] = []
+    for (const [place, residual] of residuals.entries()) {
+      const share = most / (await distanceOf(residual.model))
+      const output = folder.model(`drawn-${place}`)
+      const logits = (weight: number) => this.#layout.groups.map(() => Math.log(weight))
+      const candidates = [
+        { path: residual.model, logits: logits(share) },
+        { path: initial, logits: logits(1 - share) }
+      ]
+      if (share < 1) await mixer.mix({ layout: this.#layout, backboneFrom: residual.model, candidates, output })
+      drawn.push(share < 1 ? { ...residual, model: output } : residual)
+    }
+    return drawn
+  }
+
   #warn(round: number, what: string): void {
     this.#services.events.emit({ type: 'warning', code: 'MODEL_SPOILED', message: `round ${round}: ${what}` })
   }

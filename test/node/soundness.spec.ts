@@ -1,7 +1,7 @@
 /** What an organization takes over is a model that gives numbers, or its own. */
 import assert from 'node:assert/strict'
 import { mkdirSync } from 'node:fs'
-import { createLayout, type ModelConfig } from '../../src/model/layout.ts'
+import { createLayout, groupRanges, type ModelConfig } from '../../src/model/layout.ts'
 import { initialParameters } from '../../src/model/initial.ts'
 import { EventLog } from '../../src/node/events.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
@@ -55,4 +55,24 @@ describe('a model that others made', () => {
       assert.equal(codes.includes('MODEL_SPOILED'), !taken)
     })
   }
+
+  it('is drawn to the beginning where no text judges it, as far as it lies farther than others do', async () => {
+    const folder = new NodeFolder(temporaryFolder())
+    mkdirSync(folder.models)
+    const initial = initialParameters(layout, 1)
+    const from = (scale: number) => initial.map((float, place) => float + scale * Math.sin(place))
+    const files = { initial, own: from(1), federation: from(0.5), near: from(-0.75), far: from(-1000) }
+    for (const [name, floats] of Object.entries(files)) writeModelFile(folder.model(name), layout, [floats])
+    const sound = new Soundness({ folder, mixer, events: new EventLog() }, layout)
+    const others = [folder.model('own'), folder.model('federation')]
+    const residuals = ['near', 'far'].map(name => ({ name, model: folder.model(name) }))
+    const drawn = await sound.drawn(residuals, others)
+    assert.deepEqual(drawn[0], residuals[0])
+    const read = new Float32Array(layout.floats)
+    readModelFile(drawn[1]!.model, layout, [read])
+    for (const { offset, floats } of groupRanges(layout))
+      for (let place = offset; place < offset + floats; place++)
+        assert.ok(Math.abs(read[place]! - from(-1)[place]!) < 1e-3, `${place}`)
+    assert.deepEqual(await sound.drawn([], others), [])
+  })
 })
