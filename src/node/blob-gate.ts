@@ -13,6 +13,7 @@ import { memberOf, rosterPeers } from '../federation/membership.ts'
 import { forbidsAny, mayFetch, type Place, type TensorClass } from '../governance/egress.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import { backboneRanges } from '../model/layout.ts'
+import { readUpdate } from '../wire/certified-log.ts'
 import { chainOf, type FederationCore } from './federation-core.ts'
 
 /** Refusals that were told of; each pair once. */
@@ -22,6 +23,8 @@ export class BlobGate {
   readonly #federations: () => FederationCore[]
   readonly #onRefused: (peer: PeerName, detail: string) => void
   readonly #told = new Set<string>()
+  /** The organization's update that is not settled: the record's link, and its blob. */
+  #pending: { link: Link; blob: Link } | null = null
 
   /** @param onRefused - told once for each peer and blob. */
   constructor(federations: () => FederationCore[], onRefused: (peer: PeerName, detail: string) => void) {
@@ -63,13 +66,25 @@ export class BlobGate {
     const update = [...known.values(), ...inputs].find(one => one.update.blob === blob)?.update
     // A child's contribution leaves by the child's rules, where this node follows the child.
     if (update !== undefined) return federation.options.sibling(update.member as FederationId) ?? federation
-    if (federation.log.blobs.has(blob)) return federation
+    if (federation.log.blobs.has(blob) || this.#isPending(federation, blob)) return federation
     const made: (Link | null)[] = []
     if ('result' in round) made.push(round.result.model, round.result.contribution, round.result.outer)
     if ('body' in round) made.push(round.body.model, round.body.outer)
     const open = consensus.accepted?.entry
     if (open?.kind === 'round') made.push(open.model, open.outer)
     return made.includes(blob) ? federation : null
+  }
+
+  /** A node that comes back announces its update once it has caught up; those that know it already ask for it at once. */
+  #isPending({ organization }: FederationCore, blob: Link): boolean {
+    const pending = organization?.pending ?? null
+    if (pending === null) return false
+    if (this.#pending?.link !== pending.link) {
+      const read = readUpdate(pending.signed)
+      if (read === null) return false
+      this.#pending = { link: pending.link, blob: read.update.blob }
+    }
+    return this.#pending.blob === blob
   }
 }
 
