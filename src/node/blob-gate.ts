@@ -18,13 +18,15 @@ import { chainOf, type FederationCore } from './federation-core.ts'
 
 /** Refusals that were told of; each pair once. */
 const toldMax = 1_000
+/** The one that waits, and the one that was counted last. */
+const ownMax = 2
 
 export class BlobGate {
   readonly #federations: () => FederationCore[]
   readonly #onRefused: (peer: PeerName, detail: string) => void
   readonly #told = new Set<string>()
-  /** The organization's update that is not settled: the record's link, and its blob. */
-  #pending: { link: Link; blob: Link } | null = null
+  /** Blobs of the organization's newest updates, by their links. */
+  readonly #own = new Map<Link, Link>()
 
   /** @param onRefused - told once for each peer and blob. */
   constructor(federations: () => FederationCore[], onRefused: (peer: PeerName, detail: string) => void) {
@@ -66,7 +68,7 @@ export class BlobGate {
     const update = [...known.values(), ...inputs].find(one => one.update.blob === blob)?.update
     // A child's contribution leaves by the child's rules, where this node follows the child.
     if (update !== undefined) return federation.options.sibling(update.member as FederationId) ?? federation
-    if (federation.log.blobs.has(blob) || this.#isPending(federation, blob)) return federation
+    if (federation.log.blobs.has(blob) || this.#isOwnUpdate(federation, blob)) return federation
     const made: (Link | null)[] = []
     if ('result' in round) made.push(round.result.model, round.result.contribution, round.result.outer)
     if ('body' in round) made.push(round.body.model, round.body.outer)
@@ -75,16 +77,24 @@ export class BlobGate {
     return made.includes(blob) ? federation : null
   }
 
-  /** A node that comes back announces its update once it has caught up; those that know it already ask for it at once. */
-  #isPending({ organization }: FederationCore, blob: Link): boolean {
-    const pending = organization?.pending ?? null
-    if (pending === null) return false
-    if (this.#pending?.link !== pending.link) {
-      const read = readUpdate(pending.signed)
-      if (read === null) return false
-      this.#pending = { link: pending.link, blob: read.update.blob }
-    }
-    return this.#pending.blob === blob
+  /**
+   * A node that comes back announces its update once it has caught up; those that know it already ask for it at once. And who has not heard
+   * yet that a round is certified asks for what it counts.
+   */
+  #isOwnUpdate({ organization, signedUpdates, state: { head, self } }: FederationCore, blob: Link): boolean {
+    if (organization === null) return false
+    const { pending } = organization
+    if (pending !== null && this.#blobOf(pending.link, pending.signed) === blob) return true
+    const counted = head.entry?.inputs.find(({ member }) => member === self)?.update
+    const signed = counted === undefined ? undefined : signedUpdates.get(counted)
+    return signed !== undefined && this.#blobOf(counted!, signed) === blob
+  }
+
+  #blobOf(link: Link, signed: Uint8Array): Link | null {
+    const blob = this.#own.get(link) ?? readUpdate(signed)?.update.blob ?? null
+    if (blob !== null) this.#own.set(link, blob)
+    for (const oldest of this.#own.keys()) if (this.#own.size > ownMax) this.#own.delete(oldest)
+    return blob
   }
 }
 

@@ -1,5 +1,6 @@
 /** Who may fetch what from a node; the rules themselves stand in test/governance/egress.spec.ts. */
 import assert from 'node:assert/strict'
+import type { RoundEntry } from '../../src/federation/entry.ts'
 import { initialFederation } from '../../src/federation/federation-start.ts'
 import { createLayout } from '../../src/model/layout.ts'
 import { BlobGate } from '../../src/node/blob-gate.ts'
@@ -9,8 +10,8 @@ import { LogBuilder, peerOf } from '../wire/peers.ts'
 
 const organizations = ['a', 'b', 'c']
 
-/** `b`'s node right after its start, with `pending` on its disk: it has caught up with nobody yet, and announced nothing. */
-function comeBack(log: LogBuilder, pending: string | null): FederationCore {
+/** `b`'s node right after its start, with `pending` on its disk: it has announced nothing. `entry`: the newest round that it has. */
+function comeBack(log: LogBuilder, pending: string | null, entry: RoundEntry | null = null): FederationCore {
   const { id, charter } = log
   const self = peerOf('b').peer
   const persisted = { term: 1, votedFor: null, accepted: null, signed: null, old: false, fromDisk: true }
@@ -18,7 +19,8 @@ function comeBack(log: LogBuilder, pending: string | null): FederationCore {
   const newest = log.update('b').blob
   const core = {
     self,
-    state: { ...state, roster: log.roster },
+    state: { ...state, roster: log.roster, head: { ...state.head, entry } },
+    signedUpdates: log.updates,
     layout: createLayout(charter.model, charter.algorithm),
     log: { blobs: new Set() },
     options: { charter, sibling: () => null },
@@ -44,11 +46,23 @@ describe('the gate before a node’s blobs', () => {
     assert.deepEqual(refused, [])
   })
 
+  it('gives it a round longer than it waits: who has not heard of the round asks for nothing forbidden', () => {
+    const gate = new BlobGate(
+      () => [comeBack(log, null, log.roundEntry(organizations))],
+      (_peer, detail) => assert.fail(detail)
+    )
+    assert.ok(gate.allows(peerOf('a').peer, update.blob))
+  })
+
   it('gives it as a residual alone once it is settled', () => {
     const refused: string[] = []
-    for (const pending of [null, log.signUpdate({ ...update, blob: linkOf(Uint8Array.of(1)) })]) {
+    const later = log.signUpdate({ ...update, blob: linkOf(Uint8Array.of(1)) })
+    for (const [pending, entry] of [
+      [null, log.roundEntry(['a', 'c'])],
+      [later, null]
+    ] as const) {
       const gate = new BlobGate(
-        () => [comeBack(log, pending)],
+        () => [comeBack(log, pending, entry)],
         (_peer, detail) => refused.push(detail)
       )
       assert.ok(!gate.allows(peerOf('a').peer, update.blob))
