@@ -7,6 +7,7 @@
 import { type GossipSub, type Message, TopicValidatorResult } from '@libp2p/gossipsub'
 import type { PeerName } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
+import { keepGossipStreams } from './gossip-streams.ts'
 import type { Host } from './host.ts'
 
 export type Verdict = 'accept' | 'ignore' | 'reject'
@@ -105,6 +106,7 @@ export class Gossip {
 
   constructor(host: Host) {
     this.#pubsub = host.libp2p.services.pubsub as GossipSub
+    keepGossipStreams(host, this.#pubsub)
     this.#scored = (this.#pubsub as unknown as Scored).opts.scoreParams.topics
     this.#pubsub.addEventListener('message', ({ detail }) => {
       if (detail.type === 'signed' && detail.from.toString() !== host.peer)

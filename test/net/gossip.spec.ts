@@ -1,9 +1,11 @@
 /** Gossip that is said again by others than who said it: what was heard once counts once, whoever brings it and however late. */
 import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { TopicValidatorResult } from '@libp2p/gossipsub'
+import { multiaddr } from '@multiformats/multiaddr'
 import { Random } from '../../src/math/random.ts'
 import { Gossip } from '../../src/net/gossip.ts'
-import type { Host } from '../../src/net/host.ts'
+import { createIdentity, Host } from '../../src/net/host.ts'
 import { limits } from '../../src/wire/limits.ts'
 
 const topic = '/worldlm/1/test'
@@ -20,7 +22,7 @@ function forgetful() {
     subscribe: () => undefined
   }
   const addEventListener = (_type: string, listener: (event: { detail: typeof from }) => void) => void connected.push(listener)
-  const host = { peer: 'self', libp2p: { services: { pubsub }, addEventListener } } as unknown as Host
+  const host = { peer: 'self', libp2p: { services: { pubsub }, addEventListener, getConnections: () => [] } } as unknown as Host
   const gossip = new Gossip(host)
   gossip.join(
     topic,
@@ -90,3 +92,59 @@ describe('gossip that is replayed', () => {
     assert.equal(say(began - 3_600_000_000_000n), true)
   })
 })
+
+describe('gossip between two peers with two connections', () => {
+  it('goes on when the one that it went over breaks', async function () {
+    this.timeout(60_000)
+    const hosts: Host[] = []
+    const heard: string[][] = []
+    const gossips: Gossip[] = []
+    try {
+      for (let count = 0; count < 2; count++) {
+        const options = { listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false, onWarning: () => undefined }
+        const host = await Host.start({ identity: await createIdentity(), ...options })
+        hosts.push(host)
+        const gossip = new Gossip(host)
+        const said: string[] = []
+        heard.push(said)
+        gossip.join(
+          topic,
+          () => 'accept',
+          (_from, bytes) => said.push(Buffer.from(bytes).toString())
+        )
+        gossips.push(gossip)
+      }
+      const [{ libp2p }, other] = hosts as [Host, Host]
+      // gossipsub opens its streams when a connection is identified.
+      let identified = 0
+      for (const host of hosts) host.libp2p.addEventListener('peer:identify', () => identified++)
+      const address = multiaddr(other.addresses()[0]!)
+      await libp2p.dial(address)
+      await until(() => gossips.every(gossip => gossip.subscribers(topic).length === 1))
+      await libp2p.dial(address, { force: true })
+      await until(() => identified === 4)
+      const connections = libp2p.getConnections()
+      assert.equal(connections.length, 2)
+      const used = connections.find(({ streams }) => streams.some(({ protocol }) => protocol.includes('meshsub')))
+      used!.abort(new Error('cut'))
+      await until(() => hosts.every(host => host.libp2p.getConnections().length === 1))
+      await until(() => {
+        for (const [place, gossip] of gossips.entries()) void gossip.publish(topic, Buffer.from(`from ${place}`))
+        return heard.every(said => said.length > 0)
+      })
+      assert.deepEqual(
+        heard.map(said => said[0]),
+        ['from 1', 'from 0']
+      )
+    } finally {
+      await Promise.all(hosts.map(host => host.stop()))
+    }
+  })
+})
+
+async function until(isSo: () => boolean): Promise<void> {
+  for (let tries = 0; !isSo(); tries++) {
+    assert.ok(tries < 400, 'it takes too long')
+    await sleep(50)
+  }
+}
