@@ -63,6 +63,24 @@ export type ParticipationEffect =
 /** A later round still counts an update that is at most so many rounds old. */
 export const staleRoundsMax = 3
 
+/** A node that comes back looks for what it missed before it trains. */
+const catchUpMs = 2_500
+/** A log that has lost its end (torn, or moved away) is fetched again: in vain where nobody has it any more. */
+const lostEndMs = 60_000
+
+/**
+ * How long a node that has come back is to wait yet before it is `ready`, unless its log grows meanwhile. An update that is based on what
+ * the log does not hold would be judged too old, and given up though it was accepted (I4).
+ */
+export function restBeforeReady(
+  { id, head }: { id: Link; head: RoundHead },
+  { applied, pending }: { applied: Link; pending: { update: Update } | null },
+  waitedMs: number
+): number {
+  if (pending !== null && pending.update.round > head.round + 1) return Math.max(0, lostEndMs - waitedMs)
+  return applied === id && head.round === 0 ? 0 : Math.max(0, catchUpMs - waitedMs)
+}
+
 type Step = [Participation, ParticipationEffect[]]
 
 /** @returns the next state and what to do, in order. Total: every state answers every event. */

@@ -14,6 +14,7 @@ import { HandIn, type Waiting } from '../federation/hand-in.ts'
 import { holdersOf, parentHeadOf } from '../federation/levels.ts'
 import { rosterPeers } from '../federation/membership.ts'
 import { Listeners, sayAnew } from '../federation/listeners.ts'
+import { restBeforeReady } from '../federation/participation.ts'
 import type { ParentHead } from '../federation/round-state.ts'
 import { timerEvent, type TimerName } from '../federation/timers.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
@@ -53,8 +54,6 @@ import { Timers } from './timers.ts'
 /** A number that no other start of this node draws. */
 const nonceMax = 2 ** 48 - 1
 const askTimeoutMs = 5_000
-/** A node that comes back looks for what it missed before it trains. */
-const catchUpGraceMs = 2_500
 
 export class FederationNode implements FederationCore {
   readonly options: FederationNodeOptions
@@ -363,16 +362,16 @@ export class FederationNode implements FederationCore {
   #becomeReady(): void {
     if (this.#ready || this.organization === null || this.stopped) return
     if (!this.state.roster.members.has(this.self)) return
-    const fresh = this.organization.applied === this.id && this.state.head.round === 0
-    if (!fresh && performance.now() - this.#begun < catchUpGraceMs) {
-      setTimeout(() => this.#becomeReady(), 300).unref()
+    const { applied, pending: saved } = this.organization
+    const pending = saved === null ? null : readUpdate(saved.signed)
+    const restMs = restBeforeReady(this.state, { applied, pending }, performance.now() - this.#begun)
+    if (restMs > 0) {
+      setTimeout(() => this.#becomeReady(), restMs + 1).unref()
       return
     }
     this.#ready = true
-    const saved = this.organization.pending
-    const pending = saved === null ? null : readUpdate(saved.signed)
     if (saved !== null) this.keepUpdate(saved.link, saved.signed)
-    this.dispatch({ type: 'participation', event: { type: 'ready', applied: this.organization.applied, pending } })
+    this.dispatch({ type: 'participation', event: { type: 'ready', applied, pending } })
   }
 
   /** The newest certified round, as a parent tells its children. */

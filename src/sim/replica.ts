@@ -13,6 +13,7 @@ import { initialFederation } from '../federation/federation-start.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { HandIn, type Waiting } from '../federation/hand-in.ts'
 import { Listeners, sayAnew } from '../federation/listeners.ts'
+import { restBeforeReady } from '../federation/participation.ts'
 import { type TimerName, timerEvent } from '../federation/timers.ts'
 import { isDeputy } from '../federation/levels.ts'
 import type { Link, MemberId, PeerName } from '../ids.ts'
@@ -48,9 +49,6 @@ import { readConsensus } from './store.ts'
 import { Timers } from './timers.ts'
 import { messageBytes } from './sizes.ts'
 import { tellsOtherwise, TopicVoice } from './voice.ts'
-
-/** A node that comes back looks for what it missed before it trains. */
-const catchUpGraceMs = 2_500
 
 export interface ReplicaOptions {
   peer: PeerCore
@@ -382,10 +380,9 @@ export class Replica implements ReplicaCore {
     if (this.#ready || this.organization === null || !this.alive) return
     if (!this.state.roster.members.has(this.peer.name)) return
     const { applied, pending } = this.organization
-    const fresh = applied === this.topic.id && this.state.head.round === 0
-    const waitedMs = this.peer.localMs() - this.#begunMs
-    if (!fresh && waitedMs < catchUpGraceMs) {
-      this.later(catchUpGraceMs - waitedMs + 1, () => this.#becomeReady())
+    const restMs = restBeforeReady(this.state, { applied, pending }, this.peer.localMs() - this.#begunMs)
+    if (restMs > 0) {
+      this.later(restMs + 1, () => this.#becomeReady())
       return
     }
     this.#ready = true

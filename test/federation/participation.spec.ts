@@ -5,6 +5,7 @@ import {
   type Participation,
   type ParticipationEvent,
   type ParticipationFacts,
+  restBeforeReady,
   stepParticipation
 } from '../../src/federation/participation.ts'
 import { updateOf } from './federation-bench.ts'
@@ -358,5 +359,25 @@ describe('participation of an organization', () => {
           if (next.phase === 'announced') assert.ok(effects.every(effect => effect.do !== 'train'))
           if (state.phase === 'finished') assert.deepEqual([next, effects], [state, []])
         }
+  })
+})
+
+describe('a node that comes back', () => {
+  const id = 'r0'
+  const at = (round: number) => ({ id, head: { round, link: `r${round}`, entry: round === 0 ? null : roundEntry(round) } })
+  const nothing = { applied: id, pending: null }
+
+  it('begins at once where there is nothing to catch up with, else a moment later', () => {
+    assert.equal(restBeforeReady(at(0), nothing, 0), 0)
+    assert.equal(restBeforeReady(at(3), { applied: 'r3', pending: null }, 500), 2_000)
+    assert.equal(restBeforeReady(at(3), { applied: 'r3', pending: null }, 9_000), 0)
+  })
+
+  it('waits for what its update is based on, where its log has lost that, but not for good', () => {
+    const disk = { applied: 'r4', pending: { update: updateOf('m', { round: 5, base: 'r4' }) } }
+    for (const round of [0, 2, 3]) assert.equal(restBeforeReady(at(round), disk, 10_000), 50_000)
+    assert.equal(restBeforeReady(at(4), disk, 10_000), 0)
+    assert.equal(restBeforeReady(at(7), disk, 10_000), 0)
+    assert.equal(restBeforeReady(at(3), disk, 60_000), 0)
   })
 })
