@@ -188,8 +188,17 @@ export const isVoter = <Entry extends LogEntry>({ voters, self, nonce }: Consens
 export const inDoubt = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean =>
   state.recall !== null && isVoter(state) && (isAlone(state) || unanswered(state).length > 0)
 export const isAlone = <Entry extends LogEntry>({ voters }: ConsensusState<Entry>): boolean => voters.length === 1
+/**
+ * Whether this peer's log ends before what it has signed: it had that, and lost it (a damaged archive that was moved away, a torn end). A sole
+ * voter would certify another entry in the place of one that it certified itself. One entry is missing for sure to a sole voter alone: others
+ * give up what they have signed.
+ */
+export const hasLostEnd = <Entry extends LogEntry>({ signed, commitIndex, accepted, voters }: ConsensusState<Entry>): boolean =>
+  signed !== null &&
+  (signed.index > commitIndex + 1 || (signed.index === commitIndex + 1 && accepted === null && voters.length === 1))
 /** Whether this peer has a vote and knows how it used it so far. */
-export const mayVote = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean => isVoter(state) && !inDoubt(state)
+export const mayVote = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean =>
+  isVoter(state) && !inDoubt(state) && !hasLostEnd(state)
 export const majority = (voters: readonly PeerName[]): number => Math.floor(voters.length / 2) + 1
 export const position = <Entry extends LogEntry>({ commitIndex, accepted }: ConsensusState<Entry>): LogPosition => ({
   commitIndex,

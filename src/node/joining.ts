@@ -1,4 +1,5 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go; and being asked for it. */
+import { hasLostEnd } from '../federation/consensus-state.ts'
 import { type EnrollWaits, EnrollWatch } from '../federation/enroll-watch.ts'
 import type { Member } from '../federation/entry.ts'
 import { LettingGo, seenPollMs } from '../federation/letting-go.ts'
@@ -37,6 +38,7 @@ export class Joining {
   #outSinceMs: number | null = null
   #askSeenAtMs = 0
   #saysUnseen = true
+  #saysLostEnd = true
   #hasGone = false
   /** By its operator’s word it does not wait for those that have not shown that they know. */
   goesUnseen = false
@@ -120,6 +122,21 @@ export class Joining {
     await Promise.all(this.#lettingGo.toAsk(state).map(ask))
   }
 
+  /** Whoever may have it is asked: by a log that is too short they are strangers, whose presence is not heard. */
+  #fetchLostEnd(now: number): void {
+    const { consensus } = this.#node.state
+    if (now < this.#askAgainMs || !hasLostEnd(consensus)) return
+    this.#askAgainMs = now + joinRetryMs
+    if (this.#saysLostEnd) {
+      this.#saysLostEnd = false
+      const what = `its certified log ends at entry ${consensus.commitIndex}, and this node has signed entry ${consensus.signed?.index}`
+      this.#warn('LOG_SHORT', `${what}: it votes again when another has given it what is missing`)
+    }
+    const peers = this.#node.options.services.gossip.subscribers(this.#node.topic)
+    const peer = peers[Math.floor(this.#random.float() * peers.length)]
+    if (peer !== undefined) void this.#catchUp(peer)
+  }
+
   #sayEnrollWaits(waits: EnrollWaits | null): void {
     if (waits === null) return
     const { self, waiting, voters, lost } = waits
@@ -172,6 +189,7 @@ export class Joining {
       this.#node.leave()
     }
     this.#sayEnrollWaits(this.#enrollWatch.look(this.#node.state, now))
+    this.#fetchLostEnd(now)
     const asked = now < this.#askAgainMs ? null : this.#wanted()
     if (asked === null) {
       if (now >= this.#askAgainMs) this.#asking.rest()

@@ -241,3 +241,32 @@ describe('peers that come back with old copies of their disks, in storms', () =>
     assert.ok(olds > 450, `${olds}`)
   })
 })
+
+describe('a peer whose log has lost its end', () => {
+  const sole = { term: 2, voters: ['a'], fromDisk: true, signed: { index: 2, term: 2 } }
+
+  it('does not certify anew, as the only voter that it knows, what it has certified already (I1)', () => {
+    const peer = new Peer({ ...sole, commitIndex: 0 }).on({ type: 'start' }).timer('election')
+    assert.equal(peer.state.role, 'follower')
+    const [first, second] = [entryAt(1, 'x'), entryAt(2, 'y', '1x')]
+    peer.certified(first, 1, ['a']).timer('election')
+    assert.equal(peer.state.role, 'follower', 'nor one entry before the end, for it alone can have certified that')
+    peer.certified(second, 2, ['a']).timer('election')
+    assert.equal(peer.state.role, 'leader')
+  })
+
+  it('leads at once where its log is whole, and proposes again what was not certified yet', () => {
+    assert.equal(new Peer({ ...sole, commitIndex: 2 }).on({ type: 'start' }).state.role, 'leader')
+    const entry = entryAt(2, 'y')
+    const accepted = { index: 2, term: 2, link: linkOf(entry), entry }
+    const peer = new Peer({ ...sole, commitIndex: 1, accepted }).on({ type: 'start' })
+    assert.deepEqual([peer.state.role, peer.state.commitIndex], ['leader', 2])
+  })
+
+  it('grants no vote to who has no more, but to who has what it signed', () => {
+    const peer = whole({ signed: { index: 3, term: 1 } })
+    assert.equal(grants(peer, 3), false)
+    peer.certified(entryAt(1, 'x')).certified(entryAt(2, 'y', '1x'))
+    assert.equal(grants(peer, 4, 2), true)
+  })
+})

@@ -3,7 +3,7 @@
  * invariants checked over the records of all nodes, and with every certificate checked.
  */
 import assert from 'node:assert/strict'
-import { readdirSync, statSync } from 'node:fs'
+import { readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { linkOf } from '../../src/wire/codec.ts'
 import { Cluster, withCluster } from '../integration/cluster.ts'
@@ -97,6 +97,19 @@ describe('a node comes back', function () {
       await cluster.kill('b')
       const without = await cluster.round('c')
       await cluster.untilRound(without + 2, ['a', 'c'])
+    })
+  })
+
+  it('the founder, whose certified log was moved away because of damage: fetches it, and certifies nothing in its place', async () => {
+    await withCluster(await Cluster.create(['a', 'b', 'c']), async cluster => {
+      await cluster.startAll()
+      await cluster.untilVoters(3, ['a', 'b', 'c'])
+      await cluster.untilRound(2, ['a', 'b', 'c'])
+      await cluster.kill('a')
+      rmSync(join(cluster.node('a').folder.root, 'certified.car'))
+      await cluster.start('a')
+      const reached = await cluster.round('b')
+      await cluster.untilRound(reached + 2, ['a', 'b', 'c'])
     })
   })
 
