@@ -244,9 +244,11 @@ describe('peers that come back with old copies of their disks, in storms', () =>
 
 describe('a peer whose log has lost its end', () => {
   const sole = { term: 2, voters: ['a'], fromDisk: true, signed: { index: 2, term: 2 } }
+  /** It has listened whether anybody has a newer log. */
+  const listened = (start = {}) => beats(new Peer({ ...sole, ...start }).on({ type: 'start' }), recallBeats(timing))
 
   it('does not certify anew, as the only voter that it knows, what it has certified already (I1)', () => {
-    const peer = new Peer({ ...sole, commitIndex: 0 }).on({ type: 'start' }).timer('election')
+    const peer = listened({ commitIndex: 0 }).timer('election')
     assert.equal(peer.state.role, 'follower')
     const [first, second] = [entryAt(1, 'x'), entryAt(2, 'y', '1x')]
     peer.certified(first, 1, ['a']).timer('election')
@@ -255,11 +257,11 @@ describe('a peer whose log has lost its end', () => {
     assert.equal(peer.state.role, 'leader')
   })
 
-  it('leads at once where its log is whole, and proposes again what was not certified yet', () => {
-    assert.equal(new Peer({ ...sole, commitIndex: 2 }).on({ type: 'start' }).state.role, 'leader')
+  it('leads where its log is whole, and proposes again what was not certified yet', () => {
+    assert.equal(listened({ commitIndex: 2 }).timer('election').state.role, 'leader')
     const entry = entryAt(2, 'y')
     const accepted = { index: 2, term: 2, link: linkOf(entry), entry }
-    const peer = new Peer({ ...sole, commitIndex: 1, accepted }).on({ type: 'start' })
+    const peer = listened({ commitIndex: 1, accepted }).timer('election')
     assert.deepEqual([peer.state.role, peer.state.commitIndex], ['leader', 2])
   })
 
