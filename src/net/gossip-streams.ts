@@ -9,7 +9,9 @@ import type { PeerName } from '../ids.ts'
 import type { Host } from './host.ts'
 
 /** How often it is looked for peers without a stream. */
-const lookMs = 2_000
+const lookMs = 3_000
+/** Looks in vain until it is opened here: gossipsub opens one after another, and thirty that start at once take it seconds. */
+const looksMax = 3
 
 /** What gossipsub does itself when a peer connects; its types leave it out. */
 interface Opener {
@@ -23,15 +25,16 @@ export function keepGossipStreams({ libp2p }: Host, pubsub: GossipSub): void {
   const opener = pubsub as unknown as Opener
   /** An attempt may take the ten seconds of a negotiation. */
   const opening = new Set<PeerName>()
-  const lacking = new Set<PeerName>()
+  /** How many looks found none. */
+  const lacking = new Map<PeerName, number>()
   const look = () => {
     const newest = new Map<PeerName, Connection>()
     for (const connection of libp2p.getConnections())
       if (connection.status === 'open') newest.set(connection.remotePeer.toString(), connection)
     for (const [peer, connection] of newest) {
+      const looks = (lacking.get(peer) ?? 0) + 1
       if (opener.streamsOutbound.has(peer) || opening.has(peer)) lacking.delete(peer)
-      // Not at the first look: gossipsub may be about to open it.
-      else if (!lacking.has(peer)) lacking.add(peer)
+      else if (looks < looksMax) lacking.set(peer, looks)
       else {
         opening.add(peer)
         opener.addPeer(connection.remotePeer, connection.direction, connection.remoteAddr)
@@ -39,7 +42,7 @@ export function keepGossipStreams({ libp2p }: Host, pubsub: GossipSub): void {
         void opener.createOutboundStream(connection.remotePeer, connection).finally(() => opening.delete(peer))
       }
     }
-    for (const peer of lacking) if (!newest.has(peer)) lacking.delete(peer)
+    for (const peer of lacking.keys()) if (!newest.has(peer)) lacking.delete(peer)
   }
   const timer = setInterval(look, lookMs).unref()
   libp2p.addEventListener('stop', () => clearInterval(timer))
