@@ -155,6 +155,23 @@ describe('federations of one and of two', () => {
 })
 
 describe('a federation that goes on alone', () => {
+  it('does not wait for a parent’s model that nobody holds any more', async () => {
+    const sabotage = ({ invariants, clock, peers }: Simulation) => {
+      const { committed } = invariants
+      invariants.committed = (replica, certified) => {
+        const { entry } = certified
+        committed.call(invariants, replica, certified)
+        // All have combined it by then, and their next change is to be against it.
+        if (entry.kind !== 'round' || entry.round !== 2 || replica.topic.level > 0) return
+        clock.call(1_000, () => {
+          for (const { blobs } of peers) blobs.delete(entry.model)
+        })
+      }
+    }
+    const report = await short({ tree: 'tree:2x3', rounds: 6, sabotage })
+    assert.equal(report.complete, true, story(report, 'none'))
+  })
+
   it('keeps what the one above has not counted yet, which is rounds behind it', async () => {
     const federations = {
       'world/a': { organizations: 3 },
