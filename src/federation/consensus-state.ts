@@ -193,9 +193,11 @@ export const isAlone = <Entry extends LogEntry>({ voters }: ConsensusState<Entry
  * voter would certify another entry in the place of one that it certified itself. One entry is missing for sure to a sole voter alone: others
  * give up what they have signed.
  */
-export const hasLostEnd = <Entry extends LogEntry>({ signed, commitIndex, accepted, voters }: ConsensusState<Entry>): boolean =>
-  signed !== null &&
-  (signed.index > commitIndex + 1 || (signed.index === commitIndex + 1 && accepted === null && voters.length === 1))
+export const hasLostEnd = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean => {
+  const { signed, commitIndex, accepted } = state
+  if (signed === null) return false
+  return signed.index > commitIndex + 1 || (signed.index === commitIndex + 1 && accepted === null && isAlone(state))
+}
 /** Whether this peer has a vote and knows how it used it so far. */
 export const mayVote = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean =>
   isVoter(state) && !inDoubt(state) && !hasLostEnd(state)

@@ -27,6 +27,7 @@ import {
   type ConsensusEvent,
   type ConsensusMessage,
   type ConsensusState,
+  isAlone,
   isUpToDate,
   type LogEntry,
   type LogPosition,
@@ -45,7 +46,7 @@ export function stepConsensus<Entry extends LogEntry>(state: ConsensusState<Entr
   switch (event.type) {
     case 'start':
       turn.restElection()
-      if (mayVote(state) && state.voters.length === 1) turn.campaign()
+      if (mayVote(state) && isAlone(state)) turn.campaign()
       turn.beginRecall()
       break
     case 'timer':
@@ -105,7 +106,7 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
     this.state = { ...this.shared(), role: 'pre-candidate', grants: new Set([this.state.self]) }
     // Asked again soon: whoever refused now may find the aggregator silent a moment later.
     this.awaitTurn(this.state.timing.electionTimeoutMs * 0.4)
-    if (majority(this.state.voters) === 1) this.campaign()
+    if (isAlone(this.state)) this.campaign()
     else this.toOthers({ type: 'pre-vote', term: this.state.term + 1, ...position(this.state) })
   }
 
