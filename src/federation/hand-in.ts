@@ -80,20 +80,22 @@ export class HandIn<Signed> {
   }
 
   again(what: Waiting): void {
-    if (what === 'contribution') this.#contributeAgain(longer(this.#contribution?.pauseMs ?? 0))
-    else this.#handInAgain(longer(this.#outgoing?.pauseMs ?? 0))
+    if (what === 'contribution') this.#contributeAgain(longer)
+    else this.#handInAgain(longer)
   }
 
-  /** There are other listeners: `Listeners` in repeat.ts. */
+  /** There are other listeners (listeners.ts). */
   anew(): void {
-    this.#contributeAgain(repeatMs)
-    this.#handInAgain(repeatMs)
+    this.#contributeAgain(() => repeatMs)
+    this.#handInAgain(() => repeatMs)
   }
 
-  #contributeAgain(pauseMs: number): void {
+  /** @param next - the pause that follows, of the one before. */
+  #contributeAgain(next: (ms: number) => number): void {
     if (this.#contribution === null) return
     const { state } = this.#host
     const { made } = this.#contribution
+    const pauseMs = next(this.#contribution.pauseMs)
     const settled = (state.parentHead?.round ?? 0) >= made.update.round
     if (settled || state.round.phase !== 'waiting-for-parent') {
       this.#contribution = null
@@ -105,9 +107,10 @@ export class HandIn<Signed> {
     this.onContribution(state.self, made.update)
   }
 
-  #handInAgain(pauseMs: number): void {
+  #handInAgain(next: (ms: number) => number): void {
     if (this.#outgoing === null) return
     const { contribution, mine } = this.#outgoing
+    const pauseMs = next(this.#outgoing.pauseMs)
     if (contribution.round <= this.#host.state.head.round) {
       this.#outgoing = null
       return

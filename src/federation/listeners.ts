@@ -13,17 +13,21 @@ interface Speaker {
 export class Listeners {
   #aggregator: PeerName | null = null
   #term = 0
-  #delegates: readonly PeerName[] = []
+  #delegates = ''
+  /** Made anew with each entry that changes members. */
+  #roster: FederationState['roster'] | null = null
 
   /** @param heard - who leads, from presences: who does not vote hears of it by them alone. @returns whether there are others since it was asked last. */
   areNew({ consensus, roster }: FederationState, heard: { aggregator: PeerName | null; term: number }): boolean {
     const { aggregator, term } = consensus.aggregator === null ? heard : consensus
-    const { delegates } = roster
-    if (aggregator === this.#aggregator && term === this.#term && delegates === this.#delegates) return false
+    if (aggregator === this.#aggregator && term === this.#term && roster === this.#roster) return false
+    const delegates = roster.delegates.join()
+    const areNew = aggregator !== this.#aggregator || term !== this.#term || delegates !== this.#delegates
+    this.#roster = roster
     this.#aggregator = aggregator
     this.#term = term
     this.#delegates = delegates
-    return aggregator !== null
+    return areNew && aggregator !== null
   }
 }
 
