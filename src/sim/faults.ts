@@ -1,4 +1,5 @@
 /** What goes wrong in a run: faults as data (so that a plan can be written down, replayed and shrunk), and who lets them happen. */
+import { isAlone } from '../federation/consensus-state.ts'
 import type { Random } from '../math/random.ts'
 import type { Clock } from './clock.ts'
 import type { Topic } from './core.ts'
@@ -225,10 +226,12 @@ export class Faults {
 
   #isSpared({ disk }: Extract<Fault, { kind: 'crash' }>, peer: Mortal): boolean {
     if (typeof disk !== 'object' || disk.unlessOnlyVoter !== true) return false
-    return this.#world.topics.some(({ participants }) => {
-      const voters = participants.find(one => one.peer.index === peer.index)?.state.consensus.voters ?? []
-      return voters.length === 1 && peer.index === participants.find(one => one.peer.name === voters[0])?.peer.index
-    })
+    return this.#world.topics.some(({ participants }) =>
+      participants.some(
+        ({ peer: { index, name }, state: { consensus } }) =>
+          index === peer.index && isAlone(consensus) && consensus.voters[0] === name
+      )
+    )
   }
 
   #restore(fault: Extract<Fault, { kind: 'crash' }>, peer: Mortal): void {
@@ -236,7 +239,8 @@ export class Faults {
     peer.disk.restore(backup.disk)
     peer.blobs?.clear()
     for (const [link, blob] of backup.blobs) peer.blobs?.set(link, blob)
-    if (typeof fault.disk === 'object') this.#world.onRestored?.(peer, this.#world.clock.nowMs - fault.atMs + fault.disk.agoMs)
+    const agoMs = typeof fault.disk === 'object' ? fault.disk.agoMs : Number.POSITIVE_INFINITY
+    this.#world.onRestored?.(peer, this.#world.clock.nowMs - fault.atMs + agoMs)
   }
 
   #stop(fault: Extract<Fault, { kind: 'stop' }>): void {
@@ -301,7 +305,7 @@ export class Faults {
   #whom(who: Who): Mortal | null {
     const { peers, topics } = this.#world
     if ('peer' in who) return peers[who.peer] ?? null
-    // On a graph nobody leads: the peer of that place is as good as any.
+    // On a graph nobody leads: the peer of that place is as good as another.
     if (topics.length === 0) return peers[who.aggregatorOf % peers.length] ?? null
     const topic = topics[who.aggregatorOf]
     const leader = topic?.participants.find(({ state, alive }) => alive && state.consensus.role === 'leader')
