@@ -6,7 +6,7 @@
  *   models, updates, contributions      by the rules of the federation that made them, for the places that its rosters know of the peer
  *   what cannot be told                 by the rules of every federation that this node follows
  *
- * A blob that is several of these may leave as any of them. Is not: the rules (governance/egress.ts).
+ * A blob that is several of these may leave as one or the other. Is not: the rules (governance/egress.ts).
  */
 import type { Update } from '../federation/entry.ts'
 import { memberOf, rosterPeers } from '../federation/membership.ts'

@@ -282,7 +282,7 @@ export class Cluster {
     this.#elected.set(key, name)
   }
 
-  /** Checks what came in, as any peer would before it believes it, and whatever becomes durable. */
+  /** Checks what came in, as a peer does before it believes it, and whatever becomes durable. */
   #certify(peer: ClusterPeer, { link, entry, certificate }: Certified): void {
     const voters = this.#votersAt(peer.disk, peer.disk.log.length)
     const good = new Set(certificate.signatures.map(({ voter }) => voter).filter(voter => voters.includes(voter)))

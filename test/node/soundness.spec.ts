@@ -27,7 +27,7 @@ describe('a model that others made', () => {
   after(() => mixer.close())
 
   const cases: { why: string; value: number; encoding?: 'bf16'; nllPerByte?: number; taken: boolean }[] = [
-    { why: 'as any other', value: 0.5, taken: true },
+    { why: 'like all others', value: 0.5, taken: true },
     { why: 'with a gain that is large', value: -900, taken: true },
     { why: 'with a number that is none', value: Number.NaN, taken: false },
     { why: 'with a row of infinity, in bf16', value: Number.POSITIVE_INFINITY, encoding: 'bf16', taken: false },
