@@ -189,6 +189,8 @@ export class CertifiedCar {
   readonly #file: BlockFile
   /** Of the file, so far. */
   #bytes: number
+  /** Why nothing is written any more: behind a torn end it would make the file unreadable. */
+  #torn: unknown = null
   /** Charters, and updates that no entry counts yet: each is written once. */
   readonly #written: Set<Link>
 
@@ -251,21 +253,18 @@ export class CertifiedCar {
   #append(items: { link: Link | null; bytes: Uint8Array }[]): Place[] {
     const fresh = items.filter(({ link }) => link === null || !this.#written.has(link))
     if (fresh.length === 0) return []
+    if (this.#torn !== null) throw this.#torn
     const frames = fresh.map(({ bytes }) => frame(bytes))
     try {
       const whole = Buffer.concat(frames)
       for (let offset = 0; offset < whole.length; ) offset += writeSync(this.#fd, whole, offset)
       fsyncSync(this.#fd)
     } catch (error) {
-      if (!isDiskFull(error)) throw error
-      throw new WorldlmError(
-        'DISK_FULL',
-        'the disk is full: certified.car could not grow',
-        'Free some space and start the node again; the torn end is cut off.',
-        {
-          cause: error
-        }
-      )
+      const hint = 'Free some space and start the node again; the torn end is cut off.'
+      this.#torn = isDiskFull(error)
+        ? new WorldlmError('DISK_FULL', 'the disk is full: certified.car could not grow', hint, { cause: error })
+        : error
+      throw this.#torn
     }
     for (const { link } of fresh) if (link !== null) this.#written.add(link)
     return fresh.map(({ bytes }, place) => {

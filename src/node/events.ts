@@ -44,6 +44,8 @@ export class EventLog {
 export class RecordLog {
   readonly #path: string
   readonly #fd: number
+  /** Why nothing is written any more: the next line would be joined to one that is not whole. */
+  #torn: unknown = null
 
   /** Opens or creates; a line that a dying process left unfinished is cut off, or the next one would be joined to it. */
   constructor(path: string) {
@@ -55,14 +57,17 @@ export class RecordLog {
 
   /** @throws {WorldlmError} DISK_FULL */
   append(record: NodeRecord): void {
+    if (this.#torn !== null) throw this.#torn
     const line = Buffer.from(`${JSON.stringify(record)}\n`)
     try {
       for (let offset = 0; offset < line.length; ) offset += writeSync(this.#fd, line, offset)
       fsyncSync(this.#fd)
     } catch (error) {
-      if (!isDiskFull(error)) throw error
       const hint = 'Free some space and start the node again; the torn end is cut off.'
-      throw new WorldlmError('DISK_FULL', `the disk is full: ${this.#path} could not grow`, hint, { cause: error })
+      this.#torn = isDiskFull(error)
+        ? new WorldlmError('DISK_FULL', `the disk is full: ${this.#path} could not grow`, hint, { cause: error })
+        : error
+      throw this.#torn
     }
   }
 

@@ -83,6 +83,8 @@ export class FederationNode implements FederationCore {
   readonly joining: Joining
   readonly #intervals: NodeJS.Timeout[] = []
   #running = false
+  /** An effect failed: what its disk holds is not what its state says any more. */
+  #failed = false
   stopped = false
   leaving = false
   #toldEviction = false
@@ -198,7 +200,7 @@ export class FederationNode implements FederationCore {
 
   /** One event; its effects are performed before the next event is looked at. */
   dispatch(event: FederationEvent): void {
-    if (this.stopped) return
+    if (this.stopped || this.#failed) return
     this.#events.push(event)
     if (!this.#running) void this.#run()
   }
@@ -214,6 +216,8 @@ export class FederationNode implements FederationCore {
         for (const effect of effects) await this.#perform(effect)
       }
     } catch (error) {
+      // What follows would be said and stored as if this were on disk: votes that a restart forgets (I2), entries with a gap before them.
+      this.#failed = true
       this.options.services.fail(error)
     } finally {
       this.#running = false
