@@ -123,6 +123,13 @@ describe('the invariants over records', () => {
     assert.deepEqual(check(records, builder), [], 'what was refused need not be counted')
     records.records.splice(-1, 1, { node: 'one', record: { ...receipt, round: 9 } })
     assert.deepEqual(check(records, builder), [], 'its round is not certified yet')
+    const again = { node: 'one', record: { ...receipt, member: peerOf('b').peer } }
+    records.records.splice(-1, 1, again)
+    assert.deepEqual(check(records, builder), ['I4'], 'another of its updates is counted in that round')
+    records.records.splice(-1, 1, { ...again, lost: true })
+    assert.deepEqual(check(records, builder), [], 'it made two, and lost the disk with this one')
+    records.records.splice(-1, 1, { ...again, record: receipt, lost: true })
+    assert.deepEqual(check(records, builder), ['I4'], 'it lost its disk, and none of it is counted')
     const twice = new LogBuilder().admit('a', 'b', 'c')
     const entry = twice.roundEntry(['a'])
     twice.add(entry)

@@ -4,7 +4,8 @@
  * I1 two different entries are never certified for one (federation, index)
  * I2 a voter never signs two entries for one (federation, index, term), restarts included
  * I3 a certified round's inputs come from members of its roster, each once, on the base that it names
- * I4 an accepted update (receipt given) is counted in exactly one certified round, or excluded with a reason
+ * I4 an accepted update (receipt given) is counted in exactly one certified round, or excluded with a reason; of two that an organization
+ *    made for one round, because it had lost the disk with the first, either
  * I6 a residual is used at most once per target and round
  * I7 replicas that apply the same entries hold the same bits
  */
@@ -119,7 +120,9 @@ function acceptedOnce({ entries, records }: TestnetRecords): Violation[] {
       if (where.length > 1)
         found.push(violation('I4', `${federation}: update ${update} is counted in rounds ${where.join(', ')}`))
     const newest = rounds.at(-1)?.round ?? 0
-    for (const { node, record } of records) {
+    const counts = ({ member, round }: { member: string; round: number }) =>
+      rounds.some(({ inputs }) => inputs.some(input => input.member === member && input.round === round))
+    for (const { node, record, lost = false } of records) {
       if (
         record.record !== 'receipt' ||
         record.federation !== federation ||
@@ -131,7 +134,8 @@ function acceptedOnce({ entries, records }: TestnetRecords): Violation[] {
         ({ round, excluded: list }) => round >= record.round && list.some(({ member }) => member === record.member)
       )
       // Who left or was evicted is excluded by that very entry.
-      if (!countedIn.has(record.update) && !excluded && !gone.has(record.member))
+      const another = lost && counts(record)
+      if (!countedIn.has(record.update) && !another && !excluded && !gone.has(record.member))
         found.push(
           violation(
             'I4',

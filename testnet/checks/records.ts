@@ -21,7 +21,8 @@ export interface TestnetRecords {
   entries: Map<FederationId, CertifiedEntry[]>
   /** Signed updates by link, checked. */
   updates: Map<Link, Update>
-  records: { node: string; record: NodeRecord }[]
+  /** `lost`: of a disk that the node has no more. */
+  records: { node: string; record: NodeRecord; lost?: boolean }[]
 }
 
 export interface Violation {
@@ -30,15 +31,15 @@ export interface Violation {
 }
 
 /** @param folders - of the nodes. What a killed node did not finish writing is left out, as it would at its restart. */
-export async function loadRecords(folders: { name: string; root: string }[]): Promise<TestnetRecords> {
+export async function loadRecords(folders: { name: string; root: string; lost?: boolean }[]): Promise<TestnetRecords> {
   const loaded: TestnetRecords = { entries: new Map(), updates: new Map(), records: [] }
-  for (const { name, root } of folders) {
+  for (const { name, root, lost = false } of folders) {
     const car = join(root, 'certified.car')
     if (existsSync(car)) await loadCar(name, car, loaded)
     const path = join(root, 'records.jsonl')
     const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n') : []
     // The last line is empty, or torn.
-    for (const line of lines.slice(0, -1)) loaded.records.push({ node: name, record: JSON.parse(line) as NodeRecord })
+    for (const line of lines.slice(0, -1)) loaded.records.push({ node: name, record: JSON.parse(line) as NodeRecord, lost })
   }
   return loaded
 }
