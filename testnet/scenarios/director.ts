@@ -246,8 +246,10 @@ export class Director {
   }
 
   #slow(step: StepOf<'slow'>): boolean {
-    const { network, nodes } = this.#stage
-    const [left, right] = [this.#find(step.whom, () => true), this.#find(step.to ?? { all: 'world' }, () => true)]
+    const { network } = this.#stage
+    // One that is drawn is one that is there; a name may be of one that comes late.
+    const left = this.#find(step.whom, isRunning) ?? this.#find(step.whom, () => true)
+    const right = this.#find(step.to ?? { all: 'world' }, () => true)
     if (left === null || right === null) return false
     const { latencyMs, bytesPerSecond, loss } = step
     const pairs = left.flatMap(one =>
@@ -258,12 +260,8 @@ export class Director {
     const rate = bytesPerSecond > 0 ? `${bytesPerSecond / 1000} kB/s` : 'no limit of bytes'
     const detail = `${latencyMs} ms each way, ${rate}, ${loss * 100} % of segments lost`
     const place = `slow ${left.map(({ plan }) => plan.path).join()}`
-    this.#fault(
-      'slow-link',
-      left.filter(node => isRunning(node) || nodes.length === 0),
-      place,
-      detail
-    )
+    const there = left.filter(isRunning)
+    this.#fault('slow-link', there.length > 0 ? there : left, place, detail)
     this.#until(step.forSeconds, place, () => {
       // What another step has set since is its affair.
       for (const [one, other] of pairs) network!.endSlow(one, other, condition)
