@@ -20,4 +20,11 @@ describe('scenarios on real processes', () => {
         )
       if (name === 'rolling-restart') assert.equal(faults.length, 6)
     })
+  // Each draws other faults at other moments; half an hour in all.
+  for (let seed = 1; seed <= 20; seed++)
+    it(`chaos, seed ${seed}`, async function () {
+      this.timeout(600_000)
+      const { faults } = await play('chaos', seed)
+      assert.ok(faults.length >= 10, `${faults.length} faults are no chaos`)
+    })
 })

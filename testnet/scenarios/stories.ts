@@ -2,6 +2,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { WorldlmError } from '../../src/errors.ts'
 import { nearest } from '../../src/nearest.ts'
+import { chaos } from './chaos.ts'
 import { churn } from './churn.ts'
 import { fullDisk } from './full-disk.ts'
 import { lateJoiner } from './late-joiner.ts'
@@ -24,6 +25,7 @@ export const stories: Record<string, string> = {
   'late-joiner': lateJoiner,
   'slow-link': slowLink,
   churn,
+  chaos,
   'full-disk': fullDisk,
   'rolling-restart': rollingRestart
 }
