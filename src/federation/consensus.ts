@@ -118,7 +118,6 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
   }
 
   onDistrust(peer: PeerName): void {
-    if (peer === this.state.self) return
     this.state = { ...this.state, distrusted: new Set(this.state.distrusted).add(peer) }
     this.disbelieve(peer)
     this.onLost(peer)
@@ -207,8 +206,7 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
       return
     }
     // The term is settled before the role (etcd raft's `Step`); a pre-vote speaks of a term that nobody has begun.
-    if (message.type !== 'pre-vote' && message.type !== 'pre-vote-reply' && message.term > this.state.term)
-      this.follow(message.term, null)
+    if (message.type !== 'pre-vote' && message.term > this.state.term) this.follow(message.term, null)
     switch (message.type) {
       case 'pre-vote':
       case 'vote':
@@ -280,10 +278,6 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
   ): void {
     const { state } = this
     this.catchUp(from, reply.commitIndex)
-    if (reply.type === 'pre-vote-reply' && reply.term > state.term) {
-      this.follow(reply.term, null)
-      return
-    }
     const asked =
       reply.type === 'vote-reply' ? state.role === 'candidate' && reply.term === state.term : state.role === 'pre-candidate'
     if (!asked || !reply.granted || (state.role !== 'candidate' && state.role !== 'pre-candidate')) return

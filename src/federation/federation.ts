@@ -152,9 +152,7 @@ class Turn {
     const known = this.state.known.get(update.member)
     const again = known?.link === link
     const older =
-      known !== undefined &&
-      !again &&
-      (staleness(this.state, known.update.base) ?? 0) < (staleness(this.state, update.base) ?? 0)
+      known !== undefined && (staleness(this.state, known.update.base) ?? 0) < (staleness(this.state, update.base) ?? 0)
     if (older) return
     if (isForDeputy(this.state, update)) this.effects.push({ do: 'hold', update })
     // Delegates hand one contribution in, each under its own name: the first is kept, and the round hears of the others.
