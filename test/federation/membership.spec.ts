@@ -10,6 +10,7 @@ import {
   type MembersChange,
   planMembers,
   type Roster,
+  rosterPeers,
   type Wishes
 } from '../../src/federation/membership.ts'
 import type { Charter } from '../../src/governance/charter.ts'
@@ -85,6 +86,28 @@ describe('membership', () => {
     assert.equal(memberOf(roster, 'q')?.name, 'y')
   })
 
+  it('keeps what each child has shown, in order, for as long as it is a member, and nothing of an organization', () => {
+    const charter = testCharter()
+    const part = (byte: number, follows?: string) => ({
+      ...child('x', ['p']),
+      proof: Uint8Array.of(byte),
+      ...(follows === undefined ? {} : { follows })
+    })
+    const roster = (...shown: Member[]) =>
+      shown.reduce(
+        (before, member) => applyMembers(before, planMembers(before, charter, { ...nothing, joining: [member] })!),
+        settle(charter, [organization('a'), child('y', ['q'])]).roster
+      )
+    const proofs = ({ proofs }: Roster) => [...proofs].map(([member, parts]) => [member, parts.map(bytes => [...bytes])])
+    assert.deepEqual(proofs(roster(part(1), part(2, 'one'), part(3, 'two'))), [
+      ['bafyy', [[]]],
+      ['bafyx', [[1], [2], [3]]]
+    ])
+    assert.deepEqual(proofs(roster(part(1), part(2, 'one'), { ...part(4), peers: ['p', 'r'] }))[1], ['bafyx', [[4]]])
+    const leaving = [{ member: 'bafyx', reason: 'left', proof: new Uint8Array() }]
+    assert.deepEqual(proofs(pursue(charter, { leaving }, roster(part(1))).roster), [['bafyy', [[]]]])
+  })
+
   it('replaces the founders once members are there, one voter an entry, whatever joins in whatever order (Ongaro 2014, §4.1)', () => {
     const members = fc.uniqueArray(fc.constantFrom(...'abcdefghijklmnop'), { minLength: 1, maxLength: 12 })
     fc.assert(
@@ -140,6 +163,64 @@ describe('membership', () => {
     assert.equal(planMembers(applyMembers(roster, again!), charter, { ...nothing, enrolling: [enrollment('b', 2)] }), null)
   })
 
+  it('proposes what its voters accept, whatever it is asked for, and comes to an end (I3)', () => {
+    const names = [...'abcdefg']
+    const peers = fc.uniqueArray(fc.constantFrom(...names), { maxLength: 7 })
+    const children = fc.array(fc.record({ name: fc.constantFrom('x', 'y'), peers: fc.subarray([...'cdefg']) }), {
+      maxLength: 2
+    })
+    const asked = fc.record({
+      organizations: peers,
+      witnesses: fc.subarray(['f', 'g']),
+      children,
+      leaving: fc.subarray([...names, 'bafyx']),
+      accused: fc.subarray(names, { maxLength: 2 }),
+      enrolling: peers,
+      nonce: fc.integer({ min: 1, max: 3 }),
+      silent: peers,
+      away: peers
+    })
+    const charters = fc.record({
+      voters: fc.constantFrom(1, 3, 5),
+      admission: fc.constantFrom<Charter['admission']>({ mode: 'open' }, { mode: 'allow-list', peers: [...'abcdef'] })
+    })
+    fc.assert(
+      fc.property(charters, fc.array(asked, { maxLength: 6 }), (overrides, wishes) => {
+        const charter = testCharter(overrides)
+        let roster = genesisRoster(charter)
+        for (const { organizations, witnesses, children, leaving, accused, enrolling, nonce, silent, away } of wishes) {
+          const open = {
+            joining: [
+              ...organizations.map(organization),
+              ...witnesses.filter(name => !organizations.includes(name)).map(witness),
+              ...new Map(children.map(one => [one.name, child(one.name, one.peers)])).values()
+            ],
+            leaving: leaving.map(member => ({ member, reason: 'left', proof: new Uint8Array() })),
+            accused: accused.map(peer => ({ peer, proof: new Uint8Array() })),
+            enrolling: enrolling.map(peer => enrollment(peer, nonce))
+          }
+          for (let entries = 0; ; entries++) {
+            // Who proposes hears itself, and accuses itself of nothing.
+            const self = roster.voters[0]
+            const isAway = (peer: string) => peer !== self && away.includes(peer)
+            const isPresent = (peer: string) => peer === self || !(silent.includes(peer) || isAway(peer))
+            const accused = open.accused.filter(({ peer }) => peer !== self)
+            const next = planMembers(roster, charter, { ...open, accused, isPresent, isAway })
+            if (next === null) break
+            assert.equal(checkMembers(roster, charter, next), null)
+            assert.ok(entries < 60, 'never settles')
+            roster = applyMembers(roster, next)
+            // What was asked for is done.
+            open.joining = open.joining.filter(one => !next.joined.some(({ member }) => member === one.member))
+            open.leaving = open.leaving.filter(one => !next.left.some(({ member }) => member === one.member))
+          }
+          assert.ok(roster.voters.length > 0)
+        }
+      }),
+      { numRuns: 300 }
+    )
+  })
+
   it('lets members go, and their votes with them', () => {
     const charter = testCharter()
     const { roster } = settle(charter, ['a', 'b', 'c', 'd'].map(organization))
@@ -177,6 +258,7 @@ describe('membership', () => {
     assert.deepEqual([...after.members.keys()], ['b', 'bafyx', 'c'])
     assert.deepEqual(after.members.get('bafyx')?.peers, ['q'])
     assert.ok(!after.voters.includes('a') && !after.voters.includes('p'))
+    assert.deepEqual([...rosterPeers(after, charter)].sort(), ['b', 'c', 'q'], 'nor is it heard, though it is a founder')
     const back = { ...nothing, joining: [organization('a'), child('x', ['p', 'q'])], enrolling: [enrollment('a', 7)] }
     assert.equal(planMembers(after, charter, back), null)
     assert.equal(
