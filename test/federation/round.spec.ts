@@ -225,6 +225,57 @@ describe('a round', () => {
     assert.deepEqual([contribution.round, contribution.base], [2, 'bafyE'])
   })
 
+  it('where levels are pipelined takes the newest result that the parent has, and waits for none', () => {
+    const charter = { parent: 'bafyP', algorithm: { levels: 'pipelined' } } as const
+    const bench = new Bench(['a'], charter).open().bring('a')
+    bench.facts = { ...bench.facts, parentHead }
+    bench.send({ type: 'aggregated', result: aggregated })
+    assert.deepEqual(
+      [
+        bench.find('contribute').map(({ update }) => update.round),
+        bench.find('combine').map(({ model }) => model),
+        bench.state.phase
+      ],
+      [[2], ['bafyM'], 'combining']
+    )
+    // It may be as far away as any.
+    assert.equal(bench.find('start-timer').at(-1)?.name, 'parent')
+    bench.send({ type: 'combined', parent: parentHead, model: 'bafyX', modelBytes: 4 })
+    assert.deepEqual(
+      bench.find('propose').map(({ body }) => [body.model, body.alone, body.ancestors.length]),
+      [['bafyX', null, 1]]
+    )
+    const first = new Bench(['a'], charter).open().bring('a').send({ type: 'aggregated', result: aggregated })
+    assert.deepEqual(
+      [first.find('contribute').map(({ update }) => update.round), first.find('combine'), first.state.phase],
+      [[1], [], 'proposing']
+    )
+    assert.match(first.find('propose')[0]?.body.alone ?? '', /no certified round yet/)
+  })
+
+  it('is given up, once closed, when one that it counts is no member any more, or is spoken for by others (I3)', () => {
+    const whole: RoundEvent[] = [
+      { type: 'aggregated', result: aggregated },
+      { type: 'parent-head' },
+      { type: 'combined', parent: parentHead, model: 'bafyX', modelBytes: 4 }
+    ]
+    for (const [reached, phase] of (['aggregating', 'waiting-for-parent', 'combining', 'proposing'] as const).entries()) {
+      const bench = new Bench(['a', 'b', 'c'], { parent: 'bafyP' }).open().bring('a').bring('b').leaves('c')
+      for (const event of whole.slice(0, reached)) {
+        if (event.type === 'parent-head') bench.facts = { ...bench.facts, parentHead }
+        bench.send(event)
+      }
+      assert.equal(bench.state.phase, phase)
+      const [a, b] = bench.facts.contributors as [RoundFacts['contributors'][number], RoundFacts['contributors'][number]]
+      const phaseAfter = (...contributors: RoundFacts['contributors']) => {
+        const facts = { ...bench.facts, contributors }
+        return stepRound(bench.state, { type: 'roster' }, facts)[0].phase
+      }
+      const anew = { ...b, member: { ...b.member, peers: ['q'] } }
+      assert.deepEqual([phaseAfter(a, b), phaseAfter(a), phaseAfter(a, anew)], [phase, 'idle', 'idle'])
+    }
+  })
+
   it('goes on alone when the parent is away: autonomy comes first', () => {
     const bench = new Bench(['a'], { parent: 'bafyP' }).open().bring('a').send({ type: 'aggregated', result: aggregated })
     bench.send({ type: 'timer', name: 'parent' })
