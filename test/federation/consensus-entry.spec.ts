@@ -90,6 +90,14 @@ describe('consensus: the open entry', () => {
     assert.deepEqual(peer.find('fetch'), [{ do: 'fetch', from: 'b', fromIndex: 1 }])
   })
 
+  it('does no more for a stranger’s, which may be a voter by entries that it misses', () => {
+    const ahead = entryAt(4, 'x', 'head')
+    const propose = { type: 'propose', term: 99, link: linkOf(ahead), entry: ahead, signature: signatureOf('x') } as const
+    const peer = new Peer({ term: 2 }).hears('x', propose)
+    assert.deepEqual(peer.effects, [{ do: 'fetch', from: 'x', fromIndex: 1 }])
+    assert.deepEqual([peer.state.term, peer.state.aggregator], [2, null])
+  })
+
   it('commits with the signatures of a majority, in the order of their names, and says so after it is stored (Raft §5.3)', () => {
     const peer = new Peer().elected().proposes('x')
     assert.deepEqual(

@@ -114,6 +114,11 @@ describe('consensus: election', () => {
       peer.sent('pre-vote').map(({ to, message }) => [to, message.term]),
       ['b', 'c', 'd', 'e'].map(to => [to, 4])
     )
+    const [again] = peer.find('start-timer')
+    assert.ok(
+      again !== undefined && again.ms < 1000,
+      'and soon again: whoever refuses may find the aggregator silent a moment later'
+    )
   })
 
   const preVotes = [

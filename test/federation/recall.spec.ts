@@ -182,6 +182,19 @@ describe('a memory that is proven to be old', () => {
     assert.equal(grants(beats(started({ old: true }), 30), 2), false, 'after a restart, too')
   })
 
+  it('is old no more once a majority has elected it, on its disk, too', () => {
+    const peer = proven()
+    for (const from of others) peer.hears(from, told({ term: 3, commitIndex: 1 }))
+    peer.elected()
+    assert.deepEqual([peer.state.role, peer.state.old, peer.state.recall], ['leader', false, null])
+    const elected = proven()
+    for (const from of others) elected.hears(from, told({ term: 3, commitIndex: 1 }))
+    elected.timer('election')
+    for (const from of ['b', 'c']) elected.hears(from, { type: 'pre-vote-reply', term: 3, granted: true, commitIndex: 1 })
+    for (const from of ['b', 'c']) elected.hears(from, { type: 'vote-reply', term: 4, granted: true, commitIndex: 1 })
+    assert.deepEqual([elected.state.role, elected.find('persist').at(-1)?.old], ['leader', false])
+  })
+
   it('is not one that remembers its signature, though its log has lost the entry', () => {
     const peer = proven({ signed: { index: 1, term: 3 } })
     assert.deepEqual([peer.find('memory-old'), peer.state.old], [[], false])
@@ -255,6 +268,16 @@ describe('a peer whose log has lost its end', () => {
     assert.equal(peer.state.role, 'follower', 'nor one entry before the end, for it alone can have certified that')
     peer.certified(second, 2, ['a']).timer('election')
     assert.equal(peer.state.role, 'leader')
+  })
+
+  it('votes at no index below the entry that enrolled it: what it signed there, in a life that it has forgotten, it cannot tell (I2)', () => {
+    const [first, second] = [entryAt(1, 'x'), { ...entryAt(2, 'y', '1x'), enrolled: [{ peer: 'a', nonce: 7 }] }]
+    const enrolled = new Peer({ nonce: 7, term: 1, signed: { index: 0, term: 0 } }).certified(first).certified(second, 2, ['b'])
+    const { do: _, ...persisted } = enrolled.find('persist').at(-1)!
+    assert.deepEqual([persisted.nonce, persisted.signed], [null, { index: 2, term: 2 }])
+    const peer = whole(persisted, told({ term: 2 }))
+    assert.equal(grants(peer, 3), false)
+    assert.equal(grants(peer.certified(first).certified(second, 2, ['b']), 4, 2), true)
   })
 
   it('leads where its log is whole, and proposes again what was not certified yet', () => {
