@@ -1,9 +1,10 @@
 /** The four machines put together: a founder that admits, collects, certifies; and what it is after a restart. */
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { stepFederation } from '../../src/federation/federation.ts'
+import type { Update } from '../../src/federation/entry.ts'
+import { type FederationEvent, stepFederation } from '../../src/federation/federation.ts'
 import { testCharter } from './charters.ts'
-import { environment, FederationBench, updateOf } from './federation-bench.ts'
+import { environment, FederationBench, memberOf, updateOf } from './federation-bench.ts'
 
 const inputsOf = ({ inputs }: { inputs: { member: string; weight: number }[] }) =>
   inputs.map(({ member, weight }) => [member, weight])
@@ -35,6 +36,7 @@ describe('a federation on its aggregator', () => {
       ]
     ])
     assert.deepEqual([bench.state.head.round, bench.state.head.link, bench.state.round.phase], [1, 'bafy3round', 'collecting'])
+    assert.deepEqual(bench.state.known.values(), [], 'what is settled is nobody’s to say any more')
     bench.announce('a').announce('b')
     assert.deepEqual(
       bench.rounds.map(({ round, base }) => [round, base]),
@@ -88,6 +90,36 @@ describe('a federation on its aggregator', () => {
     ])
   })
 
+  it('keeps of a child’s contribution the first that its delegates hand in, and the newest: of a later term, or a later round', () => {
+    const bench = new FederationBench({ charter: testCharter({ voters: 1 }) }, { automatic: false }).start().admit('a')
+    bench.on({ type: 'join', member: memberOf('x', 'federation', ['p', 'q']) })
+    // Whether a round is open here or not: who does not lead keeps them for whoever will.
+    const hands = (link: string, facts: Partial<Update>) => {
+      const base = bench.state.head.link
+      bench.on({
+        type: 'update',
+        link,
+        update: updateOf('x', { by: 'p', term: 2, round: bench.state.head.round + 1, base, ...facts })
+      })
+      return bench.state.known.get('x')?.link
+    }
+    const follows = { ...bench.state, round: { phase: 'idle' } as const }
+    for (const state of [bench.state, follows]) {
+      bench.state = state
+      const first = { round: 1, base: 'bafyF' }
+      assert.deepEqual(
+        [hands('one', {}), hands('two', { by: 'q' }), hands('three', { term: 3 }), hands('four', { term: 2 })],
+        ['one', 'one', 'three', 'three']
+      )
+      bench.state = {
+        ...bench.state,
+        bases: [...bench.state.bases, { link: 'r1', round: 1 }],
+        head: { ...bench.state.head, round: 1, link: 'r1' }
+      }
+      assert.deepEqual([hands('five', { term: 1 }), hands('six', { ...first, term: 9 })], ['five', 'five'])
+    }
+  })
+
   it('keeps updates when it loses its office, and collects again from them when it has it back', () => {
     const other = alone().start().admit('a', 'b').announce('a')
     other.on({
@@ -105,6 +137,29 @@ describe('a federation on its aggregator', () => {
         ['b', 100]
       ]
     ])
+  })
+
+  it('names who is silent for long absent, until it is heard again, by whatever it says', () => {
+    const bench = alone().start().admit('a', 'b', 'c')
+    const absent = () => [...bench.state.roster.absent]
+    const heard: FederationEvent[] = [
+      { type: 'presence', peer: 'b', present: true },
+      { type: 'consensus', event: { type: 'message', from: 'b', message: { type: 'recall' } } }
+    ]
+    for (const event of heard) {
+      // Gone for a while changes nothing; and what is heard in time takes it back.
+      for (const one of [{ type: 'presence', peer: 'b', present: false } as const, event]) bench.on(one)
+      assert.deepEqual([absent(), [...bench.state.away]], [[], []])
+      bench.on({ type: 'presence', peer: 'b', present: false }).on({ type: 'away', peer: 'b' })
+      assert.deepEqual([absent(), [...bench.state.away]], [['b'], ['b']])
+      bench.on(event)
+      assert.deepEqual([...bench.state.away], [])
+      const entries = bench.log.length
+      bench.on({ type: 'presence', peer: 'b', present: true })
+      assert.deepEqual([absent(), bench.log.length <= entries + 1], [[], true])
+      bench.on({ type: 'presence', peer: 'c', present: true })
+      assert.deepEqual(absent(), [])
+    }
   })
 
   it('says the updates of those that are away once more when another leads, which may never have heard them', () => {
@@ -128,6 +183,16 @@ describe('a federation on its aggregator', () => {
     assert.equal(bench.state.round.phase, 'aggregating')
     bench.admit('b').aggregated(1, ['u-a-1'])
     assert.deepEqual(bench.rounds[0]?.excluded, [{ member: 'b', reason: 'late' }])
+  })
+
+  it('stops where a round is certified that no honest voter signs: it counts a member twice (I3)', () => {
+    const bench = alone().start().admit('a', 'b').announce('a').announce('b')
+    const [round] = bench.rounds
+    const { commitIndex, head, term } = bench.state.consensus
+    const entry = { ...round!, index: commitIndex + 1, prev: head, round: 2, inputs: [...round!.inputs, ...round!.inputs] }
+    const certificate = { federation: 'bafyF', index: entry.index, term, entry: 'bafyX', signatures: [] }
+    const event = { type: 'certified', link: 'bafyX', entry, certificate } as const
+    assert.throws(() => bench.on({ type: 'consensus', event }), /I3/)
   })
 
   it('ends after as many rounds as the charter says', () => {
