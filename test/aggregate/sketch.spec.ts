@@ -79,10 +79,26 @@ describe('a sketch', () => {
 })
 
 describe('whether sketches are finite', () => {
-  it('is what reading them shows, for every bf16 number there is', () => {
-    for (let bits = 0; bits < 65_536; bits++) {
-      const bytes = Uint8Array.of(0, 0, bits & 0xff, bits >> 8)
-      assert.equal(areFinite(bytes), Number.isFinite(readSketch(bytes)[1]), bits.toString(16))
+  it('is what reading them shows, for every bf16 number there is, at whichever place it stands', () => {
+    const wrong: string[] = []
+    for (const length of [4, 6])
+      for (let at = 0; at < length; at += 2) {
+        const bytes = new Uint8Array(length)
+        for (let bits = 0; bits < 65_536; bits++) {
+          bytes.set([bits & 0xff, bits >> 8], at)
+          if (areFinite(bytes) !== Number.isFinite(readSketch(bytes)[at / 2]))
+            wrong.push(`${bits.toString(16)} at ${at} of ${length}`)
+        }
+      }
+    assert.deepEqual(wrong, [])
+  })
+
+  it('is told wherever in a message they begin', () => {
+    for (const offset of [0, 1, 2, 3, 4]) {
+      const sketches = new Uint8Array(16).subarray(offset, offset + 8)
+      assert.equal(areFinite(sketches), true, `at byte ${offset}`)
+      sketches.set([0x80, 0x7f], 4)
+      assert.equal(areFinite(sketches), false, `at byte ${offset}`)
     }
   })
 })
