@@ -61,6 +61,14 @@ describe('what a member shows to join', () => {
       member: () => asked({ proof: encodeChildProof(Uint8Array.of(0xa0), membersOf(child)) }),
       says: /./
     },
+    {
+      why: 'a charter that is none, under the name that its bytes have',
+      member: () => {
+        const bytes = dagCbor.encode({ name: 'prose' })
+        return asked({ member: linkOf(bytes), proof: encodeChildProof(bytes, []) })
+      },
+      says: /founders|schema|expected/
+    },
     { why: 'the proof of another federation', member: () => asked({ member: parent.id }), says: /of another federation/ },
     {
       why: 'another parent',
