@@ -23,9 +23,10 @@ export function collectGarbage(blobs: Blobs, federations: FederationNode[], orga
     if (round.phase !== 'idle' && round.phase !== 'collecting') for (const { update } of round.inputs) needed.add(update.blob)
     if (round.phase === 'waiting-for-parent' || round.phase === 'combining')
       for (const link of [round.result.model, round.result.contribution]) if (link !== null) needed.add(link)
-    if (round.phase === 'proposing') needed.add(round.body.model)
     const open = state.consensus.accepted?.entry
-    if (open?.kind === 'round') for (const link of [open.model, open.outer]) if (link !== null) needed.add(link)
+    // Proposed, or made and waiting until another entry is certified.
+    for (const made of [round.phase === 'proposing' ? round.body : null, open?.kind === 'round' ? open : null])
+      for (const link of [made?.model, made?.outer]) if (typeof link === 'string') needed.add(link)
     if (state.parentHead !== null) needed.add(state.parentHead.model)
   }
   const pending = organization?.pending ?? null
