@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict'
 import { type Acceptance, Evidence, type EvidenceMessage } from '../../src/federation/evidence.ts'
 import { signedProofs } from '../../src/node/evidence.ts'
-import type { Certificate, Evicted } from '../../src/federation/entry.ts'
+import type { Certificate, Evicted, Update } from '../../src/federation/entry.ts'
 import { checkEvidence } from '../../src/wire/member-proofs.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { acceptBytes } from '../../src/wire/signature.ts'
 import { TestPeer } from '../wire/peers.ts'
 import { testCharter } from './charters.ts'
-import { FederationBench } from './federation-bench.ts'
+import { FederationBench, updateOf } from './federation-bench.ts'
 
 const [federation, one, other] = [linkOf(Uint8Array.of(0)), linkOf(Uint8Array.of(1)), linkOf(Uint8Array.of(2))]
 const [self, liar, honest, stranger] = ['self', 'liar', 'honest', 'stranger'].map(name => new TestPeer(name)) as [
@@ -90,6 +90,29 @@ describe('evidence of two acceptances', () => {
       second(evidence)
       assert.deepEqual([accused, said], [[], []])
     })
+
+  it('is no proof, but a fault, of two updates of one organization for one round: a restored disk makes them, too', () => {
+    const first = updateOf(liar.peer, { round: 2, base: one })
+    const rows: { why: string; link: string; update: Update; fault: boolean }[] = [
+      { why: 'another for the same round', link: 'u2', update: { ...first, weight: 1 }, fault: true },
+      { why: 'the same again', link: 'u1', update: first, fault: false },
+      { why: 'of another round', link: 'u2', update: { ...first, round: 3 }, fault: false },
+      { why: 'on another base', link: 'u2', update: { ...first, base: other }, fault: false },
+      { why: 'of another member', link: 'u2', update: updateOf(honest.peer, { round: 2, base: one }), fault: false }
+    ]
+    for (const { why, link, update, fault } of rows) {
+      const { evidence, bench, faults, accused } = new Watcher()
+      bench.state = { ...bench.state, known: bench.state.known.with({ link: 'u1', update: first }) }
+      evidence.seeUpdate(link, update)
+      assert.deepEqual([faults, accused], [fault ? ['TWO_UPDATES'] : [], []], why)
+    }
+    // A child's delegates each hand one contribution in.
+    const { evidence, bench, faults } = new Watcher()
+    const contribution = updateOf('child', { by: liar.peer, term: 1 })
+    bench.state = { ...bench.state, known: bench.state.known.with({ link: 'u1', update: contribution }) }
+    for (const by of [liar.peer, honest.peer]) evidence.seeUpdate('u2', { ...contribution, by })
+    assert.deepEqual(faults, [])
+  })
 
   it('is of peers of the federation alone, and never of oneself', () => {
     const { evidence, accused } = new Watcher()

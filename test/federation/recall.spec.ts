@@ -71,6 +71,12 @@ describe('a peer with a memory from a disk', () => {
     const stored = started()
     for (const from of others) stored.forget().hears(from, told({ term: 5 }))
     assert.deepEqual([stored.find('persist').at(-1)?.term, stored.find('persist').at(-1)?.votedFor], [5, 'a'])
+    const following = (answer: Recalled) => {
+      const peer = started().hears('b', { type: 'heartbeat', term: 1, commitIndex: 0 })
+      for (const from of others) peer.hears(from, { type: 'recalled', ...answer })
+      return peer.state.aggregator
+    }
+    assert.deepEqual([following(told()), following(told({ term: 5 }))], ['b', null], 'who led in an earlier term leads no more')
     const sameTerm = whole({ votedFor: null })
     assert.equal(grants(sameTerm, 1), false, 'it may have voted in its own term, too')
   })
