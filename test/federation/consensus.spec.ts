@@ -185,7 +185,8 @@ describe('consensus: election', () => {
 
   it('finds its aggregator silent after an election timeout and a quarter, then stands in its turn: the stronger the sooner', () => {
     for (const rank of [0, 0.5, 1]) {
-      const peer = new Peer({ rank, term: 1 }).on({ type: 'start' }).hears('b', { type: 'heartbeat', term: 1, commitIndex: 0 })
+      const peer = new Peer({ rank: 0.25, term: 1 }).on({ type: 'ranked', rank }).on({ type: 'start' })
+      peer.hears('b', { type: 'heartbeat', term: 1, commitIndex: 0 })
       const timer = () => peer.find('start-timer').map(({ ms, jitterMs }) => [ms, jitterMs])
       assert.deepEqual(timer(), [
         [1000 * (1 + rank / 2), 125],
