@@ -185,7 +185,16 @@ describe('a memory that is proven to be old', () => {
     assert.equal(grants(peer, 5, 2), true)
     beats(peer.forget(), 12)
     assert.deepEqual([peer.state.old, peer.state.recall, peer.find('persist').at(-1)?.old], [false, null, false])
-    assert.equal(grants(beats(started({ old: true }), 30), 2), false, 'after a restart, too')
+    const restarted = (...from: string[]) => {
+      const again = started({ old: true })
+      for (const voter of from) again.hears(voter, told())
+      return grants(beats(again, 30), 2)
+    }
+    assert.deepEqual(
+      [restarted(), restarted('b'), restarted('b', 'c', 'd'), restarted(...others)],
+      [false, false, false, true],
+      'after a restart, too, whoever of the others is there'
+    )
   })
 
   it('is old no more once a majority has elected it, on its disk, too', () => {
