@@ -1,12 +1,14 @@
 /** Why an update or a proposed round is refused: a row a fault, the whole fault compared; and its sentence. */
 import assert from 'node:assert/strict'
 import { assertRound, checkInputs, checkRound, checkUpdate } from '../../src/federation/checks.ts'
-import type { RoundEntry, Update } from '../../src/federation/entry.ts'
+import type { MemberResidual, RoundEntry, Update } from '../../src/federation/entry.ts'
 import { describeEntryFault, describeUpdateFault, type EntryFault, type UpdateFault } from '../../src/federation/fault.ts'
 import type { FederationState } from '../../src/federation/federation-state.ts'
 import type { Participation } from '../../src/federation/participation.ts'
 import { testCharter } from './charters.ts'
 import { environment, FederationBench, memberOf, updateOf } from './federation-bench.ts'
+
+const residual = (from: string): MemberResidual => ({ from, via: 'v', model: `model-${from}`, similarity: 0.5, weight: 0.1 })
 
 /** Two rounds certified; members a, b, a child x with delegates p and q, a witness w. b's update of round 1 is not counted. */
 function stateAfterTwoRounds(overrides: Parameters<typeof testCharter>[0] = {}): FederationState {
@@ -93,6 +95,16 @@ describe('an update is refused', () => {
       fault: { code: 'NO_WEIGHT', verdict: 'reject', weight } as const
     })),
     {
+      why: 'with a residual that it used twice (I6)',
+      update: updateOf('b', { ...fresh, residuals: [residual('y'), residual('y')] }),
+      fault: { code: 'RESIDUAL_TWICE', verdict: 'reject', member: 'b', from: 'y' }
+    },
+    {
+      why: 'never for residuals, each used once',
+      update: updateOf('b', { ...fresh, residuals: [residual('y')] }),
+      fault: null
+    },
+    {
       why: 'with more tokens than a round holds',
       update: updateOf('b', { ...fresh, weight: 1001 }),
       fault: { code: 'TOO_HEAVY', verdict: 'reject', weight: 1001, limit: 1000 }
@@ -170,6 +182,11 @@ describe('a proposed round is refused', () => {
       entry: proposed({ excluded: [{ member: 'b', reason: 'late' }] }),
       fault: { code: 'BOTH_COUNTED_AND_EXCLUDED', member: 'b' }
     },
+    {
+      why: 'with a target that uses a residual twice (I6)',
+      entry: proposed({ residuals: [residual('y'), residual('y')].map(one => ({ ...one, to: 'b' })) }),
+      fault: { code: 'WRONG_RESIDUALS', member: 'b' }
+    },
     { why: 'without members', entry: proposed({ inputs: [] }), fault: { code: 'TOO_FEW_MEMBERS', got: 0, want: 1 } },
     {
       why: 'with fewer members than the charter wants',
@@ -203,6 +220,9 @@ describe('a proposed round is refused', () => {
   it('and what is certified in spite of that stops this peer', () => {
     assert.throws(() => assertRound(proposed({ inputs: [input('a'), input('a')] })), /I3/)
     assert.throws(() => assertRound(proposed({ excluded: [{ member: 'a', reason: 'late' }] })), /I4/)
+    const twice = [residual('y'), residual('y')].map(one => ({ ...one, to: 'b' }))
+    assert.throws(() => assertRound(proposed({ residuals: twice })), /I6/)
+    assert.doesNotThrow(() => assertRound(proposed({ residuals: twice.slice(1) })))
     assert.doesNotThrow(() => assertRound(proposed()))
   })
 })
@@ -259,6 +279,16 @@ describe('a proposed round is refused for its inputs', () => {
       why: 'if one was trained from another base than that of its round',
       got: check({}, [{ ...updates[0]!, base: 'bafyQ' }, updates[1]!, updates[2]!]),
       fault: { code: 'BAD_INPUT', update: 'u0', detail: `trained from bafyQ, the round is based on ${link}` }
+    },
+    {
+      why: 'if it tells of a residual of which the update does not',
+      got: check({ residuals: [{ ...residual('y'), to: 'a' }] }),
+      fault: { code: 'WRONG_RESIDUALS', member: 'a' }
+    },
+    {
+      why: 'if it keeps to itself what an update tells of',
+      got: check({}, [{ ...updates[0]!, residuals: [residual('y')] }, updates[1]!, updates[2]!]),
+      fault: { code: 'WRONG_RESIDUALS', member: 'a' }
     },
     {
       why: 'if one is what no aggregator may take',

@@ -1,6 +1,7 @@
 /** A certified log, checked offline from its genesis charter on: what holds, and each way of cheating by its name. */
 import assert from 'node:assert/strict'
 import type { Certificate } from '../../src/federation/entry.ts'
+import { planMembers } from '../../src/federation/membership.ts'
 import { addEntry, beginLog, extendLog, type LogState, readUpdate } from '../../src/wire/certified-log.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { type CertifiedBytes, signedCodec } from '../../src/wire/messages.ts'
@@ -190,6 +191,45 @@ describe('a certified log', () => {
       },
       code: 'WRONG_ROUND',
       says: /names another member/
+    },
+    {
+      why: 'an update of another federation (I3)',
+      make: builder => {
+        const update = builder.signUpdate(builder.update('a', { federation: linkOf(new Uint8Array(1)) }))
+        const entry = builder.roundEntry(['a'])
+        return builder.certify({ ...entry, inputs: [{ ...entry.inputs[0]!, update }] })
+      },
+      code: 'WRONG_ROUND',
+      says: /names another member or federation/
+    },
+    {
+      why: 'an update that another member signed (I3)',
+      make: builder => {
+        const update = builder.signUpdate(builder.update('a', { by: peerOf('b').peer }))
+        const entry = builder.roundEntry(['a'])
+        return builder.certify({ ...entry, inputs: [{ ...entry.inputs[0]!, update }] })
+      },
+      code: 'WRONG_ROUND',
+      says: /I3: a: its update is signed by .*, who does not speak for it/
+    },
+    {
+      why: 'a residual that its target uses twice (I6)',
+      make: builder => {
+        const [to, via] = [peerOf('a').peer, peerOf('b').peer]
+        const residual = { to, via, from: peerOf('z').peer, model: linkOf(new Uint8Array(2)), similarity: 1, weight: 0.1 }
+        return builder.certify(builder.roundEntry(['a', 'b'], { residuals: [residual, residual] }))
+      },
+      code: 'WRONG_ROUND',
+      says: /I6: .* uses a residual twice/
+    },
+    {
+      why: 'a member is said to leave that did not',
+      make: builder => {
+        const left = [{ member: peerOf('b').peer, reason: 'left', proof: new Uint8Array() }]
+        const people = { leaving: left, joining: [], accused: [], enrolling: [], isPresent: () => true, isAway: () => false }
+        return builder.certify(builder.membersEntry(planMembers(builder.roster, builder.charter, people)!))
+      },
+      code: 'WRONG_PROOF'
     },
     {
       why: 'more than one voter changes',
