@@ -147,7 +147,7 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
   /** Messages get lost: the open entry goes again to whoever has not signed it. */
   protected repropose(): void {
     const { state } = this
-    if (state.role !== 'leader' || state.accepted === null || state.accepted.term !== state.term) return
+    if (state.role !== 'leader' || state.accepted === null) return
     // Its own signature goes along: two of them on different entries prove that it lied (evidence.ts).
     const signature = state.signatures.get(state.self)
     if (signature === undefined) return
