@@ -90,6 +90,25 @@ describe('consensus: the open entry', () => {
     assert.deepEqual(peer.find('fetch'), [{ do: 'fetch', from: 'b', fromIndex: 1 }])
   })
 
+  it('asks for what it misses whoever shows that it is further, however it does', () => {
+    const position = { commitIndex: 3, acceptedTerm: 0 }
+    const shows: Parameters<Peer['hears']>[1][] = [
+      { type: 'heartbeat', term: 2, commitIndex: 3 },
+      { type: 'pre-vote', term: 3, ...position },
+      { type: 'vote', term: 3, ...position },
+      { type: 'pre-vote-reply', term: 2, granted: false, commitIndex: 3 },
+      { type: 'vote-reply', term: 2, granted: false, commitIndex: 3 }
+    ]
+    for (const message of shows)
+      assert.deepEqual(
+        new Peer({ term: 2 }).hears('b', message).find('fetch'),
+        [{ do: 'fetch', from: 'b', fromIndex: 1 }],
+        message.type
+      )
+    const leader = new Peer().elected().hears('b', { type: 'heartbeat-reply', term: 1, commitIndex: 3 })
+    assert.equal(leader.find('fetch').length, 1)
+  })
+
   it('does no more for a stranger’s, which may be a voter by entries that it misses', () => {
     const ahead = entryAt(4, 'x', 'head')
     const propose = { type: 'propose', term: 99, link: linkOf(ahead), entry: ahead, signature: signatureOf('x') } as const

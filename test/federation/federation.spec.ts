@@ -27,6 +27,32 @@ describe('a federation on its aggregator', () => {
     assert.equal(bench.state.pending.size, 0)
   })
 
+  it('gives votes to those that have enrolled, as they asked, once', () => {
+    const bench = new FederationBench().start().admit('a', 'b', 'c')
+    assert.deepEqual(bench.state.roster.voters, ['a'])
+    const enroll = (peer: string) =>
+      bench.on({ type: 'enroll', enrolled: { peer, nonce: 1, signature: new Uint8Array() } }).log.at(-1)!.entry
+    const first = enroll('b')
+    assert.ok(first.kind === 'members')
+    assert.deepEqual(
+      [first.enrolled.map(({ peer }) => peer), first.voters],
+      [['b'], ['a']],
+      'an even number decides no more than one less'
+    )
+    // A vote that nobody is there to use would be asked for at once.
+    for (const peer of ['b', 'c']) bench.on({ type: 'presence', peer, present: false })
+    assert.deepEqual([enroll('c').kind, bench.state.roster.voters], ['members', ['a']])
+    bench.on({ type: 'presence', peer: 'c', present: true })
+    assert.deepEqual(
+      [bench.state.roster.voters, bench.state.consensus.voters],
+      [
+        ['a', 'c'],
+        ['a', 'c']
+      ]
+    )
+    assert.equal(bench.state.enrolling.size, 0)
+  })
+
   it('certifies a round when all that are present are in, and begins the next from it', () => {
     const bench = alone().start().admit('a', 'b').announce('a').announce('b')
     assert.deepEqual(bench.rounds.map(inputsOf), [

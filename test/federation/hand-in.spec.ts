@@ -2,8 +2,21 @@
 import assert from 'node:assert/strict'
 import type { Update } from '../../src/federation/entry.ts'
 import type { FederationState } from '../../src/federation/federation-state.ts'
+import type { ParentHead } from '../../src/federation/round-state.ts'
 import { HandIn, type SignedUpdate } from '../../src/federation/hand-in.ts'
+import { testCharter } from './charters.ts'
 import { FederationBench, memberOf, updateOf } from './federation-bench.ts'
+
+const parent: ParentHead = {
+  federation: 'bafyP',
+  path: 'world',
+  round: 1,
+  entry: 'bafyE',
+  model: 'bafyM',
+  textBytes: 1,
+  ancestors: [],
+  holders: []
+}
 
 /** Peer a in the parent, delegate of the federation `child`. */
 function delegate() {
@@ -67,5 +80,60 @@ describe('handing a contribution in', () => {
     handIn.handInFor('other', contribution('other', { member: 'other' }))
     handIn.anew()
     assert.deepEqual(said, [])
+  })
+})
+
+describe('contributing to the federation above', () => {
+  /** Peer a in the federation bafyF below a parent, whose part it hears as its delegate; it waits for the parent's round 1. */
+  function below() {
+    const said: (string | number)[] = []
+    const handed: string[] = []
+    const above = {
+      handInFor: (member: string, { blob }: Update) => handed.push(`${member} ${blob}`)
+    } as unknown as HandIn<string>
+    const { state } = new FederationBench({ charter: testCharter({ parent: 'bafyP' }) })
+    const host = {
+      state: { ...state, round: { phase: 'waiting-for-parent' } as FederationState['round'] },
+      above: (parent: string) => (parent === 'bafyP' ? above : null),
+      sign: (update: Update): SignedUpdate<string> => ({ link: `u-${update.blob}`, update, signed: update.blob }),
+      say: (kind: string, signed: string) => said.push(`${kind} ${signed}`),
+      wait: (_: string, ms: number) => said.push(ms),
+      take: () => assert.fail('it is none of this federation’s updates')
+    }
+    return { handIn: new HandIn<string>(host), host, said, handed }
+  }
+  const made = (blob: string, by = 'a') => updateOf('bafyF', { by, term: 1, blob })
+
+  it('says it to the delegates, hands it in where this peer is one, and again until the parent has it', () => {
+    const { handIn, host, said, handed } = below()
+    handIn.contribute(made('one'))
+    handIn.again('contribution')
+    handIn.anew()
+    assert.deepEqual(said, ['contribution one', 2_000, 'contribution one', 4_000, 'contribution one', 2_000])
+    assert.deepEqual(handed, Array(3).fill('bafyF one'))
+    const parentHead = { ...parent, round: 1 }
+    host.state = { ...host.state, parentHead }
+    handIn.again('contribution')
+    host.state = { ...host.state, parentHead: null }
+    handIn.again('contribution')
+    assert.equal(said.length, 6, 'once it is settled, nothing is said any more')
+  })
+
+  it('ends where the round waits for the parent no longer', () => {
+    const { handIn, host, said } = below()
+    handIn.contribute(made('one'))
+    host.state = { ...host.state, round: { phase: 'idle' } }
+    handIn.again('contribution')
+    handIn.anew()
+    assert.deepEqual(said, ['contribution one', 2_000])
+  })
+
+  it('is heard from whom it is of, and nowhere above a world', () => {
+    const { handIn, host, handed } = below()
+    handIn.onContribution('b', made('one', 'b'))
+    handIn.onContribution('c', made('two', 'b'))
+    host.state = { ...host.state, charter: testCharter() }
+    handIn.onContribution('b', made('three', 'b'))
+    assert.deepEqual(handed, ['bafyF one'])
   })
 })
