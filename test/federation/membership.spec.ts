@@ -127,7 +127,12 @@ describe('membership', () => {
     const same = { ...change, voters: ['a', 'b', 'c'], delegates: ['a', 'b', 'c'] }
     assert.equal(checkMembers(roster, charter, { ...same, voters: ['a'] })?.code, 'WRONG_VOTERS')
     assert.equal(checkMembers(roster, charter, { ...same, voters: ['a', 'b', 'x'] })?.code, 'WRONG_VOTERS')
-    assert.equal(checkMembers(roster, charter, { ...same, delegates: ['x'] })?.code, 'WRONG_VOTERS')
+    for (const delegates of [['x'], ['a', 'b', 'x'], ['b', 'a', 'c'], ['a', 'b'], ['a', 'b', 'c', 'd'], []])
+      assert.equal(checkMembers(roster, charter, { ...same, delegates })?.code, 'WRONG_VOTERS', `delegates ${delegates}`)
+    for (const voters of [['b', 'a', 'c'], ['a', 'b'], ['a', 'b', 'c', 'x'], []])
+      assert.equal(checkMembers(roster, charter, { ...same, voters })?.code, 'WRONG_VOTERS', `voters ${voters}`)
+    assert.equal(checkMembers(roster, charter, same), null)
+    assert.equal(checkMembers(roster, charter, { ...same, absent: ['b', 'b'] })?.code, 'WRONG_CHANGE')
     assert.equal(
       checkMembers(roster, charter, { ...same, joined: [{ ...organization('d'), peers: [] }] })?.code,
       'NOT_ADMITTED'

@@ -1,0 +1,44 @@
+/** What a peer was asked for, as values: held to maps and sets. */
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { asked, without, withPeer } from '../../src/federation/requests.ts'
+
+describe('what a peer was asked for', () => {
+  it('waits, the last word of each, until it is settled; no change is a change of an earlier value', () => {
+    const name = fc.constantFrom(...'abcde')
+    const change = fc.oneof(fc.record({ name, value: fc.nat(9) }), fc.record({ settled: fc.array(name, { maxLength: 3 }) }))
+    fc.assert(
+      fc.property(fc.array(change, { maxLength: 20 }), changes => {
+        const plain = new Map<string, number>()
+        let waiting: ReadonlyMap<string, number> = new Map()
+        for (const one of changes) {
+          const [before, values] = [waiting, new Map(waiting)]
+          if ('settled' in one) {
+            for (const settled of one.settled) plain.delete(settled)
+            waiting = without(waiting, one.settled)
+          } else {
+            plain.set(one.name, one.value)
+            waiting = asked(waiting, one.name, one.value)
+          }
+          assert.deepEqual(waiting, plain)
+          assert.deepEqual(before, values)
+        }
+      })
+    )
+  })
+
+  it('is as much as fits: who asks past it is not heard, and who asked before is', () => {
+    let waiting: ReadonlyMap<number, string> = new Map()
+    for (let name = 0; name < 1010; name++) waiting = asked(waiting, name, 'first')
+    waiting = asked(waiting, 3, 'again')
+    assert.deepEqual([waiting.size, waiting.get(3), waiting.has(1009)], [1000, 'again', false])
+  })
+
+  it('comes from peers that are there or not', () => {
+    const [a, b] = [withPeer(new Set(), 'a', true), withPeer(new Set(['a']), 'a', false)]
+    assert.deepEqual(
+      [[...a], [...b], [...withPeer(a, 'b', false)], [...withPeer(a, 'b', true)]],
+      [['a'], [], ['a'], ['a', 'b']]
+    )
+  })
+})
