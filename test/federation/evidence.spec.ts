@@ -122,6 +122,21 @@ describe('evidence of two acceptances', () => {
     }
     assert.deepEqual(accused, [])
     assert.equal(evidence.see(liar.peer, accepts(honest, one)), false)
+    assert.equal(evidence.see(stranger.peer, accepts(honest, one)), false)
+  })
+
+  it('believes no signature but of the entry that it is on, whatever of that peer is known already', () => {
+    const { evidence, accused } = new Watcher()
+    assert.equal(evidence.see(liar.peer, accepts(liar, one)), true)
+    assert.equal(evidence.see(liar.peer, accepts(liar, one)), true)
+    for (const forged of [
+      { ...accepts(liar, one), link: other },
+      { ...accepts(liar, one), signature: accepts(liar, other).signature },
+      { ...accepts(liar, one), index: 8 },
+      { ...accepts(liar, one), signature: new Uint8Array() }
+    ])
+      assert.equal(evidence.see(liar.peer, forged), false)
+    assert.deepEqual(accused, [])
   })
 
   it('of another is believed if it proves something, and a false proof is its teller’s fault', () => {

@@ -23,6 +23,7 @@ function delegate() {
   const bench = new FederationBench().start().admit('a')
   const said: (string | number)[] = []
   const taken: string[] = []
+  const signed: Update[] = []
   const state: FederationState = {
     ...bench.state,
     roster: {
@@ -33,12 +34,15 @@ function delegate() {
   const handIn = new HandIn<string>({
     state,
     above: () => null,
-    sign: (update: Update): SignedUpdate<string> => ({ link: `u-${update.blob}`, update, signed: update.blob }),
+    sign: (update: Update): SignedUpdate<string> => {
+      signed.push(update)
+      return { link: `u-${update.blob}`, update, signed: update.blob }
+    },
     say: (kind, signed) => said.push(`${kind} ${signed}`),
     wait: (_, ms) => said.push(ms),
     take: ({ link }) => taken.push(link)
   })
-  return { handIn, said, taken }
+  return { handIn, said, taken, signed }
 }
 
 const contribution = (blob: string, facts: Partial<Update> = {}) => updateOf('child', { by: 'b', term: 2, blob, ...facts })
@@ -74,10 +78,20 @@ describe('handing a contribution in', () => {
     ])
   })
 
+  it('names whom it can be fetched from: who made it first, each once', () => {
+    const { handIn, signed } = delegate()
+    handIn.handInFor('child', contribution('one', { holders: ['c', 'b', 'd'] }))
+    assert.deepEqual(
+      signed.map(({ by, member, holders }) => [by, member, holders]),
+      [['a', 'child', ['b', 'c', 'd']]]
+    )
+  })
+
   it('says nothing of a round that is certified, nor for whom it does not stand', () => {
     const { handIn, said } = delegate()
     handIn.handInFor('child', contribution('late', { round: 0 }))
     handIn.handInFor('other', contribution('other', { member: 'other' }))
+    handIn.handInFor('child', contribution('other', { member: 'other' }))
     handIn.anew()
     assert.deepEqual(said, [])
   })
