@@ -213,6 +213,9 @@ describe('a memory that is proven to be old', () => {
   it('is not one that remembers its signature, though its log has lost the entry', () => {
     const peer = proven({ signed: { index: 1, term: 3 } })
     assert.deepEqual([peer.find('memory-old'), peer.state.old], [[], false])
+    // An index before a term: what it signed later, at an index before, it may have done again in a higher term.
+    assert.deepEqual(proven({ signed: { index: 2, term: 1 } }).find('memory-old'), [])
+    assert.equal(proven({ signed: { index: 1, term: 2 } }).find('memory-old').length, 1)
     assert.deepEqual(proven({ signed: null }).find('memory-old'), [], 'nor one that does not tell')
     assert.deepEqual(proven({ nonce: 7 }).find('memory-old'), [], 'nor none')
   })
