@@ -27,6 +27,12 @@ describe('a federation on its aggregator', () => {
     assert.equal(bench.state.pending.size, 0)
   })
 
+  it('admits at once, when it comes to lead, who asked before', () => {
+    const bench = alone().on({ type: 'join', member: memberOf('a') })
+    assert.deepEqual(bench.log, [])
+    assert.deepEqual([...bench.start().state.roster.members.keys()], ['a'])
+  })
+
   it('gives votes to those that have enrolled, as they asked, once', () => {
     const bench = new FederationBench().start().admit('a', 'b', 'c')
     assert.deepEqual(bench.state.roster.voters, ['a'])
