@@ -88,6 +88,7 @@ describe('a peer with a memory from a disk', () => {
     assert.deepEqual([grants(peer, 5, 0, 3), grants(peer, 6, 0, 4)], [false, true])
     const stands = peer.forget().timer('election').timer('election')
     assert.deepEqual([stands.state.role, stands.sent('pre-vote')], ['follower', []])
+    assert.equal(stands.find('start-timer').at(-1)?.name, 'election', 'it looks again: what it lacks may be settled by then')
     peer.certified(entryAt(1, 'x'), 6)
     assert.equal(grants(peer, 7, 1, 0), true, 'what is certified is settled')
   })
