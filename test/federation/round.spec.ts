@@ -214,6 +214,20 @@ describe('a round', () => {
     assert.deepEqual([body.model, body.alone, body.ancestors[0]?.entry], ['bafyX', null, 'bafyE'])
   })
 
+  it('below a parent: takes no result of the parent but that of the round to which it contributed, or of a later one', () => {
+    const heads = [null, ...[4, 5, 6].map(round => ({ ...parentHead, round }))]
+    const phases = heads.map(head => {
+      const bench = new Bench(['a'], { parent: 'bafyP' })
+      bench.facts = { ...bench.facts, parentHead: { ...parentHead, round: 4 } }
+      bench.open().bring('a').send({ type: 'aggregated', result: aggregated })
+      assert.equal(bench.find('contribute')[0]?.update.round, 5)
+      bench.facts = { ...bench.facts, parentHead: head }
+      bench.send({ type: 'look' }, { type: 'parent-head' })
+      return bench.state.phase
+    })
+    assert.deepEqual(phases, ['waiting-for-parent', 'waiting-for-parent', 'combining', 'combining'])
+  })
+
   it('aggregates again when the parent certified a round under the change that was to be handed in', () => {
     const charter = { parent: 'bafyP' }
     const bench = new Bench(['a', 'b'], charter).open().bring('a').bring('b')
