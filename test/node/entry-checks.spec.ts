@@ -1,10 +1,19 @@
-/** What a voter asks for before it checks an entry: more updates than one answer holds. */
+/** What a voter checks of an entry's bytes before it signs, each way of cheating by its name; and the updates that it asks for before. */
 import assert from 'node:assert/strict'
+import { sketchGroupBytes } from '../../src/aggregate/sketch.ts'
+import type { Entry, RoundEntry, Update } from '../../src/federation/entry.ts'
+import type { FederationEvent } from '../../src/federation/federation.ts'
+import { initialFederation } from '../../src/federation/federation-start.ts'
+import { totals } from '../../src/federation/round-sums.ts'
 import type { Link } from '../../src/ids.ts'
-import { fetchMissing } from '../../src/node/entry-checks.ts'
+import { createLayout } from '../../src/model/layout.ts'
+import { fetchMissing, verify } from '../../src/node/entry-checks.ts'
+import type { FederationCore } from '../../src/node/federation-core.ts'
+import { linkOf } from '../../src/wire/codec.ts'
 import { limits } from '../../src/wire/limits.ts'
 import type { Answer, Question } from '../../src/wire/messages.ts'
-import { LogBuilder } from '../wire/peers.ts'
+import { entryCodec } from '../../src/wire/records.ts'
+import { LogBuilder, peerOf } from '../wire/peers.ts'
 
 describe('updates of a proposed entry', () => {
   const builder = new LogBuilder()
@@ -45,4 +54,102 @@ describe('updates of a proposed entry', () => {
     assert.ok(node.asked.length <= 2, `${node.asked.length} questions`)
     assert.ok(node.signedUpdates.size <= 3)
   })
+})
+
+describe('a voter that is asked to sign', () => {
+  const builder = new LogBuilder().admit('a', 'b', 'c')
+  const layout = createLayout(builder.charter.model, builder.charter.algorithm)
+  const sketchBytes = layout.groups.length * sketchGroupBytes
+  const [even, half] = [layout.groups.map(() => 0.5), blobOf('half')]
+  const outer = blobOf('outer')
+
+  function blobOf(name: string): Link {
+    return linkOf(new TextEncoder().encode(name))
+  }
+
+  /** Of two whose updates are alike, so that each has half of the attention. */
+  function proposed(facts: Partial<RoundEntry> = {}, edit: Partial<Update> = {}): RoundEntry {
+    const updates = ['a', 'b'].map(name => builder.update(name, { sketches: new Uint8Array(sketchBytes), ...edit }))
+    const inputs = updates
+      .map(update => ({ update, link: builder.signUpdate(update), weight: update.weight }))
+      .sort((one, other) => (one.update.member < other.update.member ? -1 : 1))
+    return builder.roundEntry(['a', 'b'], {
+      ...totals(inputs),
+      outer,
+      inputs: inputs.map(({ update: { member, round }, link, weight }) => ({
+        member,
+        round,
+        update: link,
+        weight,
+        attention: even
+      })),
+      ...facts
+    })
+  }
+
+  /** What `c` finds, and what it pulled. */
+  async function judged(entry: Entry, { link = linkOf(entryCodec.encode(entry)), lost = half, knows = true, asks = 1 } = {}) {
+    const { id, charter, entries } = builder
+    const log = entries.map(({ entry }) => ({ link: linkOf(entry), entry: entryCodec.decode(entry) as Entry }))
+    const persisted = { term: 1, votedFor: null, accepted: null, signed: null, old: false, fromDisk: false }
+    const state = initialFederation({ id, charter, self: peerOf('c').peer, entries: log, persisted, rank: 0 })
+    const pulled: Link[] = []
+    const answers: FederationEvent[] = []
+    const pull = async (blob: Link) => {
+      if (blob === lost) throw new Error('nobody has it')
+      pulled.push(blob)
+    }
+    const node = {
+      id,
+      state,
+      layout,
+      environment: { linkOf: () => '', sketchBytes, roundTokens: 1000 },
+      options: { charter, services: { exchange: { pull } } },
+      signedUpdates: knows ? builder.updates : new Map(),
+      ask: async () => null,
+      dispatch: (event: FederationEvent) => answers.push(event)
+    } as unknown as FederationCore
+    const question = { from: peerOf('a').peer, link, term: 1, entry }
+    await Promise.all(Array.from({ length: asks }, () => verify(node, question)))
+    assert.equal(answers.length, 1)
+    const [answer] = answers
+    assert.ok(answer?.type === 'verified')
+    assert.deepEqual([answer.from, answer.link, answer.term], [question.from, question.link, question.term])
+    return { fault: answer.fault, pulled }
+  }
+
+  it('does, where all is in order and it holds what the entry names; asked twice at once it looks once', async () => {
+    const entry = proposed()
+    assert.deepEqual(await judged(entry), { fault: null, pulled: [entry.model, outer] })
+    assert.deepEqual(await judged(entry, { asks: 2 }), { fault: null, pulled: [entry.model, outer] })
+    assert.deepEqual(await judged(builder.membersEntry({})), { fault: null, pulled: [] })
+  })
+
+  const rows: { why: string; code: string; entry: () => Entry; given?: Parameters<typeof judged>[1] }[] = [
+    { why: 'under another name than its bytes have', code: 'NOT_VERIFIABLE', entry: proposed, given: { link: half } },
+    { why: 'what the offline check refuses', code: 'NOT_VERIFIABLE', entry: () => proposed({ prev: builder.id }) },
+    {
+      why: 'a change whose proofs do not hold',
+      code: 'NOT_VERIFIABLE',
+      entry: () => builder.membersEntry({ joined: [{ ...peerOf('d').member(builder.id), proof: new Uint8Array(64) }] })
+    },
+    { why: 'updates that nobody gives', code: 'UPDATE_UNKNOWN', entry: proposed, given: { knows: false } },
+    { why: 'an update that no aggregator may take', code: 'BAD_INPUT', entry: () => proposed({}, { weight: 1001 }) },
+    { why: 'sums that are not theirs', code: 'WRONG_SUM', entry: () => proposed({ weight: 65 }) },
+    ...[
+      { why: 'attention that does not follow from the sketches', attention: even.with(0, 0.6) },
+      { why: 'attention that is missing for a group', attention: even.slice(1) }
+    ].map(({ why, attention }) => ({
+      why,
+      code: 'WRONG_ATTENTION',
+      entry: () => {
+        const entry = proposed()
+        return { ...entry, inputs: [entry.inputs[0]!, { ...entry.inputs[1]!, attention }] }
+      }
+    })),
+    { why: 'a model that it cannot get', code: 'MODEL_MISSING', entry: () => proposed({ model: half }) },
+    { why: 'a state of the outer optimizer that it cannot get', code: 'MODEL_MISSING', entry: proposed, given: { lost: outer } }
+  ]
+  for (const { why, code, entry, given } of rows)
+    it(`refuses as ${code}: ${why}`, async () => assert.equal((await judged(entry(), given)).fault?.code, code))
 })
