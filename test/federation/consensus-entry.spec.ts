@@ -225,6 +225,17 @@ describe('consensus: voters', () => {
     assert.equal(peer.find('publish').length, 1, 'the certificate is told all the same')
   })
 
+  it('is handed to whoever has signed, though no heartbeat of its was answered yet', () => {
+    const peer = new Peer().elected().proposes('m').accepts('c', entryAt(1, 'm')).forget()
+    assert.deepEqual(
+      peer
+        .on({ type: 'hand-over' })
+        .sent('timeout-now')
+        .map(({ to }) => to),
+      ['c']
+    )
+  })
+
   it('who becomes a voter begins to wait for its aggregator; who ceases to be one stops', () => {
     const joining = new Peer({ self: 'd', voters: ['a', 'b', 'c'] }).certified(
       entryAt(1, 'm', federation, ['a', 'b', 'c', 'd'])

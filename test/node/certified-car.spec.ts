@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict'
 import { appendFileSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import * as dagCbor from '@ipld/dag-cbor'
 import type { WorldlmError } from '../../src/errors.ts'
 import { verifyPaths } from '../../src/node/audit.ts'
 import type { Entry } from '../../src/federation/entry.ts'
 import { CertifiedCar, readCertifiedCar } from '../../src/node/certified-car.ts'
 import type { EntryLog } from '../../src/node/entry-log.ts'
-import { isMalformed } from '../../src/wire/codec.ts'
+import { isMalformed, linkOf } from '../../src/wire/codec.ts'
 import type { CertifiedBytes } from '../../src/wire/messages.ts'
 import { entryCodec } from '../../src/wire/records.ts'
 import { temporaryFolder } from '../temporary.ts'
@@ -66,6 +67,19 @@ describe('certified.car', () => {
     assert.deepEqual(log.changes(), builder.entries.slice(0, -2))
     assert.deepEqual(updates.links().sort(), [...builder.updates.keys()].sort())
     for (const [link, bytes] of builder.updates) assert.ok(Buffer.from(updates.get(link)!).equals(bytes))
+    file.close()
+  })
+
+  it('passes over a certificate without its entry, one that comes a second time, and what a newer version may have written', async () => {
+    const path = join(await nodeFolder(), 'certified.car')
+    const { car } = await CertifiedCar.open(path)
+    const foreign = new LogBuilder({ minMembers: 2, startMembers: 2 }).admit('a')
+    const blocks = [foreign.entries[0]!.certificate, builder.entries[0]!.certificate, dagCbor.encode({ later: 1 })]
+    car.addUpdates(blocks.map(bytes => ({ link: linkOf(bytes), bytes })))
+    car.close()
+    const { file, charters, logs } = await readCertifiedCar(path)
+    assert.deepEqual([[...charters.keys()], [...logs.keys()]], [[builder.id], [builder.id]])
+    assert.deepEqual([...logs.get(builder.id)!.from(0)], builder.entries)
     file.close()
   })
 
