@@ -163,6 +163,14 @@ describe('participation of an organization', () => {
       does: ['announce', 'start-timer']
     },
     {
+      why: 'announces what comes three rounds late',
+      from: training,
+      event: { type: 'trained', ...mine('r0') },
+      facts: factsAt(3),
+      to: 'announced',
+      does: ['announce', 'start-timer']
+    },
+    {
       why: 'drops what came late where the charter says so',
       from: training,
       event: { type: 'trained', ...mine('r0') },

@@ -9,6 +9,7 @@ import {
   lineMax,
   mayPair,
   type Outcome,
+  outcomeOf,
   type ResidualsEvent,
   type ResidualsFacts,
   type ResidualsState,
@@ -52,6 +53,13 @@ class Bridge {
   }
 }
 const plain = (effects: Bring[]): string[] => effects.map(({ source, target }) => `${source}→${target}`).sort()
+
+describe('a target’s answer to an offer', () => {
+  it('is what became of it, and a refusal is as good as no answer', () => {
+    const answers = ['take', 'refused', 'have', 'full', 'dropped', 'forbidden', 'wanted'] as const
+    assert.deepEqual(answers.map(outcomeOf), ['brought', 'gone', 'have', 'full', 'dropped', 'forbidden', 'wanted'])
+  })
+})
 
 describe('residuals, on a bridge', () => {
   const kin = { 'a1 b1': 0.9, 'a1 b2': 0.5, 'a2 c1': 0.8, 'b1 b2': 0.95 }
