@@ -1,8 +1,15 @@
-/** What a node makes of receipts that it is given. */
+/** What a node makes of what it is told: on the consensus stream, on its topic, and of receipts. */
 import assert from 'node:assert/strict'
 import type { FederationEvent } from '../../src/federation/federation.ts'
+import type { ConsensusMessage } from '../../src/federation/consensus-state.ts'
+import type { Entry } from '../../src/federation/entry.ts'
+import { Evidence } from '../../src/federation/evidence.ts'
+import { signedProofs } from '../../src/node/evidence.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { Incoming } from '../../src/node/incoming.ts'
+import { linkOf } from '../../src/wire/codec.ts'
+import { topicCodec } from '../../src/wire/messages.ts'
+import { acceptBytes } from '../../src/wire/signature.ts'
 import { LogBuilder, peerOf } from '../wire/peers.ts'
 
 describe('a receipt', () => {
@@ -33,5 +40,65 @@ describe('a receipt', () => {
       ]
     )
     assert.equal(events.length, 200)
+  })
+})
+
+describe('what others say in a federation', () => {
+  const builder = new LogBuilder().admit('a', 'b')
+  const [a, mallory] = [peerOf('a'), peerOf('mallory')]
+
+  function listener() {
+    const events: FederationEvent[] = []
+    const faults: string[] = []
+    const state = { id: builder.id, self: peerOf('b').peer, roster: builder.roster }
+    const emit = ({ code }: { code: string }) => void faults.push(code)
+    const node = {
+      id: builder.id,
+      state,
+      options: { charter: builder.charter, services: { events: { emit } } },
+      seen: () => {},
+      dispatch: (event: FederationEvent) => void events.push(event)
+    } as unknown as FederationCore
+    const evidence = new Evidence({
+      state: node.state,
+      speakers: () => new Set([a.peer, peerOf('b').peer]),
+      ...signedProofs(() => builder.id),
+      say: () => {},
+      accuse: () => {},
+      fault: () => {}
+    })
+    return { incoming: new Incoming(node, { evidence } as never), events, faults }
+  }
+
+  it('goes no further with a wrong signature: a certificate made of it would be nobody’s (I1)', () => {
+    const entry = builder.membersEntry({})
+    const [link, other] = [linkOf(new Uint8Array(1)), linkOf(new Uint8Array(2))]
+    const { index } = entry
+    const good = a.sign(acceptBytes(builder.id, index, 3, link))
+    const messages = (signature: Uint8Array): ConsensusMessage<Entry>[] => [
+      { type: 'accept', term: 3, index, link, signature },
+      { type: 'propose', term: 3, link, entry, signature }
+    ]
+    const { incoming, events, faults } = listener()
+    for (const message of messages(good)) incoming.onConsensus(a.peer, { federation: builder.id, message })
+    assert.deepEqual([events.length, faults], [2, []])
+    const wrong = [
+      a.sign(acceptBytes(builder.id, index, 3, other)),
+      mallory.sign(acceptBytes(builder.id, index, 3, link)),
+      good.slice(1)
+    ]
+    for (const message of wrong.flatMap(messages)) incoming.onConsensus(a.peer, { federation: builder.id, message })
+    assert.deepEqual([events.length, faults], [2, Array(6).fill('BAD_ACCEPTANCE')])
+    incoming.onConsensus(a.peer, { federation: builder.id, message: { type: 'recall' } })
+    assert.equal(events.length, 3)
+  })
+
+  it('is passed on if it is well formed and of somebody in the roster', () => {
+    const presence = { index: 1, term: 1, aggregator: null, addresses: [], phase: 'idle', starting: false, strength: 1 }
+    const bytes = topicCodec.encode({ kind: 'presence', ...presence })
+    const { incoming, faults } = listener()
+    const verdicts = [incoming.validate(a.peer, bytes), incoming.validate(mallory.peer, bytes)]
+    assert.deepEqual([...verdicts, faults], ['accept', 'ignore', []])
+    assert.deepEqual([incoming.validate(a.peer, bytes.slice(1)), faults], ['reject', ['MALFORMED']])
   })
 })
