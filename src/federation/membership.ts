@@ -25,8 +25,14 @@ export interface Roster {
   absent: ReadonlySet<PeerName>
   /** Peers that never come back. */
   evicted: ReadonlySet<PeerName>
-  /** What each child federation has shown of itself, in order: the first part whole, what followed after it. */
-  proofs: ReadonlyMap<MemberId, readonly Uint8Array[]>
+  /** What each child federation has shown of itself. */
+  proofs: ReadonlyMap<MemberId, ShownProof>
+}
+
+/** The newest part, and what was shown before it, back to the first, which is whole: a chain, for it grows as long as the federation lives. */
+export interface ShownProof {
+  readonly proof: Uint8Array
+  readonly before: ShownProof | null
 }
 
 /** The part of a `members` entry that its proposer decides. */
@@ -111,7 +117,7 @@ function proofsAfter({ proofs }: Roster, { joined, left }: Pick<MembersChange, '
   const after = new Map(proofs)
   for (const { member } of left) after.delete(member)
   for (const { member, proof, follows } of children)
-    after.set(member, follows === undefined ? [proof] : [...(proofs.get(member) ?? []), proof])
+    after.set(member, { proof, before: follows === undefined ? null : (proofs.get(member) ?? null) })
   return after
 }
 

@@ -104,9 +104,9 @@ export class EntryLog {
     return this.#rounds.slice(Math.max(0, end - last), end).map(place => this.at(place)!)
   }
 
-  /** Those that change members, in order. */
-  changes(): CertifiedBytes[] {
-    return this.#changes.map(place => this.at(place)!)
+  /** Those that change members, of this index and above, in order. */
+  changes(fromIndex = 0): CertifiedBytes[] {
+    return this.#changes.filter(place => place + 1 >= fromIndex).map(place => this.at(place)!)
   }
 }
 

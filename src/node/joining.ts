@@ -4,7 +4,7 @@ import { type EnrollWaits, EnrollWatch } from '../federation/enroll-watch.ts'
 import type { Member } from '../federation/entry.ts'
 import { LettingGo, seenPollMs } from '../federation/letting-go.ts'
 import { placeToAsk } from '../federation/levels.ts'
-import { hasLeft, knowsPlace, letsGo } from '../federation/membership.ts'
+import { hasLeft, knowsPlace, letsGo, type ShownProof } from '../federation/membership.ts'
 import { PlaceAsking } from '../federation/place-asking.ts'
 import type { PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
@@ -169,8 +169,8 @@ export class Joining {
     )
   }
 
-  #shownBy({ member }: Member): readonly Uint8Array[] {
-    return this.#node.state.roster.proofs.get(member) ?? []
+  #shownBy({ member }: Member): ShownProof | null {
+    return this.#node.state.roster.proofs.get(member) ?? null
   }
 
   /** The enrollment first: it is of no use before its member is known, so one entry takes both. */
@@ -245,7 +245,8 @@ export class Joining {
     }
     const { id, charter } = place.child
     const child = children.find(one => one.id === id)!
-    const shown = childProof(id, child.options.charterBytes, child.log.changes(), this.#node.state.roster.proofs.get(id) ?? [])
+    const before = this.#node.state.roster.proofs.get(id) ?? null
+    const shown = childProof(id, child.options.charterBytes, index => child.log.changes(index), before)
     return shown === null ? null : { member: id, kind: 'federation', name: charter.name, ...shown }
   }
 }

@@ -10,7 +10,7 @@
  */
 import * as dagCbor from '@ipld/dag-cbor'
 import type { Member } from '../federation/entry.ts'
-import { applyMembers, checkMembers, genesisRoster, type Roster } from '../federation/membership.ts'
+import { applyMembers, checkMembers, genesisRoster, type Roster, type ShownProof } from '../federation/membership.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId } from '../ids.ts'
 import { encodeAlone, isMalformed, linkOf } from './codec.ts'
@@ -31,10 +31,10 @@ export const encodeChildProof = (charter: Uint8Array, members: CertifiedBytes[])
 const encodeLaterProof = (members: CertifiedBytes[]): Uint8Array => encodeAlone({ members })
 
 /**
- * @param shown - what a child federation has shown in this log, in order (`Roster.proofs`).
+ * @param shown - what a child federation has shown in this log (`Roster.proofs`).
  * @returns why the member may not join on what it shows, or null.
  */
-export function checkProof(federation: FederationId, member: Member, shown: readonly Uint8Array[] = []): string | null {
+export function checkProof(federation: FederationId, member: Member, shown: ShownProof | null = null): string | null {
   if (member.kind === 'federation') return checkChildProof(federation, member, shown)
   if (member.follows !== undefined) return 'only a child federation shows one part after the other'
   if (member.peers.length !== 1 || member.peers[0] !== member.member) return 'an organization has one peer, its own'
@@ -48,14 +48,27 @@ export function checkProof(federation: FederationId, member: Member, shown: read
  * entry of the parent's log asks for nothing wrong.
  * @param shown - as in `checkProof`.
  */
-export function isBehind({ member, proof, follows }: Member, shown: readonly Uint8Array[]): boolean {
-  const entries = shown.flatMap(one => readChildProof(one)?.members ?? [])
-  // Each state that it was in before the newest: one proof can have shown several, for who hears of no other shows all from the beginning.
-  const before = [member, ...entries.map(({ entry }) => linkOf(entry))].slice(0, -1)
-  if (follows !== undefined) return before.includes(follows)
-  const read = readChildProof(proof)
+export function isBehind({ member, proof, follows }: Member, shown: ShownProof | null): boolean {
+  const read = follows === undefined ? readChildProof(proof) : null
+  if (follows === undefined && read === null) return false
   const last = read?.members.at(-1)
-  return read !== null && before.includes(last === undefined ? member : linkOf(last.entry))
+  const wanted = follows ?? (last === undefined ? member : linkOf(last.entry))
+  for (const state of statesBefore(member, shown)) if (state === wanted) return true
+  return false
+}
+
+/**
+ * Each state that it was in before the newest, the newest first: who is behind is so by a few. One proof can have shown several, for who hears of
+ * no other shows all from the beginning.
+ */
+function* statesBefore(id: MemberId, shown: ShownProof | null): Generator<Link> {
+  let isNewest = true
+  for (let part = shown; part !== null; part = part.before)
+    for (const { entry } of (readChildProof(part.proof)?.members ?? []).reverse()) {
+      if (!isNewest) yield linkOf(entry)
+      isNewest = false
+    }
+  if (!isNewest) yield id
 }
 
 /** A child federation, as far as its `members` entries show it. */
@@ -70,9 +83,9 @@ interface Shown {
 function checkChildProof(
   parent: FederationId,
   { member, peers, proof, follows }: Member,
-  shown: readonly Uint8Array[]
+  shown: ShownProof | null
 ): string | null {
-  const before = shown.length === 0 ? null : foldShown(member, shown)
+  const before = shown === null ? null : foldShown(member, shown)
   const read = readChildProof(proof)
   if (read === null) return 'its proof is not readable'
   if (follows !== undefined && before?.last !== follows) return 'its proof does not follow what it has shown'
@@ -118,20 +131,26 @@ function extendShown(id: MemberId, begun: Shown, members: CertifiedBytes[], isNe
   return { charter, roster, index, last }
 }
 
-const folded = new WeakMap<readonly Uint8Array[], Shown | null>()
+/**
+ * What the chains that were asked for last come to. Each grows by a part whenever a delegate is away for long, or is back: read from its beginning
+ * every time, a log with a thousand of them takes a minute to check, and the roster of each would stay in memory.
+ */
+const folded = new WeakMap<ShownProof, Shown | null>()
 
 /** @returns null if it was no child's. */
-function foldShown(id: MemberId, shown: readonly Uint8Array[]): Shown | null {
-  const known = folded.get(shown)
-  if (known !== undefined) return known
-  let state: Shown | null = null
-  for (const proof of shown) {
+function foldShown(id: MemberId, shown: ShownProof): Shown | null {
+  const parts: ShownProof[] = []
+  let known: ShownProof | null = shown
+  for (; known !== null && !folded.has(known); known = known.before) parts.push(known)
+  let state = known === null ? null : folded.get(known)!
+  for (const { proof } of parts.reverse()) {
     const read = readChildProof(proof)
     const begun: Shown | string | null = read === null ? null : read.charter === null ? state : beginShown(id, read.charter)
     const next: Shown | string | null =
       read === null || begun === null || typeof begun === 'string' ? null : extendShown(id, begun, read.members, false)
     state = typeof next === 'string' ? null : next
   }
+  if (known !== null) folded.delete(known)
   folded.set(shown, state)
   return state
 }
@@ -141,21 +160,24 @@ const entriesBytesMax = limits.proofBytesMax - limits.charterBytesMax - 1024
 
 /**
  * What a child federation shows next, and the delegates that it makes: all that fits.
- * @param members - its `members` entries, from the first on. @param shown - as in `checkProof`.
+ * @param membersFrom - its `members` entries of this index and above, in order. @param shown - as in `checkProof`.
  * @returns null if it has shown more than is here: who is behind does not speak for it.
  */
 export function childProof(
   id: MemberId,
   charter: Uint8Array,
-  members: CertifiedBytes[],
-  shown: readonly Uint8Array[]
+  membersFrom: (index: number) => CertifiedBytes[],
+  shown: ShownProof | null
 ): Pick<Member, 'peers' | 'proof' | 'follows'> | null {
-  const before = shown.length === 0 ? null : foldShown(id, shown)
-  const place = before === null || before.last === id ? -1 : members.findIndex(({ entry }) => linkOf(entry) === before.last)
-  if (before !== null && before.last !== id && place < 0) return null
+  const before = shown === null ? null : foldShown(id, shown)
+  const members = membersFrom(before?.index ?? 0)
+  if (before !== null && before.last !== id) {
+    const last = members.shift()
+    if (last === undefined || linkOf(last.entry) !== before.last) return null
+  }
   const fitting: CertifiedBytes[] = []
   let bytes = 0
-  for (const one of members.slice(place + 1)) {
+  for (const one of members) {
     bytes += one.entry.length + one.certificate.length + 32
     if (bytes > entriesBytesMax) break
     fitting.push(one)

@@ -11,6 +11,7 @@ import {
   planMembers,
   type Roster,
   rosterPeers,
+  type ShownProof,
   type Wishes
 } from '../../src/federation/membership.ts'
 import type { Charter } from '../../src/governance/charter.ts'
@@ -98,7 +99,8 @@ describe('membership', () => {
         (before, member) => applyMembers(before, planMembers(before, charter, { ...nothing, joining: [member] })!),
         settle(charter, [organization('a'), child('y', ['q'])]).roster
       )
-    const proofs = ({ proofs }: Roster) => [...proofs].map(([member, parts]) => [member, parts.map(bytes => [...bytes])])
+    const parts = (shown: ShownProof | null): number[][] => (shown === null ? [] : [...parts(shown.before), [...shown.proof]])
+    const proofs = ({ proofs }: Roster) => [...proofs].map(([member, shown]) => [member, parts(shown)])
     assert.deepEqual(proofs(roster(part(1), part(2, 'one'), part(3, 'two'))), [
       ['bafyy', [[]]],
       ['bafyx', [[1], [2], [3]]]

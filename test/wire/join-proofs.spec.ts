@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict'
 import * as dagCbor from '@ipld/dag-cbor'
 import type { Entry, Member } from '../../src/federation/entry.ts'
-import { planMembers } from '../../src/federation/membership.ts'
+import { planMembers, type ShownProof } from '../../src/federation/membership.ts'
 import { beginLog, extendLog } from '../../src/wire/certified-log.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { checkProof, childProof, encodeChildProof, isBehind } from '../../src/wire/join-proofs.ts'
 import { limits } from '../../src/wire/limits.ts'
+import type { CertifiedBytes } from '../../src/wire/messages.ts'
 import { entryCodec } from '../../src/wire/records.ts'
 import { LogBuilder, peerOf } from './peers.ts'
 
@@ -124,11 +125,15 @@ describe('what a child federation shows when it is a member already', () => {
   const newParent = () => new LogBuilder({ name: 'world', path: 'world' })
   const membersOf = (builder: LogBuilder) =>
     builder.entries.filter(({ entry }) => (entryCodec.decode(entry) as Entry).kind === 'members')
-  const shownIn = (parent: LogBuilder, child: LogBuilder) => parent.roster.proofs.get(child.id) ?? []
+  const shownIn = (parent: LogBuilder, child: LogBuilder) => parent.roster.proofs.get(child.id) ?? null
+
+  /** As a log on disk gives them (node/entry-log.ts). */
+  const membersFrom = (members: CertifiedBytes[]) => (index: number) =>
+    members.filter(({ entry }) => (entryCodec.decode(entry) as Entry).index >= index)
 
   /** As `child` would ask for its place in `parent` now. */
   function asks(parent: LogBuilder, child: LogBuilder): Member {
-    const shown = childProof(child.id, child.charterBytes, membersOf(child), shownIn(parent, child))
+    const shown = childProof(child.id, child.charterBytes, membersFrom(membersOf(child)), shownIn(parent, child))
     assert.ok(shown !== null)
     return { member: child.id, kind: 'federation', name: 'prose', ...shown }
   }
@@ -172,6 +177,32 @@ describe('what a child federation shows when it is a member already', () => {
       log = 'code' in extended ? extended : extended.log
     }
     assert.ok(!('code' in log), JSON.stringify(log))
+  })
+
+  it('is read once: what a peer does with the next part does not grow with what was shown before', () => {
+    const parent = newParent()
+    const child = new LogBuilder({ parent: parent.id }).admit('a', 'b', 'c', 'd')
+    take(parent, asks(parent, child))
+    const asked: number[] = []
+    for (let flip = 0; flip < 12; flip++) {
+      hear(child, 'b', flip % 2 === 1)
+      const members = membersFrom(membersOf(child))
+      const from = (index: number) => {
+        const given = members(index)
+        asked.push(given.length)
+        return given
+      }
+      const shown = childProof(child.id, child.charterBytes, from, shownIn(parent, child))!
+      const member: Member = { member: child.id, kind: 'federation', name: 'prose', ...shown }
+      assert.equal(checkProof(parent.id, member, shownIn(parent, child)), null)
+      // A delegate that asked at the same time is behind by this part.
+      const before = shownIn(parent, child)!
+      take(parent, member)
+      assert.equal(isBehind(member, shownIn(parent, child)), true)
+      // Whoever read it once more would find no proof there.
+      for (let part: ShownProof | null = before; part !== null; part = part.before) part.proof.fill(0)
+    }
+    assert.ok(Math.max(...asked) <= asked[0]!, `entries read of the child's log: ${asked}`)
   })
 
   it('is behind, not wrong, if the parent has taken it from another delegate meanwhile', () => {
@@ -284,6 +315,6 @@ describe('what a child federation shows when it is a member already', () => {
     const behind = membersOf(child)
     hear(child, 'b', false)
     take(parent, asks(parent, child))
-    assert.equal(childProof(child.id, child.charterBytes, behind, shownIn(parent, child)), null)
+    assert.equal(childProof(child.id, child.charterBytes, membersFrom(behind), shownIn(parent, child)), null)
   })
 })
