@@ -1,8 +1,9 @@
 /**
  * What happened on this node: numbered events for who watches (API, terminal, testnet), and durable records for the invariants.
  */
-import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs'
 import { WorldlmError, isDiskFull } from '../errors.ts'
+import { BlockFile } from './entry-log.ts'
 import { FaultMeter } from './fault-meter.ts'
 import type { NodeEvent, NodeRecord, NumberedEvent } from './status.ts'
 
@@ -50,9 +51,10 @@ export class RecordLog {
   /** Opens or creates; a line that a dying process left unfinished is cut off, or the next one would be joined to it. */
   constructor(path: string) {
     this.#path = path
-    const whole = existsSync(path) ? readFileSync(path).lastIndexOf('\n') + 1 : 0
     this.#fd = openSync(path, 'a', 0o644)
-    if (whole < fstatSync(this.#fd).size) ftruncateSync(this.#fd, whole)
+    const { size } = fstatSync(this.#fd)
+    const whole = wholeLines(path, size)
+    if (whole < size) ftruncateSync(this.#fd, whole)
   }
 
   /** @throws {WorldlmError} DISK_FULL */
@@ -73,5 +75,23 @@ export class RecordLog {
 
   close(): void {
     closeSync(this.#fd)
+  }
+}
+
+const windowBytes = 64 * 1024
+
+/** Bytes of a file up to the end of its last whole line: looked for from behind, for after years it may be longer than can be read at once. */
+function wholeLines(path: string, size: number): number {
+  const file = new BlockFile(path)
+  try {
+    for (let end = size; end > 0; ) {
+      const offset = Math.max(0, end - windowBytes)
+      const place = file.read({ offset, length: end - offset }).lastIndexOf(0x0a)
+      if (place >= 0) return offset + place + 1
+      end = offset
+    }
+    return 0
+  } finally {
+    file.close()
   }
 }

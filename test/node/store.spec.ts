@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import * as dagCbor from '@ipld/dag-cbor'
 import { join } from 'node:path'
 import type { WorldlmError } from '../../src/errors.ts'
@@ -309,5 +309,22 @@ describe('events and records', () => {
     records.append({ record: 'accept', federation: 'f', index: 3, term: 1, entry: 'e' })
     records.close()
     assert.deepEqual(indices(), [1, 2, 3])
+  })
+
+  it('go on in a file of years, which is longer than can be read at once, and after a torn line of any length', () => {
+    const path = join(temporaryFolder(), 'records.jsonl')
+    for (const { years, torn } of [
+      { years: 3 * 2 ** 30, torn: 9 },
+      { years: 0, torn: 200_000 },
+      { years: 65_535, torn: 65_536 },
+      { years: 65_536, torn: 0 }
+    ]) {
+      writeFileSync(path, '')
+      // A hole, which takes no room.
+      truncateSync(path, years)
+      appendFileSync(path, `\n${'x'.repeat(torn)}`)
+      new RecordLog(path).close()
+      assert.equal(statSync(path).size, years + 1, `${years} bytes and a torn line of ${torn}`)
+    }
   })
 })
