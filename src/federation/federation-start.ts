@@ -6,10 +6,32 @@ import { type ConsensusStart, initialConsensus } from './consensus-state.ts'
 import type { Entry } from './entry.ts'
 import type { FederationState } from './federation-state.ts'
 import { KnownUpdates } from './known-updates.ts'
-import { applyMembers, genesisRoster } from './membership.ts'
-import { type RoundHead, staleRoundsMax } from './participation.ts'
+import { applyMembers, genesisRoster, type Roster } from './membership.ts'
+import { staleRoundsMax } from './participation.ts'
 
-/** What was on the disk: the certified log, folded, and consensus's own state. */
+/** What a certified log comes to. */
+export interface FoldedLog extends Pick<FederationState, 'head' | 'bases' | 'counted'> {
+  roster: Roster
+  tip: { index: number; link: Link }
+}
+
+export const emptyLog = (id: FederationId, charter: Charter): FoldedLog => ({
+  roster: genesisRoster(charter),
+  head: { round: 0, link: id, entry: null },
+  bases: [{ link: id, round: 0 }],
+  counted: nothingCounted,
+  tip: { index: 0, link: id }
+})
+
+/** @param certified - the entry that follows, checked. */
+export function foldEntry(log: FoldedLog, { link, entry }: { link: Link; entry: Entry }): FoldedLog {
+  const tip = { index: entry.index, link }
+  if (entry.kind === 'members') return { ...log, tip, roster: applyMembers(log.roster, entry) }
+  const bases = [...log.bases, { link, round: entry.round }].slice(-(staleRoundsMax + 1))
+  return { ...log, tip, head: { round: entry.round, link, entry }, bases, counted: countInputs(log.counted, entry) }
+}
+
+/** What was on the disk: the certified log, and consensus's own state. */
 export interface FederationStart {
   id: FederationId
   charter: Charter
@@ -25,21 +47,17 @@ export interface FederationStart {
 export const nobodyVouched: FederationState['vouched'] = new Map()
 
 /** @returns the state as of the last of `entries`; a vote and an acceptance on disk are taken up again. */
-export function initialFederation({ id, charter, self, entries, persisted, rank, nonce }: FederationStart): FederationState {
-  let roster = genesisRoster(charter)
-  let head: RoundHead = { round: 0, link: id, entry: null }
-  let bases = [{ link: id, round: 0 }]
-  let counted = nothingCounted
-  let tip = { index: 0, link: id }
-  for (const { link, entry } of entries) {
-    tip = { index: entry.index, link }
-    if (entry.kind === 'members') roster = applyMembers(roster, entry)
-    else {
-      head = { round: entry.round, link, entry }
-      counted = countInputs(counted, entry)
-      bases = [...bases, { link, round: entry.round }].slice(-(staleRoundsMax + 1))
-    }
-  }
+export function initialFederation({ entries, ...start }: FederationStart): FederationState {
+  let log = emptyLog(start.id, start.charter)
+  for (const one of entries) log = foldEntry(log, one)
+  return resumeFederation(start, log)
+}
+
+/** The same of a log that was folded before. */
+export function resumeFederation(
+  { id, charter, self, persisted, rank, nonce }: Omit<FederationStart, 'entries'>,
+  { roster, head, bases, counted, tip }: FoldedLog
+): FederationState {
   const consensus = initialConsensus<Entry>({
     self,
     federation: id,

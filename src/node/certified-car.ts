@@ -17,6 +17,7 @@ import { isMalformed, linkOf } from '../wire/codec.ts'
 import { type CertifiedBytes, signedCodec } from '../wire/messages.ts'
 import { certificateCodec, charterCodec, entryCodec } from '../wire/records.ts'
 import { limits } from '../wire/limits.ts'
+import { Breath } from './breath.ts'
 import { BlockFile, EntryLog, type Place, StoredUpdates } from './entry-log.ts'
 
 /** A block larger than any record is no block of ours. */
@@ -75,9 +76,11 @@ export async function readCertifiedCar(path: string): Promise<CertifiedArchive &
     tornBytes: 0
   }
   const entries = new Map<Link, { entry: Entry; place: Place }>()
+  const breath = new Breath()
   let offset = header.length
   try {
     for (const block of blocks(path, file)) {
+      await breath.take()
       if ('tornAt' in block) {
         offset = block.tornAt
         archive.tornBytes = statSync(path).size - offset

@@ -1,16 +1,27 @@
 /** The charter and the log that a federation begins with on this node: from its own disk, checked, or from whoever follows it. */
 import { WorldlmError } from '../errors.ts'
+import { emptyLog, foldEntry, type FoldedLog } from '../federation/federation-start.ts'
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, PeerName } from '../ids.ts'
 import { beginLog, extendLog } from '../wire/certified-log.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { answerCodec, questionCodec } from '../wire/messages.ts'
+import { Breath } from './breath.ts'
 import type { EntryLog } from './entry-log.ts'
 import type { NodeFolder } from './folder.ts'
 import type { Services } from './services.ts'
 
-/** What is on one's own disk is believed no more than what comes from others. @throws {WorldlmError} CHARTER_DAMAGED, CAR_DAMAGED */
-export function verifyOwn(folder: NodeFolder, id: FederationId, charterBytes: Uint8Array, entries: EntryLog): Charter {
+/**
+ * What is on one's own disk is believed no more than what comes from others. A log of months takes a minute: the event loop goes on meanwhile.
+ * @throws {WorldlmError} CHARTER_DAMAGED, CAR_DAMAGED, STOPPED
+ */
+export async function verifyOwn(
+  folder: NodeFolder,
+  id: FederationId,
+  charterBytes: Uint8Array,
+  entries: EntryLog,
+  stopped: () => boolean
+): Promise<{ charter: Charter; folded: FoldedLog }> {
   const begun = beginLog(charterBytes)
   if ('code' in begun)
     throw new WorldlmError(
@@ -18,21 +29,30 @@ export function verifyOwn(folder: NodeFolder, id: FederationId, charterBytes: Ui
       `the charter of ${id}: ${begun.detail}`,
       'Ask for a newer version of worldlm, or another id.'
     )
+  const { charter } = begun
+  const breath = new Breath()
   let log = begun
+  let folded = emptyLog(id, charter)
   for (let place = 0; place < entries.length; place++) {
+    await breath.take()
+    if (stopped()) throw wasStopped('read its log')
     const one = entries.at(place)
     const extended = one === undefined ? { index: place + 1, code: 'GAP', detail: 'it is missing' } : extendLog(log, one)
     if ('code' in extended) {
       throw new WorldlmError(
         'CAR_DAMAGED',
-        `${folder.certifiedCar}: entry ${extended.index} of ${begun.charter.path}: ${extended.detail}`,
+        `${folder.certifiedCar}: entry ${extended.index} of ${charter.path}: ${extended.detail}`,
         'Move the file away and start the node again: it fetches the certified log from the other members.'
       )
     }
     log = extended.log
+    folded = foldEntry(folded, extended)
   }
-  return begun.charter
+  return { charter, folded }
 }
+
+const wasStopped = (what: string): WorldlmError =>
+  new WorldlmError('STOPPED', `the node was stopped while it ${what}`, 'Start it again.')
 
 const askTimeoutMs = 3_000
 const pauseMs = 50
@@ -82,5 +102,5 @@ export async function fetchCharter(
       message: `nobody has given the charter of ${id} yet: is a bootstrap address right, and a member of it up?`
     })
   }
-  throw new WorldlmError('STOPPED', 'the node was stopped while it looked for its federation', 'Start it again.')
+  throw wasStopped('looked for its federation')
 }

@@ -7,9 +7,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import type { Entry } from '../federation/entry.ts'
 import type { Link } from '../ids.ts'
-import { isMalformed, linkOf } from '../wire/codec.ts'
 import type { CertifiedBytes } from '../wire/messages.ts'
-import { entryCodec } from '../wire/records.ts'
 
 /** Bytes of a file. */
 export interface Place {
@@ -86,15 +84,6 @@ export class EntryLog {
     for (let next = Math.max(0, place); next < this.length; next++) {
       const one = this.at(next)
       if (one !== undefined) yield one
-    }
-  }
-
-  /** All of them, in order, read. They are checked already. */
-  *decoded(): Generator<{ link: Link; entry: Entry }> {
-    for (const { entry } of this.from(0)) {
-      const record = entryCodec.decode(entry)
-      if (isMalformed(record)) throw new Error(record.detail)
-      yield { link: linkOf(entry), entry: record }
     }
   }
 

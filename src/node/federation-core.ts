@@ -1,6 +1,7 @@
 /** One federation on this node, as its parts (hand-in, joining, log-sync, presence) and its effects see it; federation-node.ts is it. */
 import type { FederationEffect, FederationEvent } from '../federation/federation.ts'
 import type { Acceptance } from '../federation/evidence.ts'
+import type { FoldedLog } from '../federation/federation-start.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import type { HandIn } from '../federation/hand-in.ts'
 import { rosterPeers } from '../federation/membership.ts'
@@ -32,6 +33,8 @@ export interface FederationNodeOptions {
   id: FederationId
   /** What certified.car has of it; it goes on there. */
   entries: EntryLog
+  /** What these come to. */
+  folded: FoldedLog
   /** How this node wants to take part by itself; null: only as a delegate of a child, or not at all. */
   as: 'organization' | 'witness' | null
   name: string

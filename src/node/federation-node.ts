@@ -8,7 +8,7 @@ import { randomInt } from 'node:crypto'
 import { Random } from '../math/random.ts'
 import { type Acceptance, Evidence } from '../federation/evidence.ts'
 import { type FederationEffect, type FederationEvent, stepFederation } from '../federation/federation.ts'
-import { initialFederation } from '../federation/federation-start.ts'
+import { resumeFederation } from '../federation/federation-start.ts'
 import type { Environment, FederationState } from '../federation/federation-state.ts'
 import { HandIn, type Waiting } from '../federation/hand-in.ts'
 import { holdersOf, parentHeadOf } from '../federation/levels.ts'
@@ -92,7 +92,7 @@ export class FederationNode implements FederationCore {
   readonly #begun = performance.now()
 
   constructor(options: FederationNodeOptions) {
-    const { services, charter, id, entries } = options
+    const { services, charter, id, entries, folded } = options
     this.options = options
     this.layout = createLayout(charter.model, charter.algorithm)
     const { steps, batch } = charter.algorithm
@@ -118,15 +118,7 @@ export class FederationNode implements FederationCore {
     this.joining = new Joining(this, this.#random, from => this.#sync.catchUp(from))
     this.timers = new Timers(name => this.dispatch(timerEvent(name)))
     const { nonce, ...persisted } = readConsensus(services.folder.consensus(id), () => randomInt(nonceMax))
-    this.state = initialFederation({
-      id,
-      charter,
-      self,
-      entries: entries.decoded(),
-      persisted,
-      rank: this.#random.float(),
-      nonce
-    })
+    this.state = resumeFederation({ id, charter, self, persisted, rank: this.#random.float(), nonce }, folded)
   }
 
   get id(): FederationId {

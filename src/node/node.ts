@@ -180,13 +180,14 @@ class Node implements RunningNode {
       (await fetchCharter(services, id, () => this.#stopping !== null))
     services.car.addCharter(charterBytes)
     const entries = archive.logs.get(id) ?? services.car.newLog()
-    const charter = verifyOwn(this.#folder, id, charterBytes, entries)
+    const { charter, folded } = await verifyOwn(this.#folder, id, charterBytes, entries, () => this.#stopping !== null)
     const node = new FederationNode({
       services,
       charter,
       charterBytes,
       id,
       entries,
+      folded,
       as,
       name: this.#config.name,
       sibling: other => this.#federations.get(other) ?? null,

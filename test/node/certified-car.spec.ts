@@ -6,8 +6,11 @@ import * as dagCbor from '@ipld/dag-cbor'
 import type { WorldlmError } from '../../src/errors.ts'
 import { verifyPaths } from '../../src/node/audit.ts'
 import type { Entry } from '../../src/federation/entry.ts'
+import { initialFederation, resumeFederation } from '../../src/federation/federation-start.ts'
 import { CertifiedCar, readCertifiedCar } from '../../src/node/certified-car.ts'
+import { verifyOwn } from '../../src/node/charters.ts'
 import type { EntryLog } from '../../src/node/entry-log.ts'
+import { NodeFolder } from '../../src/node/folder.ts'
 import { isMalformed, linkOf } from '../../src/wire/codec.ts'
 import type { CertifiedBytes } from '../../src/wire/messages.ts'
 import { entryCodec } from '../../src/wire/records.ts'
@@ -137,6 +140,47 @@ describe('certified.car', () => {
         assert.equal((error as WorldlmError).code, 'CAR_DAMAGED', `byte ${place}: ${error}`)
       }
     }
+  })
+})
+
+describe('a log of months', () => {
+  const long = new LogBuilder().admit('a', 'b', 'c')
+  before(() => {
+    for (let round = 0; round < 400; round++) long.addRound('a', 'b', 'c')
+  })
+
+  /** @returns its result, and how often the event loop came round meanwhile. */
+  async function turnsOf<Result>(work: () => Promise<Result>): Promise<{ result: Result; turns: number }> {
+    let [turns, isDone] = [0, false]
+    const turn = () => {
+      turns++
+      if (!isDone) setImmediate(turn)
+    }
+    setImmediate(turn)
+    try {
+      return { result: await work(), turns }
+    } finally {
+      isDone = true
+    }
+  }
+
+  it('is read and checked while the event loop goes on: a node can be stopped, and asked how it is', async () => {
+    const folder = new NodeFolder(await nodeFolder(long))
+    const read = await turnsOf(() => CertifiedCar.open(folder.certifiedCar))
+    assert.ok(read.turns > 0, 'read')
+    const { car, archive } = read.result
+    const log = archive.logs.get(long.id)!
+    const checked = await turnsOf(() => verifyOwn(folder, long.id, long.charterBytes, log, () => false))
+    assert.ok(checked.turns > 0, 'checked')
+    const entries = long.entries.map(bytes => ({ link: linkOf(bytes.entry), entry: decoded(bytes) }))
+    const persisted = { term: 0, votedFor: null, accepted: null }
+    const start = { id: long.id, charter: long.charter, self: 'a', persisted, rank: 0 }
+    assert.deepEqual(resumeFederation(start, checked.result.folded), initialFederation({ ...start, entries }))
+    let places = 0
+    const stopped = verifyOwn(folder, long.id, long.charterBytes, log, () => ++places > 9)
+    await assert.rejects(stopped, { code: 'STOPPED' })
+    assert.equal(places, 10)
+    car.close()
   })
 })
 

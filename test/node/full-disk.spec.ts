@@ -5,6 +5,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { WorldlmError } from '../../src/errors.ts'
 import type { Entry } from '../../src/federation/entry.ts'
+import { emptyLog } from '../../src/federation/federation-start.ts'
 import { type ConsensusMessage, firstMemory } from '../../src/federation/consensus-state.ts'
 import { CertifiedCar, readCertifiedCar } from '../../src/node/certified-car.ts'
 import { RecordLog } from '../../src/node/events.ts'
@@ -96,7 +97,7 @@ describe('a disk that is full for a moment', () => {
       },
       charter: builder.charter,
       id: builder.id,
-      entries: { decoded: () => [] },
+      folded: emptyLog(builder.id, builder.charter),
       perform: async (_node: unknown, effect: EffectToPerform) => {
         done.push(effect.do)
         if (effect.do === 'persist') throw new WorldlmError('DISK_FULL', 'the disk is full', 'Free some space.')
