@@ -4,7 +4,7 @@
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { WorldlmError } from '../errors.ts'
-import type { NodeView, NumberedEvent } from '../node/status.ts'
+import type { NodeView } from '../node/status.ts'
 import { errorSchema, federationSchema, healthSchema, peerSchema, roundSchema, statusSchema } from './schema.ts'
 
 export interface ApiOptions {
@@ -14,8 +14,6 @@ export interface ApiOptions {
   version: string
 }
 
-/** A watcher that reads so slowly is dropped: it connects again and asks for what it missed. */
-const unsentBytesMax = 1024 * 1024
 const keepAliveMs = 15_000
 
 interface Route {
@@ -197,20 +195,29 @@ async function guard(request: FastifyRequest, reply: FastifyReply, { token }: Ap
   })
 }
 
-/** Server-sent events; `?since=` or Last-Event-ID: after that number. */
+/**
+ * Server-sent events; `?since=` or Last-Event-ID: after that number. No faster than they are read: what is unsent waits among the node's
+ * events, and is left out if it waits for so long that those have gone.
+ */
 function watch(node: NodeView, request: FastifyRequest, reply: FastifyReply): void {
   const { since } = request.query as { since?: string }
   const after = Number(request.headers['last-event-id'] ?? since ?? 0)
+  // Numbers begin anew with the node.
+  const newest = node.eventsSince(0).at(-1)?.seq ?? 0
+  let sent = Number.isFinite(after) ? Math.min(after, newest) : 0
   reply.hijack()
   const response = reply.raw
   response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
-  const send = (event: NumberedEvent) => {
-    if (response.writableLength > unsentBytesMax) response.destroy()
-    else response.write(`id: ${event.seq}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`)
+  const send = () => {
+    for (const event of response.writableNeedDrain ? [] : node.eventsSince(sent)) {
+      sent = event.seq
+      if (!response.write(`id: ${event.seq}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`)) return
+    }
   }
-  for (const event of node.eventsSince(Number.isFinite(after) ? after : 0)) send(event)
+  response.on('drain', send)
+  send()
   const unsubscribe = node.subscribe(send)
-  const alive = setInterval(() => response.write(': \n\n'), keepAliveMs)
+  const alive = setInterval(() => response.writableNeedDrain || response.write(': \n\n'), keepAliveMs)
   response.on('close', () => {
     clearInterval(alive)
     unsubscribe()

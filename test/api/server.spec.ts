@@ -9,9 +9,11 @@ import { z } from 'zod'
 import { errorSchema, federationSchema, peerSchema, roundSchema, statusSchema } from '../../src/api/schema.ts'
 import { startApi } from '../../src/api/server.ts'
 import { readConfig } from '../../src/config.ts'
+import { EventLog, eventsKeptMax } from '../../src/node/events.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
 import { initNodeFolder, writeCharter } from '../../src/node/genesis.ts'
 import { type RunningNode, startNode } from '../../src/node/node.ts'
+import type { NodeView } from '../../src/node/status.ts'
 import { temporaryFolder, textOf, writeTree } from '../temporary.ts'
 
 const model = { layers: 1, width: 8, hidden: 12, heads: 2, context: 16, vocabulary: 256 }
@@ -116,6 +118,44 @@ describe('the HTTP API', function () {
       assert.ok(text.includes(line), `${line} in\n${text}`)
     for (const line of text.trimEnd().split('\n'))
       assert.match(line, /^(# (HELP|TYPE) .+|[a-z_]+(\{.*\})? [\d.e+-]+|[a-z_]+(\{.*\})? NaN|)$/)
+  })
+
+  it('tells all that it keeps to whoever asks late, or reads slowly, and goes on with what happens', async () => {
+    const events = new EventLog()
+    const happen = (rounds: number) => {
+      for (let round = 1; round <= rounds; round++) events.emit({ type: 'trained', round, loss: 1, tokens: 1, seconds: 1 })
+    }
+    happen(eventsKeptMax + 100)
+    const view = {
+      eventsSince: (seq: number) => events.since(seq),
+      subscribe: (listener: () => void) => events.subscribe(listener)
+    }
+    const busy = await startApi(view as unknown as NodeView, { host: '127.0.0.1', port: 0, token, version: '0.1.0' })
+    try {
+      for (const pauseMs of [0, 300]) {
+        const first = events.since(0)[0]!.seq
+        const ending = new AbortController()
+        const response = await fetch(`${busy.address}/v1/events`, { signal: ending.signal })
+        await sleep(pauseMs)
+        happen(50)
+        const last = events.since(0).at(-1)!.seq
+        const seen: number[] = []
+        const decoder = new TextDecoder()
+        let rest = ''
+        for await (const chunk of response.body!) {
+          const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n')
+          rest = lines.pop()!
+          for (const line of lines) if (line.startsWith('id: ')) seen.push(Number(line.slice(4)))
+          if (seen.at(-1) === last) break
+        }
+        ending.abort()
+        // Those that the new ones took the place of may be left out.
+        assert.ok(seen[0]! >= first && seen.length >= eventsKeptMax, `${seen.length} from ${seen[0]} on, of ${first} and on`)
+        assert.ok(seen.filter((seq, place) => place > 0 && seq !== seen[place - 1]! + 1).length <= 1)
+      }
+    } finally {
+      await busy.close()
+    }
   })
 
   it('tells events by number, from the one that is asked for', async () => {
