@@ -143,7 +143,8 @@ function store(node: FederationCore, { link, entry, certificate }: Extract<Effec
   events.emit({ type: 'round', round: summarize(node, entry, link, certificate.term, commit) })
   const head = parentHeadOf(node.state, entry, link)
   for (const child of node.options.children(node.id)) child.dispatch({ type: 'parent-head', head })
-  node.options.onRound()
+  // Of the rounds that it catches up with it has nothing; to look costs as much as to check an entry.
+  if (!node.isBehind) node.options.onRound()
 }
 
 /** The signed updates that an entry counts, as far as they are here. */

@@ -1,15 +1,18 @@
-/** What is on a node's disk when it has said that it accepts a round: all that others need to believe that round, too. */
+/** What is on a node's disk when it has said that it accepts a round: all that others need to believe that round, too; and what follows a round that it has stored. */
 import assert from 'node:assert/strict'
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
+import type { Certificate, RoundEntry } from '../../src/federation/entry.ts'
 import { CertifiedCar } from '../../src/node/certified-car.ts'
 import { performEffect } from '../../src/node/effects.ts'
+import { EventLog } from '../../src/node/events.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
 import { readConsensus } from '../../src/node/store.ts'
 import { firstMemory } from '../../src/federation/consensus-state.ts'
+import { createLayout } from '../../src/model/layout.ts'
 import { linkOf } from '../../src/wire/codec.ts'
-import { entryCodec } from '../../src/wire/records.ts'
+import { certificateCodec, entryCodec } from '../../src/wire/records.ts'
 import { temporaryFolder } from '../temporary.ts'
 import { LogBuilder } from '../wire/peers.ts'
 
@@ -38,5 +41,34 @@ describe('a vote for a round, on disk', () => {
     assert.equal(readConsensus(folder.consensus(builder.id), noDraw).accepted?.link, accepted.link)
     assert.deepEqual(after.archive.updates.links().sort(), entry.inputs.map(({ update }) => update).sort())
     assert.equal(after.archive.logs.size, 0)
+  })
+})
+
+describe('a certified round, stored', () => {
+  it('has a node look for blobs that it needs no more, unless the next one is on its way', async () => {
+    const builder = new LogBuilder().admit('a', 'b', 'c').addRound('a', 'b').addRound('a', 'b')
+    const folder = new NodeFolder(temporaryFolder())
+    const { car } = await CertifiedCar.open(folder.certifiedCar)
+    const services = { folder, car, events: new EventLog() }
+    const looks: number[] = []
+    const measured = { bytesIn: 0, transferSeconds: 0, proposedAt: 0 }
+    const { charter, roster, id } = builder
+    const layout = createLayout(charter.model, charter.algorithm)
+    for (const { place, isBehind } of [
+      { place: -2, isBehind: true },
+      { place: -1, isBehind: false }
+    ]) {
+      const bytes = builder.entries.at(place)!
+      const entry = entryCodec.decode(bytes.entry) as RoundEntry
+      const options = { services, charter, children: () => [], onRound: () => void looks.push(entry.round) }
+      // What the effect asks of a node, and no more.
+      const facts = { id, self: 'd', path: 'prose', layout, log: car.newLog(), signedUpdates: builder.updates }
+      const state = { id, charter, roster }
+      const certificate = certificateCodec.decode(bytes.certificate) as Certificate
+      const effect = { do: 'store', link: linkOf(bytes.entry), entry, certificate } as const
+      await performEffect({ ...facts, isBehind, measured, options, state } as unknown as FederationCore, effect)
+    }
+    car.close()
+    assert.deepEqual(looks, [2])
   })
 })
