@@ -1,7 +1,8 @@
 /** node.log stays within its bounds, and a node's last lines are in it, or in the file before. */
 import assert from 'node:assert/strict'
-import { readFileSync, statSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { showLogs } from '../src/cli/node.ts'
 import { createLogger } from '../src/log.ts'
 import { temporaryFolder } from './temporary.ts'
 
@@ -33,5 +34,18 @@ describe('node.log', () => {
     log.info({ place: 1 })
     log.info({ place: 2 })
     assert.deepEqual([linesOf(`${path}.1`), linesOf(path)], [[0, 1], [2]])
+  })
+
+  it('is shown with the end of the file before, where it has just begun', async () => {
+    const dir = temporaryFolder()
+    writeFileSync(join(dir, 'worldlm.yaml'), '')
+    const log = createLogger(join(dir, 'node.log'), 'info', 10_000)
+    for (let place = 0; statSync(join(dir, 'node.log')).size > 0 || place === 0; place++) log.info({ place })
+    log.info({ place: -1 })
+    const shown: string[] = []
+    const output = { json: false, line: (text: string) => void shown.push(text), document: () => {}, failure: () => {} }
+    await showLogs({ dir, lines: 3 }, output)
+    const places = shown.map(line => (JSON.parse(line) as { place: number }).place)
+    assert.deepEqual(places, [places[0], places[0]! + 1, -1])
   })
 })

@@ -1,5 +1,5 @@
 /** `worldlm node init | status | stop | logs`. */
-import { closeSync, existsSync, openSync, readFileSync, readSync, statSync, watchFile } from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, statSync, watchFile } from 'node:fs'
 import { relative, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WorldlmError } from '../errors.ts'
@@ -121,22 +121,42 @@ export async function showLogs(
   if (!existsSync(folder.log)) throw new WorldlmError('LOG_MISSING', `${folder.log} is not there`, 'The node has not run yet.')
   if (follow === true && output.json)
     throw new WorldlmError('USAGE', '--follow with --json', 'Its end is never reached. Without --json each line is a document.')
-  const text = readFileSync(folder.log, 'utf8').trimEnd().split('\n').slice(-lines)
+  const newest = linesOf(folder.log)
+  const text = [...(newest.length < lines ? linesOf(`${folder.log}.1`) : []), ...newest].slice(-lines)
   for (const line of text) output.line(line)
-  output.document(text.filter(line => line !== '').map(asDocument))
+  output.document(text.map(asDocument))
   if (follow !== true) return
   process.stdout.on('error', () => process.exit())
   let offset = statSync(folder.log).size
-  watchFile(folder.log, { interval: 300 }, ({ size }) => {
-    // A file that got too long made room for another.
-    if (size < offset) offset = 0
-    const fd = openSync(folder.log, 'r')
-    const bytes = Buffer.alloc(size - offset)
-    readSync(fd, bytes, 0, bytes.length, offset)
-    closeSync(fd)
-    offset = size
+  const more = (path: string) => {
+    const bytes = readFrom(path, offset)
+    offset += bytes.length
     process.stdout.write(bytes)
+  }
+  watchFile(folder.log, { interval: 300 }, ({ ino }, before) => {
+    // A file that got too long made room for another: first what came into it at last.
+    if (ino !== before.ino) {
+      more(`${folder.log}.1`)
+      offset = 0
+    }
+    more(folder.log)
   })
+}
+
+const linesOf = (path: string): string[] =>
+  existsSync(path)
+    ? readFileSync(path, 'utf8')
+        .split('\n')
+        .filter(line => line !== '')
+    : []
+
+function readFrom(path: string, offset: number): Uint8Array {
+  if (!existsSync(path)) return new Uint8Array()
+  const fd = openSync(path, 'r')
+  const bytes = Buffer.alloc(Math.max(0, fstatSync(fd).size - offset))
+  const read = readSync(fd, bytes, 0, bytes.length, offset)
+  closeSync(fd)
+  return bytes.subarray(0, read)
 }
 
 /** A line that a crash has torn is text. */
