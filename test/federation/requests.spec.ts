@@ -1,7 +1,9 @@
-/** What a peer was asked for, as values: held to maps and sets. */
+/** What a peer was asked for, as values: held to maps and sets. And who gets it, while others ask for what they never get. */
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { asked, without, withPeer } from '../../src/federation/requests.ts'
+import { testCharter } from './charters.ts'
+import { FederationBench, memberOf } from './federation-bench.ts'
 
 describe('what a peer was asked for', () => {
   it('waits, the last word of each, until it is settled; no change is a change of an earlier value', () => {
@@ -27,11 +29,12 @@ describe('what a peer was asked for', () => {
     )
   })
 
-  it('is as much as fits: who asks past it is not heard, and who asked before is', () => {
+  it('is as much as fits: who asked first is forgotten first, until it asks again', () => {
     let waiting: ReadonlyMap<number, string> = new Map()
     for (let name = 0; name < 1010; name++) waiting = asked(waiting, name, 'first')
+    assert.deepEqual([waiting.size, waiting.has(9), waiting.has(10), waiting.has(1009)], [1000, false, true, true])
     waiting = asked(waiting, 3, 'again')
-    assert.deepEqual([waiting.size, waiting.get(3), waiting.has(1009)], [1000, 'again', false])
+    assert.deepEqual([waiting.size, waiting.get(3), waiting.has(10)], [1000, 'again', false])
   })
 
   it('comes from peers that are there or not', () => {
@@ -40,5 +43,23 @@ describe('what a peer was asked for', () => {
       [[...a], [...b], [...withPeer(a, 'b', false)], [...withPeer(a, 'b', true)]],
       [['a'], [], ['a'], ['a', 'b']]
     )
+  })
+})
+
+const strangers = Array.from({ length: 1_200 }, (_, place) => `stranger ${place}`)
+
+describe('requests to an aggregator', () => {
+  it('are heard, however many strangers have asked for a vote, or for a place that admission does not give them', () => {
+    const charter = testCharter({ voters: 3, admission: { mode: 'allow-list', peers: ['a', 'b', 'c'] } })
+    const bench = new FederationBench({ charter }).start().admit('a')
+    for (const peer of strangers) {
+      bench.on({ type: 'enroll', enrolled: { peer, nonce: 1, signature: new Uint8Array() } })
+      bench.on({ type: 'join', member: memberOf(peer) })
+    }
+    assert.ok(bench.state.enrolling.size <= 1_000 && bench.state.pending.size <= 1_000)
+    bench.on({ type: 'enroll', enrolled: { peer: 'b', nonce: 2, signature: new Uint8Array() } })
+    bench.admit('b')
+    assert.deepEqual([...bench.state.roster.members.keys()], ['a', 'b'])
+    assert.equal(bench.state.roster.enrolled.get('b'), 2)
   })
 })
