@@ -7,11 +7,15 @@ import { strength } from './strength.ts'
 
 export class Presence {
   readonly #node: FederationCore
-  readonly #lastHeard = new LastHeard()
+  readonly #heardAtMs: Map<PeerName, number>
+  readonly #lastHeard: LastHeard
   readonly #strengths = new Map<PeerName, number>()
 
-  constructor(node: FederationCore) {
+  /** @param heardAtMs - when each was heard last; for tests. */
+  constructor(node: FederationCore, heardAtMs = new Map<PeerName, number>()) {
     this.#node = node
+    this.#heardAtMs = heardAtMs
+    this.#lastHeard = new LastHeard(heardAtMs)
   }
 
   /** Something was heard of `peer`; unless `fresh`, from another, which counts only for peers that are new. */
@@ -57,8 +61,13 @@ export class Presence {
       })
     }
     const now = performance.now()
-    for (const peer of this.#lastHeard.silent(this.#node.state.present, now, charter.timings.presenceMs))
+    for (const peer of this.#lastHeard.silent(this.#node.state.present, now, charter.timings.presenceMs)) {
       this.#gone(peer, `nothing heard of ${peer}`)
+      if (peers.has(peer)) continue
+      // A stranger, or who has left: over the months there are many.
+      this.#heardAtMs.delete(peer)
+      this.#strengths.delete(peer)
+    }
     peers.delete(this.#node.self)
     for (const peer of this.#lastHeard.away(peers, now, charter.timings.presenceMs))
       if (!away.has(peer)) this.#node.dispatch({ type: 'away', peer })
