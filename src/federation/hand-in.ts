@@ -59,8 +59,19 @@ export class HandIn<Signed> {
   /** Told by the aggregator; a delegate hands it in above. @param update - its signature is good. */
   onContribution(from: PeerName, update: Update): void {
     const { charter, id } = this.#host.state
-    if (update.by !== from || charter.parent === null) return
+    if (update.by !== from || charter.parent === null || !this.#mayContribute(update)) return
     this.#host.above(charter.parent)?.handInFor(id, update)
+  }
+
+  /**
+   * Above, the contribution of the highest term is the federation's: any member could put its own there. A delegate that votes knows who leads;
+   * one that does not knows who might. Who is refused for an election's sake says it again.
+   */
+  #mayContribute({ by, term }: Update): boolean {
+    const { self, consensus } = this.#host.state
+    if (by === self) return true
+    if (!consensus.voters.includes(self)) return consensus.voters.includes(by)
+    return consensus.aggregator === by && term <= consensus.term
   }
 
   /** For the child federation `member`, if this peer is its delegate here. */

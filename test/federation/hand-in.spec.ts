@@ -142,8 +142,32 @@ describe('contributing to the federation above', () => {
     assert.deepEqual(said, ['contribution one', 2_000])
   })
 
+  /** Where peer a is a voter, or not, and follows b. */
+  const following = (state: FederationState, voters: string[]): FederationState => ({
+    ...state,
+    consensus: { ...state.consensus, voters, aggregator: 'b', term: 3 }
+  })
+
+  it('is heard from who leads, whatever term another member puts on its own', () => {
+    const { handIn, host, handed } = below()
+    host.state = following(host.state, ['a', 'b', 'c'])
+    const told = (blob: string, by: string, term: number) => handIn.onContribution(by, { ...made(blob, by), term })
+    told('another’s', 'c', 3)
+    told('of a term to come', 'c', 2 ** 40)
+    told('of a term that nobody began', 'b', 4)
+    assert.deepEqual(handed, [])
+    told('before it led anew', 'b', 1)
+    told('good', 'b', 3)
+    assert.deepEqual(handed, ['bafyF before it led anew', 'bafyF good'])
+    host.state = following(host.state, ['b', 'c', 'd'])
+    told('of no voter', 'e', 9)
+    told('of one that may lead', 'c', 4)
+    assert.deepEqual(handed.slice(2), ['bafyF of one that may lead'])
+  })
+
   it('is heard from whom it is of, and nowhere above a world', () => {
     const { handIn, host, handed } = below()
+    host.state = following(host.state, ['a', 'b', 'c'])
     handIn.onContribution('b', made('one', 'b'))
     handIn.onContribution('c', made('two', 'b'))
     host.state = { ...host.state, charter: testCharter() }
