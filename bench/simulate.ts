@@ -53,12 +53,18 @@ async function underFaults(): Promise<BenchResult[]> {
   const topology = treeOf('tree:4x8', null)
   for (let seed = 1001; seed <= 1000 + warmUpSeeds; seed++) await run({ topology, rounds: 6, seed, faults: 'chaos' })
   const before = process.cpuUsage()
-  let events = 0
-  for (let seed = 1; seed <= timedSeeds; seed++) events += (await run({ topology, rounds: 6, seed, faults: 'chaos' })).events
-  const value = events / cpuSeconds(before)
+  let [events, happenings] = [0, 0]
+  for (let seed = 1; seed <= timedSeeds; seed++) {
+    const report = await run({ topology, rounds: 6, seed, faults: 'chaos' })
+    events += report.events
+    happenings += report.happenings
+  }
+  const seconds = cpuSeconds(before)
+  const value = events / seconds
   const ratio = value / goalEventsPerSecond
   return [
-    { case: `chaos, tree:4x8, ${timedSeeds} seeds`, value, unit: 'events/s of CPU', baseline: goalEventsPerSecond, ratio }
+    { case: `chaos, tree:4x8, ${timedSeeds} seeds`, value, unit: 'events/s of CPU', baseline: goalEventsPerSecond, ratio },
+    { case: '… what the virtual clock fires for them', value: happenings / seconds, unit: '/s of CPU' }
   ]
 }
 

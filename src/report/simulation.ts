@@ -39,6 +39,8 @@ export interface SimulationReport {
   digest: string
   /** Events that replicas took. */
   events: number
+  /** What the virtual clock fired: deliveries, timers, ends of transfers, faults. Not each of them is an event to a replica. */
+  happenings: number
   virtualSeconds: number
   /** Of real time. */
   seconds: number

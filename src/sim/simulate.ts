@@ -162,6 +162,7 @@ function reportOf(
     complete: lost.roundsLost === 0,
     digest: trace.digest(),
     events: Math.max(trace.events, federations === 0 ? clock.fired : 0),
+    happenings: clock.fired,
     virtualSeconds: clock.nowMs / 1000,
     seconds,
     bytes: {
