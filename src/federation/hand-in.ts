@@ -64,7 +64,7 @@ export class HandIn<Signed> {
   }
 
   /**
-   * Above, the contribution of the highest term is the federation's: any member could put its own there. A delegate that votes knows who leads;
+   * Above, the contribution of the highest term is the federation's, and a member could put its own there. A delegate that votes knows who leads;
    * one that does not knows who might. Who is refused for an election's sake says it again.
    */
   #mayContribute({ by, term }: Update): boolean {

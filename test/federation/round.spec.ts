@@ -252,7 +252,7 @@ describe('a round', () => {
       ],
       [[2], ['bafyM'], 'combining']
     )
-    // It may be as far away as any.
+    // It may lie as far back as every other.
     assert.equal(bench.find('start-timer').at(-1)?.name, 'parent')
     bench.send({ type: 'combined', parent: parentHead, model: 'bafyX', modelBytes: 4 })
     assert.deepEqual(
