@@ -133,7 +133,7 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
     // Who catches up, or has no vote, has accepted nothing: there is nothing to forget, and each write waits for the disk.
     if (state.accepted !== null || enrolled) this.persist()
     if (this.state.role === 'leader') {
-      // A majority has just signed: it is looked for anew, and a voter that is new has as long to answer as any.
+      // A majority has just signed: it is looked for anew, and a new voter has as long to answer as the others.
       const look = { heard: new Set<PeerName>(), beatsLeft: beatsPerLook(this.state.timing) }
       this.state = { ...this.state, ...look, signatures: new Map(), refused: new Set(), looksRefused: 0 }
       if (!mayVote(this.state)) this.handOver()
