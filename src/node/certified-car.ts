@@ -7,10 +7,10 @@
  * Roots are left empty: federations are added while the archive grows, and CARv1 fixes its header at the beginning. A torn tail
  * (the process died while it wrote) is cut off at opening; a damaged block in the middle is an error that names it.
  */
-import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, openSync, statSync, writeSync } from 'node:fs'
 import * as dagCbor from '@ipld/dag-cbor'
 import { CID } from 'multiformats/cid'
-import { WorldlmError, isDiskFull } from '../errors.ts'
+import { WorldlmError } from '../errors.ts'
 import type { Entry } from '../federation/entry.ts'
 import type { FederationId, Link } from '../ids.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
@@ -19,6 +19,7 @@ import { certificateCodec, charterCodec, entryCodec } from '../wire/records.ts'
 import { limits } from '../wire/limits.ts'
 import { Breath } from './breath.ts'
 import { BlockFile, EntryLog, type Place, StoredUpdates } from './entry-log.ts'
+import { GrowingFile } from './files.ts'
 
 /** A block larger than any record is no block of ours. */
 const blockBytesMax = 8 * 1024 * 1024
@@ -188,17 +189,15 @@ const damaged = (path: string, offset: number, what: string): WorldlmError =>
 
 /** The archive of a running node. */
 export class CertifiedCar {
-  readonly #fd: number
+  readonly #growing: GrowingFile
   readonly #file: BlockFile
   /** Of the file, so far. */
   #bytes: number
-  /** Why nothing is written any more: behind a torn end it would make the file unreadable. */
-  #torn: unknown = null
   /** Charters, and updates that no entry counts yet: each is written once. */
   readonly #written: Set<Link>
 
-  private constructor(fd: number, file: BlockFile, bytes: number, written: Iterable<Link>) {
-    this.#fd = fd
+  private constructor(growing: GrowingFile, file: BlockFile, bytes: number, written: Iterable<Link>) {
+    this.#growing = growing
     this.#file = file
     this.#bytes = bytes
     this.#written = new Set(written)
@@ -214,10 +213,9 @@ export class CertifiedCar {
     }
     const { bytes, ...archive } = await readCertifiedCar(path)
     const { file, charters, updates } = archive
-    const fd = openSync(path, 'a')
-    if (archive.tornBytes > 0) ftruncateSync(fd, bytes)
+    const growing = new GrowingFile(path, () => bytes)
     const written = [...charters.keys(), ...updates.links().slice(-limits.updatesKeptMax)]
-    return { car: new CertifiedCar(fd, file, bytes, written), archive }
+    return { car: new CertifiedCar(growing, file, bytes, written), archive }
   }
 
   /** A log that begins here, for `addEntry` to continue. */
@@ -248,7 +246,7 @@ export class CertifiedCar {
   }
 
   close(): void {
-    closeSync(this.#fd)
+    this.#growing.close()
     this.#file.close()
   }
 
@@ -256,19 +254,8 @@ export class CertifiedCar {
   #append(items: { link: Link | null; bytes: Uint8Array }[]): Place[] {
     const fresh = items.filter(({ link }) => link === null || !this.#written.has(link))
     if (fresh.length === 0) return []
-    if (this.#torn !== null) throw this.#torn
     const frames = fresh.map(({ bytes }) => frame(bytes))
-    try {
-      const whole = Buffer.concat(frames)
-      for (let offset = 0; offset < whole.length; ) offset += writeSync(this.#fd, whole, offset)
-      fsyncSync(this.#fd)
-    } catch (error) {
-      const hint = 'Free some space and start the node again; the torn end is cut off.'
-      this.#torn = isDiskFull(error)
-        ? new WorldlmError('DISK_FULL', 'the disk is full: certified.car could not grow', hint, { cause: error })
-        : error
-      throw this.#torn
-    }
+    this.#growing.append(Buffer.concat(frames))
     for (const { link } of fresh) if (link !== null) this.#written.add(link)
     return fresh.map(({ bytes }, place) => {
       this.#bytes += frames[place]!.length

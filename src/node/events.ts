@@ -1,10 +1,9 @@
 /**
  * What happened on this node: numbered events for who watches (API, terminal, testnet), and durable records for the invariants.
  */
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, writeSync } from 'node:fs'
-import { WorldlmError, isDiskFull } from '../errors.ts'
 import { BlockFile } from './entry-log.ts'
 import { FaultMeter } from './fault-meter.ts'
+import { GrowingFile } from './files.ts'
 import type { NodeEvent, NodeRecord, NumberedEvent } from './status.ts'
 
 /** Kept for who connects late; older ones are gone. A round makes about 30. */
@@ -43,38 +42,20 @@ export class EventLog {
 
 /** `records.jsonl`: one line a record, on disk when `append` returns (I2 and I4 are checked on it after a crash). */
 export class RecordLog {
-  readonly #path: string
-  readonly #fd: number
-  /** Why nothing is written any more: the next line would be joined to one that is not whole. */
-  #torn: unknown = null
+  readonly #file: GrowingFile
 
   /** Opens or creates; a line that a dying process left unfinished is cut off, or the next one would be joined to it. */
   constructor(path: string) {
-    this.#path = path
-    this.#fd = openSync(path, 'a', 0o644)
-    const { size } = fstatSync(this.#fd)
-    const whole = wholeLines(path, size)
-    if (whole < size) ftruncateSync(this.#fd, whole)
+    this.#file = new GrowingFile(path, size => wholeLines(path, size))
   }
 
   /** @throws {WorldlmError} DISK_FULL */
   append(record: NodeRecord): void {
-    if (this.#torn !== null) throw this.#torn
-    const line = Buffer.from(`${JSON.stringify(record)}\n`)
-    try {
-      for (let offset = 0; offset < line.length; ) offset += writeSync(this.#fd, line, offset)
-      fsyncSync(this.#fd)
-    } catch (error) {
-      const hint = 'Free some space and start the node again; the torn end is cut off.'
-      this.#torn = isDiskFull(error)
-        ? new WorldlmError('DISK_FULL', `the disk is full: ${this.#path} could not grow`, hint, { cause: error })
-        : error
-      throw this.#torn
-    }
+    this.#file.append(Buffer.from(`${JSON.stringify(record)}\n`))
   }
 
   close(): void {
-    closeSync(this.#fd)
+    this.#file.close()
   }
 }
 
