@@ -1,6 +1,6 @@
 /** A certified log, checked offline from its genesis charter on: what holds, and each way of cheating by its name. */
 import assert from 'node:assert/strict'
-import type { Certificate } from '../../src/federation/entry.ts'
+import type { Certificate, Update } from '../../src/federation/entry.ts'
 import { planMembers } from '../../src/federation/membership.ts'
 import { addEntry, beginLog, extendLog, type LogState, readUpdate } from '../../src/wire/certified-log.ts'
 import { linkOf } from '../../src/wire/codec.ts'
@@ -47,6 +47,14 @@ describe('a certified log', () => {
     assert.deepEqual([wrong.index, wrong.code], [0, 'MALFORMED'])
   })
 
+  /** A round in which a counts this update in place of its own. */
+  const countsInstead =
+    (name: string, facts: Partial<Update> = {}) =>
+    (builder: LogBuilder) => {
+      const update = builder.signUpdate(builder.update(name, facts))
+      const entry = builder.roundEntry(['a'])
+      return builder.certify({ ...entry, inputs: [{ ...entry.inputs[0]!, update }] })
+    }
   const cheats: { why: string; make: (builder: LogBuilder) => CertifiedBytes; code: string; says?: RegExp }[] = [
     {
       why: 'two of four voters: no majority',
@@ -174,41 +182,25 @@ describe('a certified log', () => {
     },
     {
       why: 'an update on an unknown base (I3)',
-      make: builder => {
-        const update = builder.signUpdate(builder.update('a', { base: linkOf(new Uint8Array(1)) }))
-        const entry = builder.roundEntry(['a'])
-        return builder.certify({ ...entry, inputs: [{ ...entry.inputs[0]!, update }] })
-      },
+      make: countsInstead('a', { base: linkOf(new Uint8Array(1)) }),
       code: 'WRONG_ROUND',
       says: /I3: a: its update is based on/
     },
     {
       why: 'another member’s update (I3)',
-      make: builder => {
-        const update = builder.signUpdate(builder.update('b'))
-        const entry = builder.roundEntry(['a'])
-        return builder.certify({ ...entry, inputs: [{ ...entry.inputs[0]!, update }] })
-      },
+      make: countsInstead('b'),
       code: 'WRONG_ROUND',
       says: /names another member/
     },
     {
       why: 'an update of another federation (I3)',
-      make: builder => {
-        const update = builder.signUpdate(builder.update('a', { federation: linkOf(new Uint8Array(1)) }))
-        const entry = builder.roundEntry(['a'])
-        return builder.certify({ ...entry, inputs: [{ ...entry.inputs[0]!, update }] })
-      },
+      make: countsInstead('a', { federation: linkOf(new Uint8Array(1)) }),
       code: 'WRONG_ROUND',
       says: /names another member or federation/
     },
     {
       why: 'an update that another member signed (I3)',
-      make: builder => {
-        const update = builder.signUpdate(builder.update('a', { by: peerOf('b').peer }))
-        const entry = builder.roundEntry(['a'])
-        return builder.certify({ ...entry, inputs: [{ ...entry.inputs[0]!, update }] })
-      },
+      make: countsInstead('a', { by: peerOf('b').peer }),
       code: 'WRONG_ROUND',
       says: /I3: a: its update is signed by .*, who does not speak for it/
     },
