@@ -145,7 +145,7 @@ export class Observation {
         return event.change === 'absent' ? this.#takeAbsence(event.federation, event.name) : null
       case 'warning':
         this.warnings.push({ path: node.plan.path, code: event.code, message: event.message })
-        return event.code === 'PARENT_AWAY' || event.code === 'ROUND_EXTENDED' ? event.message : null
+        return ['PARENT_AWAY', 'PARENT_AHEAD', 'ROUND_EXTENDED'].includes(event.code) ? event.message : null
       case 'fault':
         return `${event.federation || node.plan.path}: ${event.code} of ${this.nameOf(event.peer)}: ${cut(event.detail)}`
       default:

@@ -64,7 +64,12 @@ export type RoundState =
       refused: ReadonlyMap<MemberId, Refused>
       extensions: number
     })
-  | (Open & Closed & { phase: 'aggregating' })
+  | (Open &
+      Closed & {
+        phase: 'aggregating'
+        /** It is done once more, for the parent has gone on meanwhile. */
+        again?: true
+      })
   | (Open & Closed & { phase: 'waiting-for-parent'; result: Aggregated; parentRound: number })
   | (Open & Closed & { phase: 'combining'; result: Aggregated; parent: ParentHead })
   | (Open & Closed & { phase: 'proposing'; body: RoundBody })

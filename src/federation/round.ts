@@ -56,7 +56,7 @@ export type RoundEffect =
   | { do: 'propose'; body: RoundBody }
   | { do: 'start-timer'; name: 'deadline' | 'parent'; ms: number }
   | { do: 'stop-timer'; name: 'deadline' | 'parent' }
-  | { do: 'tell'; code: 'ROUND_EXTENDED' | 'PARENT_AWAY'; message: string }
+  | { do: 'tell'; code: 'ROUND_EXTENDED' | 'PARENT_AWAY' | 'PARENT_AHEAD'; message: string }
 
 /** @returns the next state and what to do, in order. Total: every state answers every event. */
 export function stepRound(state: RoundState, event: RoundEvent, facts: RoundFacts): [RoundState, RoundEffect[]] {
@@ -224,17 +224,11 @@ function afterAggregation(state: Aggregating, result: Aggregated, facts: RoundFa
   // The parent certified a round while the change against the one before was written: under the new base it would be wrong, and named
   // with the old one it would come late.
   if (result.contributionBase !== null && result.contributionBase !== (parentHead?.entry ?? charter.parent))
-    return [state, [{ do: 'aggregate', round: state.round, base: state.base, inputs: state.inputs }]]
+    return behindParent(state, result, facts)
   const effects: RoundEffect[] = [{ do: 'contribute', update: contribution(state, result, parentRound, facts) }]
   if (charter.algorithm.levels === 'pipelined' && parentHead !== null) {
-    return [
-      { ...state, phase: 'combining', result, parent: parentHead },
-      [
-        ...effects,
-        { do: 'start-timer', name: 'parent', ms: charter.timings.parentTimeoutMs },
-        { do: 'combine', model: result.model, parent: parentHead }
-      ]
-    ]
+    const [next, more] = takeNewest(state, result, parentHead, facts)
+    return [next, [...effects, ...more]]
   }
   if (charter.algorithm.levels === 'pipelined') {
     const [next, more] = propose(state, result, null, 'the parent has no certified round yet')
@@ -242,6 +236,37 @@ function afterAggregation(state: Aggregating, result: Aggregated, facts: RoundFa
   }
   effects.push({ do: 'start-timer', name: 'parent', ms: charter.timings.parentTimeoutMs })
   return [{ ...state, phase: 'waiting-for-parent', result, parentRound }, effects]
+}
+
+/**
+ * Once more, against the newest. A parent whose rounds are shorter than its model takes to come is not run after: this round has what is
+ * there, and hands nothing in.
+ */
+function behindParent(state: Aggregating, result: Aggregated, facts: RoundFacts): [RoundState, RoundEffect[]] {
+  const { parentHead } = facts
+  if (state.again !== true)
+    return [{ ...state, again: true }, [{ do: 'aggregate', round: state.round, base: state.base, inputs: state.inputs }]]
+  const why = 'the parent certifies rounds faster than its model comes'
+  if (parentHead === null) return goOnAlone(state, result, why)
+  const [next, effects] = takeNewest(state, result, parentHead, facts)
+  return [next, [{ do: 'tell', code: 'PARENT_AHEAD', message: `round ${state.round}: ${why}, handing in nothing` }, ...effects]]
+}
+
+/** What the parent has now, without waiting for what it makes next. */
+function takeNewest(
+  state: Open & Closed,
+  result: Aggregated,
+  parent: ParentHead,
+  { charter }: RoundFacts
+): [RoundState, RoundEffect[]] {
+  const { round, base, inputs, excluded } = state
+  return [
+    { phase: 'combining', round, base, inputs, excluded, result, parent },
+    [
+      { do: 'start-timer', name: 'parent', ms: charter.timings.parentTimeoutMs },
+      { do: 'combine', model: result.model, parent }
+    ]
+  ]
 }
 
 /** The federation as a member of its parent: it counts with the weight of all below it. */

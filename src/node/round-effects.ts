@@ -228,32 +228,30 @@ async function contributionOf(
   if (backboneRanges(node.layout).length === 0 && !isBlock) return { ...model, base: null }
   const output = folder.model(`contribution-${charter.name}`)
   const encoding = isBlock ? 'bf16' : charter.algorithm.encoding
-  for (;;) {
-    const { parentHead } = node.state
-    if (parentHead !== null && !(await pullParent(node, parentHead))) return null
-    if (node.state.parentHead?.entry !== parentHead?.entry) continue
-    const start = parentHead === null ? folder.model('initial') : blobs.path(parentHead.model)
-    await mixer.difference({ layout: node.layout, model: blobs.path(model.link), start, output, encoding, block: null })
-    // The parent may have certified its next round meanwhile. What still slips in before the answer is taken is noticed there (round.ts).
-    if (node.state.parentHead?.entry === parentHead?.entry)
-      return { ...(await blobs.put(output)), base: parentHead?.entry ?? charter.parent }
-  }
+  const parent = await pullParent(node)
+  if (parent === null) return null
+  const start = parent === 'none yet' ? folder.model('initial') : blobs.path(parent.model)
+  await mixer.difference({ layout: node.layout, model: blobs.path(model.link), start, output, encoding, block: null })
+  // The parent may have certified its next round meanwhile: that is noticed where the answer is taken (round.ts).
+  return { ...(await blobs.put(output)), base: parent === 'none yet' ? charter.parent : parent.entry }
 }
 
-/** @returns false when nobody gives it after `triesMax` tries; a newer head is as good as it. */
-async function pullParent(node: FederationCore, { entry, model, holders }: ParentHead): Promise<boolean> {
+/** Brings the parent's model here, the newest at each try. @returns whose model it is; null when nobody gives one after `triesMax` tries. */
+async function pullParent(node: FederationCore): Promise<ParentHead | 'none yet' | null> {
   const { exchange, events } = node.options.services
-  for (let tries = 1; tries <= triesMax && node.state.parentHead?.entry === entry; tries++) {
+  for (let tries = 1; tries <= triesMax; tries++) {
+    const { parentHead } = node.state
+    if (parentHead === null) return 'none yet'
     try {
-      await exchange.pull(model, holders)
-      return true
+      await exchange.pull(parentHead.model, parentHead.holders)
+      return parentHead
     } catch (error) {
       if (!(error instanceof BlobAway)) throw error
       events.emit({ type: 'warning', code: 'PARENT_MODEL_AWAY', message: `${node.path}: ${error.message}` })
     }
     await new Promise(resolve => setTimeout(resolve, retryMs).unref())
   }
-  return node.state.parentHead?.entry !== entry
+  return null
 }
 
 /** The parent's backbone under the federation's own key layers; with `down: chain` these attend to the parent's first. */

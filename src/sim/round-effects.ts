@@ -119,10 +119,8 @@ function contributeLater(
   peer.pull(head.model, head.holders, topic, round, () => {
     const base = peer.blobs.get(head.model)?.model
     if (!replica.alive) return
-    const isNewest = replica.state.parentHead?.entry === head.entry
-    if (base === undefined && isNewest && tries >= triesMax) send(null, null)
-    else if (base === undefined)
-      replica.later(retryMs, () => contributeLater(replica, model, round, send, isNewest ? tries + 1 : 1))
+    if (base === undefined && tries >= triesMax) send(null, null)
+    else if (base === undefined) replica.later(retryMs, () => contributeLater(replica, model, round, send, tries + 1))
     else send(peer.put(services.mixing.difference(model, base), round), head.entry)
   })
 }

@@ -239,6 +239,25 @@ describe('a round', () => {
     assert.deepEqual([contribution.round, contribution.base], [2, 'bafyE'])
   })
 
+  it('does not run after a parent whose rounds are shorter than its model takes to come: takes its newest, and hands nothing in', () => {
+    const bench = new Bench(['a', 'b'], { parent: 'bafyP' }).open().bring('a').bring('b')
+    for (const round of [1, 2]) {
+      bench.facts = { ...bench.facts, parentHead: { ...parentHead, round, entry: `bafyE${round}` } }
+      bench.send({ type: 'aggregated', result: { ...aggregated, contributionBase: `bafyE${round - 1}` } })
+    }
+    assert.deepEqual([bench.state.phase, bench.find('contribute'), bench.find('aggregate').length], ['combining', [], 2])
+    assert.deepEqual(
+      [bench.find('combine').map(({ parent }) => parent.entry), bench.find('tell').map(({ code }) => code)],
+      [['bafyE2'], ['PARENT_AHEAD']]
+    )
+    // Its model may be long in coming, too.
+    bench.send({ type: 'timer', name: 'parent' })
+    assert.deepEqual(
+      bench.find('propose').map(({ body }) => [body.model, body.alone]),
+      [['bafyM', 'the parent’s model could not be had in time']]
+    )
+  })
+
   it('where levels are pipelined takes the newest result that the parent has, and waits for none', () => {
     const charter = { parent: 'bafyP', algorithm: { levels: 'pipelined' } } as const
     const bench = new Bench(['a'], charter).open().bring('a')
