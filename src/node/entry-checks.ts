@@ -23,14 +23,21 @@ export async function verify(node: FederationCore, question: Question): Promise<
   if (running.has(question.link)) return
   running.add(question.link)
   try {
-    node.dispatch({ type: 'verified', ...question, fault: await checkEntry(node, question) })
+    const fault = await checkEntry(node, question)
+    if (fault !== overtaken) node.dispatch({ type: 'verified', ...question, fault })
   } finally {
     running.delete(question.link)
   }
 }
 
+/** It was certified meanwhile: nobody waits for this voter's word any more. */
+const overtaken = 'overtaken'
+
 /** As the log is now, when it is asked about: what comes while updates are fetched changes nothing. */
-async function checkEntry(node: FederationCore, { from, link, entry }: Question): Promise<EntryFault | null> {
+async function checkEntry(
+  node: FederationCore,
+  { from, link, entry }: Question
+): Promise<EntryFault | typeof overtaken | null> {
   const { state } = node
   if (entry.kind === 'round') await fetchMissing(node, from, entry)
   // Nothing is signed that the offline check would refuse, under no other name than its bytes have.
@@ -46,7 +53,7 @@ async function checkRound(
   state: FederationState,
   from: PeerName,
   entry: RoundEntry
-): Promise<EntryFault | null> {
+): Promise<EntryFault | typeof overtaken | null> {
   const updates: Update[] = []
   for (const { update: link } of entry.inputs) {
     const bytes = node.signedUpdates.get(link)
@@ -56,13 +63,43 @@ async function checkRound(
   }
   const wrong = checkInputs(state, entry, updates, node.environment) ?? checkAttention(node, entry, updates)
   if (wrong !== null) return wrong
-  try {
-    const { exchange } = node.options.services
-    await exchange.pull(entry.model, [from, entry.proposer, ...holdersOf(node.state)])
-    if (entry.outer !== null) await exchange.pull(entry.outer, [from, entry.proposer, ...holdersOf(node.state)])
-    return null
-  } catch (error) {
-    return { code: 'MODEL_MISSING', detail: (error as Error).message }
+  return (await mayFetch(node, entry)) ? fetchModel(node, from, entry) : overtaken
+}
+
+interface Fetch {
+  index: number
+  ended: Promise<unknown>
+}
+const fetches = new WeakMap<FederationCore, Set<Fetch>>()
+
+async function fetchModel(node: FederationCore, from: PeerName, entry: RoundEntry): Promise<EntryFault | null> {
+  const { exchange } = node.options.services
+  const running = fetches.get(node) ?? new Set<Fetch>()
+  fetches.set(node, running)
+  const holders = () => [from, entry.proposer, ...holdersOf(node.state)]
+  const pulled = exchange
+    .pull(entry.model, holders())
+    .then(() => (entry.outer === null ? 0 : exchange.pull(entry.outer, holders())))
+    .then(
+      () => null,
+      (error: Error): EntryFault => ({ code: 'MODEL_MISSING', detail: error.message })
+    )
+  const fetch = { index: entry.index, ended: pulled }
+  running.add(fetch)
+  return pulled.finally(() => running.delete(fetch))
+}
+
+/**
+ * Where others certify rounds faster than their models come over this voter's line, each fetch would slow down all the others, and what
+ * else the line is for: no further one begins while one goes on that was overtaken. @returns false when this one was meanwhile, too.
+ */
+async function mayFetch(node: FederationCore, { index }: RoundEntry): Promise<boolean> {
+  const isCertified = (place: number) => place <= node.state.consensus.commitIndex
+  for (;;) {
+    const late = [...(fetches.get(node) ?? [])].find(fetch => isCertified(fetch.index))
+    if (late === undefined) return true
+    await late.ended
+    if (isCertified(index)) return false
   }
 }
 

@@ -62,9 +62,34 @@ function checkRound(replica: ReplicaCore, from: PeerName, entry: RoundEntry, ans
     answer(wrong)
     return
   }
+  fetchModel(replica, from, entry, answer)
+}
+
+interface Fetches {
+  /** Entries whose models are on their way. */
+  running: Set<RoundEntry>
+  waiting: (() => void)[]
+}
+const fetches = new WeakMap<ReplicaCore, Fetches>()
+
+/** No further one begins while one goes on whose entry was certified meanwhile (node/entry-checks.ts). */
+function fetchModel(replica: ReplicaCore, from: PeerName, entry: RoundEntry, answer: (fault: EntryFault | null) => void): void {
   const { peer, topic, state } = replica
+  const { running, waiting } = fetches.get(replica) ?? { running: new Set(), waiting: [] }
+  fetches.set(replica, { running, waiting })
+  const isCertified = ({ index }: RoundEntry) => index <= replica.state.consensus.commitIndex
+  if ([...running].some(isCertified)) {
+    waiting.push(() => {
+      if (!isCertified(entry)) fetchModel(replica, from, entry, answer)
+    })
+    return
+  }
+  running.add(entry)
   peer.pull(entry.model, [from, entry.proposer, ...holdersOf(state)], topic, entry.round, got => {
-    if (replica.alive) answer(got ? null : { code: 'MODEL_MISSING', detail: 'no holder gave it' })
+    if (!replica.alive) return
+    running.delete(entry)
+    answer(got ? null : { code: 'MODEL_MISSING', detail: 'no holder gave it' })
+    for (const go of waiting.splice(0)) go()
   })
 }
 

@@ -229,10 +229,12 @@ export class Simulation {
 
   // ── I8's conditions ──
 
-  /** At worst one line carries a blob of each member, and the models that come of them. */
+  /** At worst one line carries a blob of each member, and the models that come of them: for a delegate, of the federations above, too. */
   #transfersMs(federation: number): number {
     const { topology } = this.options
-    const blobs = topology.federations[federation]!.members + 3
+    let blobs = 0
+    for (let at: number | null = federation; at !== null; at = topology.federations[at]!.parent)
+      blobs += topology.federations[at]!.members + 3
     return blobs * slowestTransferMs(topology, this.services.blobBytes)
   }
 

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { sketchGroupBytes } from '../../src/aggregate/sketch.ts'
 import type { Entry, RoundEntry, Update } from '../../src/federation/entry.ts'
 import type { FederationEvent } from '../../src/federation/federation.ts'
+import type { FederationState } from '../../src/federation/federation-state.ts'
 import { initialFederation } from '../../src/federation/federation-start.ts'
 import { totals } from '../../src/federation/round-sums.ts'
 import type { Link } from '../../src/ids.ts'
@@ -68,12 +69,12 @@ describe('a voter that is asked to sign', () => {
   }
 
   /** Of two whose updates are alike, so that each has half of the attention. */
-  function proposed(facts: Partial<RoundEntry> = {}, edit: Partial<Update> = {}): RoundEntry {
-    const updates = ['a', 'b'].map(name => builder.update(name, { sketches: new Uint8Array(sketchBytes), ...edit }))
+  function proposed(facts: Partial<RoundEntry> = {}, edit: Partial<Update> = {}, log = builder): RoundEntry {
+    const updates = ['a', 'b'].map(name => log.update(name, { sketches: new Uint8Array(sketchBytes), ...edit }))
     const inputs = updates
-      .map(update => ({ update, link: builder.signUpdate(update), weight: update.weight }))
+      .map(update => ({ update, link: log.signUpdate(update), weight: update.weight }))
       .sort((one, other) => (one.update.member < other.update.member ? -1 : 1))
-    return builder.roundEntry(['a', 'b'], {
+    return log.roundEntry(['a', 'b'], {
       ...totals(inputs),
       outer,
       inputs: inputs.map(({ update: { member, round }, link, weight }) => ({
@@ -87,28 +88,40 @@ describe('a voter that is asked to sign', () => {
     })
   }
 
-  /** What `c` finds, and what it pulled. */
-  async function judged(entry: Entry, { link = linkOf(entryCodec.encode(entry)), lost = half, knows = true, asks = 1 } = {}) {
-    const { id, charter, entries } = builder
+  function stateOf({ id, charter, entries }: LogBuilder): FederationState {
     const log = entries.map(({ entry }) => ({ link: linkOf(entry), entry: entryCodec.decode(entry) as Entry }))
     const persisted = { term: 1, votedFor: null, accepted: null, signed: null, old: false, fromDisk: false }
-    const state = initialFederation({ id, charter, self: peerOf('c').peer, entries: log, persisted, rank: 0 })
+    return initialFederation({ id, charter, self: peerOf('c').peer, entries: log, persisted, rank: 0 })
+  }
+
+  function voter(
+    log: LogBuilder,
+    pull: (blob: Link) => Promise<void>,
+    answers: FederationEvent[],
+    knows = true
+  ): FederationCore {
+    const { id, charter } = log
+    return {
+      id,
+      state: stateOf(log),
+      layout,
+      environment: { linkOf: () => '', sketchBytes, roundTokens: 1000 },
+      options: { charter, services: { exchange: { pull } } },
+      signedUpdates: knows ? log.updates : new Map(),
+      ask: async () => null,
+      dispatch: (event: FederationEvent) => answers.push(event)
+    } as unknown as FederationCore
+  }
+
+  /** What `c` finds, and what it pulled. */
+  async function judged(entry: Entry, { link = linkOf(entryCodec.encode(entry)), lost = half, knows = true, asks = 1 } = {}) {
     const pulled: Link[] = []
     const answers: FederationEvent[] = []
     const pull = async (blob: Link) => {
       if (blob === lost) throw new Error('nobody has it')
       pulled.push(blob)
     }
-    const node = {
-      id,
-      state,
-      layout,
-      environment: { linkOf: () => '', sketchBytes, roundTokens: 1000 },
-      options: { charter, services: { exchange: { pull } } },
-      signedUpdates: knows ? builder.updates : new Map(),
-      ask: async () => null,
-      dispatch: (event: FederationEvent) => answers.push(event)
-    } as unknown as FederationCore
+    const node = voter(builder, pull, answers, knows)
     const question = { from: peerOf('a').peer, link, term: 1, entry }
     await Promise.all(Array.from({ length: asks }, () => verify(node, question)))
     assert.equal(answers.length, 1)
@@ -123,6 +136,46 @@ describe('a voter that is asked to sign', () => {
     assert.deepEqual(await judged(entry), { fault: null, pulled: [entry.model, outer] })
     assert.deepEqual(await judged(entry, { asks: 2 }), { fault: null, pulled: [entry.model, outer] })
     assert.deepEqual(await judged(builder.membersEntry({})), { fault: null, pulled: [] })
+  })
+
+  it('fetches no further model while one comes whose entry was certified meanwhile, and none of an entry that is certified by then', async () => {
+    const log = new LogBuilder().admit('a', 'b', 'c')
+    const [coming, answers] = [new Map<Link, () => void>(), [] as FederationEvent[]]
+    const node = voter(log, blob => new Promise(resolve => void coming.set(blob, resolve)), answers)
+    const settled = () => new Promise(resolve => setImmediate(resolve))
+    const propose = async (name: string) => {
+      const entry = proposed({ model: blobOf(name), outer: null }, {}, log)
+      void verify(node, { from: peerOf('a').peer, link: linkOf(entryCodec.encode(entry)), term: 1, entry })
+      await settled()
+      return entry
+    }
+    const certify = (entry: RoundEntry) => Object.assign(node, { state: stateOf(log.add(entry)) })
+    const arrives = async (name: string) => {
+      coming.get(blobOf(name))!()
+      coming.delete(blobOf(name))
+      await settled()
+    }
+    const isComing = (...names: string[]) => assert.deepEqual([...coming.keys()], names.map(blobOf))
+
+    const one = await propose('one')
+    // Another leader's for the same place waits for nothing: who proposed the first may be gone.
+    await propose('instead')
+    isComing('one', 'instead')
+    certify(one)
+    const two = await propose('two')
+    isComing('one', 'instead')
+    certify(two)
+    await propose('three')
+    await arrives('one')
+    isComing('instead')
+    await arrives('instead')
+    isComing('three')
+    await arrives('three')
+    const verified = answers.flatMap(answer => (answer.type === 'verified' && answer.entry.kind === 'round' ? [answer] : []))
+    assert.deepEqual(
+      verified.map(({ entry, fault }) => [entry.kind === 'round' && entry.model, fault]),
+      ['one', 'instead', 'three'].map(name => [blobOf(name), null])
+    )
   })
 
   const rows: { why: string; code: string; entry: () => Entry; given?: Parameters<typeof judged>[1] }[] = [
