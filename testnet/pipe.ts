@@ -25,6 +25,9 @@ export interface Lane {
 
 /** Waiting for the wire on one connection, besides what is on it; more, and its source has to wait, as with a full window. */
 const queuedBytesMax = 4 * 1024 * 1024
+/** On a slow wire less: queues of routers are meant to hold no more than so long takes. */
+const queuedMs = 250
+const queuedBytesMin = 64 * 1024
 const segmentBytes = 1448
 /** Least time that TCP waits for an acknowledgement before it sends again (RFC 6298 says 1 s, Linux 200 ms). */
 const retransmitMs = 200
@@ -75,7 +78,7 @@ export class Pipe {
 
   #take(bytes: Buffer): void {
     this.#put(bytes, 1)
-    if (this.#queuedBytes > this.#onWireBytes + queuedBytesMax) this.#source.pause()
+    if (this.#queuedBytes > this.#onWireBytes + this.#queueMax) this.#source.pause()
   }
 
   #put(bytes: Buffer, latencies: number): void {
@@ -94,6 +97,12 @@ export class Pipe {
     const lost = random.float() < 1 - (1 - loss) ** Math.ceil(byteCount / segmentBytes)
     const arrival = this.#lane.freeAt + latencyMs * latencies + (lost ? retransmitMs + 2 * latencyMs : 0)
     return (this.#lastArrival = Math.max(arrival, this.#lastArrival))
+  }
+
+  get #queueMax(): number {
+    const { bytesPerSecond = 0 } = this.#lane.condition ?? {}
+    if (bytesPerSecond === 0) return queuedBytesMax
+    return Math.min(queuedBytesMax, Math.max(queuedBytesMin, (bytesPerSecond * queuedMs) / 1000))
   }
 
   /** What a wire of this rate and length holds. */
@@ -135,7 +144,7 @@ export class Pipe {
       return
     }
     this.#queuedBytes -= item.bytes.length
-    if (this.#source.isPaused() && this.#queuedBytes < this.#onWireBytes + queuedBytesMax / 2) this.#source.resume()
+    if (this.#source.isPaused() && this.#queuedBytes < this.#onWireBytes + this.#queueMax / 2) this.#source.resume()
     if (item.bytes.length === 0 || this.#target.write(item.bytes)) return
     this.#blocked = true
     const go = () => {

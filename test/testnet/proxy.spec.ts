@@ -131,6 +131,15 @@ describe('a network that can be cut and slowed', () => {
     assert.ok(performance.now() - began >= 390, '400 kB at 1 MB/s')
   })
 
+  it('lets little wait in line for a slow link: what another connection has to say does not come after it all', async () => {
+    network.slow('a', 'b', { latencyMs: 0, bytesPerSecond: 200_000, loss: 0 })
+    const [bulk, word] = [open('a', 'b'), open('a', 'b')]
+    // Of three megabytes each way the first takes fifteen seconds.
+    bulk.write('x'.repeat(3_000_000))
+    await new Promise(resolve => setTimeout(resolve, 200))
+    assert.equal(await ask(word, 'alive', 10_000), 'alive')
+  })
+
   it('ends a connection whose node is not there', async () => {
     servers[1]!.close()
     const socket = open('a', 'b')
