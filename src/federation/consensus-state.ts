@@ -117,6 +117,8 @@ export type ConsensusEvent<Entry> =
   | { type: 'hand-over' }
   /** The connection to `peer` broke: a killed process shows itself so at once, long before its silence does. */
   | { type: 'lost'; peer: PeerName }
+  /** Bytes of a blob came from `peer`, behind which its messages wait: it is there, and says what it has to say later. */
+  | { type: 'alive'; peer: PeerName }
   | { type: 'ranked'; rank: number }
   | { type: 'distrust'; peer: PeerName }
 

@@ -75,6 +75,9 @@ export function stepConsensus<Entry extends LogEntry>(state: ConsensusState<Entr
     case 'lost':
       turn.onLost(event.peer)
       break
+    case 'alive':
+      turn.onAlive(event.peer)
+      break
     case 'ranked':
       assert(event.rank >= 0 && event.rank <= 1, 'a rank lies between 0 and 1', { rank: event.rank })
       turn.state = { ...state, rank: event.rank }
@@ -115,6 +118,15 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
     if (peer !== this.state.aggregator || this.state.role === 'leader') return
     this.setAggregator(null)
     if (mayVote(this.state)) this.awaitTurn(0)
+  }
+
+  /** As good as its next heartbeat, or its answer to one; it says nothing of who leads. */
+  onAlive(peer: PeerName): void {
+    const { state } = this
+    if (state.role === 'leader') {
+      if (state.voters.includes(peer) && !state.heard.has(peer))
+        this.state = { ...state, heard: new Set(state.heard).add(peer) }
+    } else if (peer === state.aggregator) this.restElection()
   }
 
   onDistrust(peer: PeerName): void {

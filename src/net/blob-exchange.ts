@@ -22,6 +22,8 @@ export interface BlobExchangeOptions {
   allow: (peer: PeerName, blob: Link) => boolean
   /** A holder that sent wrong bytes, or a wrong index. */
   onLiar: (peer: PeerName, blob: Link, detail: string) => void
+  /** Bytes come from this peer; told a few times a second. */
+  onBytes?: (peer: PeerName) => void
   /** Sent to all peers together; 0: no limit. */
   uploadBytesPerSecond?: number
   /** Of a blob that is taken, as it is now; left out: what a blob may have at all. */
@@ -37,6 +39,8 @@ export interface Traffic {
 
 /** Peers whose traffic is remembered. */
 const peersCountedMax = limits.membersMax * 2
+/** Between two words that bytes come from a peer. */
+const tellBytesEveryMs = 200
 /** Pairs of holder and blob that are not asked again. */
 const liarsMax = 1_000
 
@@ -47,6 +51,7 @@ export class BlobExchange {
   readonly #pulling = new Map<Link, { pull: BlobPull; received: Promise<number> }>()
   readonly #traffic = new Map<PeerName, Traffic>()
   readonly #liars = new Set<string>()
+  readonly #toldAtMs = new Map<PeerName, number>()
 
   private constructor(options: BlobExchangeOptions) {
     this.#options = options
@@ -98,11 +103,25 @@ export class BlobExchange {
         if (this.#liars.size < liarsMax) this.#liars.add(`${peer} ${blob}`)
         onLiar(peer, blob, detail)
       },
-      onReceived: (peer, bytes) => this.#count(peer, 'in', bytes)
+      onReceived: (peer, bytes) => {
+        this.#count(peer, 'in', bytes)
+        this.#tellBytes(peer)
+      }
     })
-    const received = pull.run(holders, signal).finally(() => this.#pulling.delete(blob))
+    const received = pull.run(holders, signal).finally(() => {
+      this.#pulling.delete(blob)
+      if (this.#pulling.size === 0) this.#toldAtMs.clear()
+    })
     this.#pulling.set(blob, { pull, received })
     return received
+  }
+
+  #tellBytes(peer: PeerName): void {
+    const { onBytes } = this.#options
+    const now = performance.now()
+    if (onBytes === undefined || now - (this.#toldAtMs.get(peer) ?? Number.NEGATIVE_INFINITY) < tellBytesEveryMs) return
+    this.#toldAtMs.set(peer, now)
+    onBytes(peer)
   }
 
   #count(peer: PeerName, way: keyof Traffic, bytes: number): void {

@@ -264,6 +264,10 @@ export class FederationNode implements FederationCore {
     this.#evidence.tell(acceptance, proposer)
   }
 
+  alive(peer: PeerName): void {
+    if (!this.stopped) this.#presence.alive(peer)
+  }
+
   /** The connection to `peer` broke. */
   lost(peer: PeerName): void {
     if (!this.stopped) void this.#presence.lost(peer)

@@ -124,6 +124,9 @@ class Node implements RunningNode {
       fail: error => this.#fail(error),
       mayFetch: (peer, blob) => this.#gate.allows(peer, blob),
       blobBytesMax: () => largestBlobBytes([...this.#federations.values()].map(({ layout }) => layout)),
+      onBlobBytes: peer => {
+        for (const federation of this.#federations.values()) federation.alive(peer)
+      },
       onConsensus: (from, bytes) => this.#onConsensus(from, bytes),
       onQuestion: (from, bytes) => this.#onQuestion(from, bytes)
     })

@@ -27,6 +27,8 @@ export interface Opening {
   mayFetch: (peer: string, blob: Link) => boolean
   /** Bytes of the largest blob that this node has any use for. */
   blobBytesMax: () => number
+  /** Blobs are coming from a peer. */
+  onBlobBytes: (peer: string) => void
   onConsensus: (from: string, bytes: Uint8Array) => void
   onQuestion: (from: string, bytes: Uint8Array) => Promise<Uint8Array>
 }
@@ -63,6 +65,7 @@ export async function openServices(opening: Opening): Promise<{ services: Servic
         store: blobs,
         allow: opening.mayFetch,
         onLiar,
+        onBytes: opening.onBlobBytes,
         bytesMax: opening.blobBytesMax,
         uploadBytesPerSecond: config.network.uploadBytesPerSecond
       }),

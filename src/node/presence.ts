@@ -5,10 +5,14 @@ import { LastHeard, rankAmong } from '../federation/presence.ts'
 import type { FederationCore } from './federation-core.ts'
 import { strength } from './strength.ts'
 
+/** Two chunks take no longer on a line that can carry models. */
+const aliveMs = 30_000
+
 export class Presence {
   readonly #node: FederationCore
   readonly #heardAtMs: Map<PeerName, number>
   readonly #lastHeard: LastHeard
+  readonly #saidAtMs = new Map<PeerName, number>()
   readonly #strengths = new Map<PeerName, number>()
 
   /** @param heardAtMs - when each was heard last; for tests. */
@@ -21,6 +25,21 @@ export class Presence {
   /** Something was heard of `peer`; unless `fresh`, from another, which counts only for peers that are new. */
   seen(peer: PeerName, fresh = true): void {
     if (peer === this.#node.self) return
+    if (fresh) this.#saidAtMs.set(peer, performance.now())
+    this.#hear(peer, fresh)
+  }
+
+  /**
+   * Bytes of a blob came from `peer`. On a slow line what it says waits behind them, for as long as they take: it is no more silent for that
+   * than it is dead. Believed for a while, for who sends blobs and says nothing may have lost its office long ago.
+   */
+  alive(peer: PeerName): void {
+    if (performance.now() - (this.#saidAtMs.get(peer) ?? Number.NEGATIVE_INFINITY) > aliveMs) return
+    this.#hear(peer, true)
+    this.#node.dispatch({ type: 'consensus', event: { type: 'alive', peer } })
+  }
+
+  #hear(peer: PeerName, fresh: boolean): void {
     if (!this.#lastHeard.hear(peer, performance.now(), fresh) || this.#node.state.present.has(peer)) return
     this.#node.dispatch({ type: 'presence', peer, present: true })
   }
@@ -66,6 +85,7 @@ export class Presence {
       if (peers.has(peer)) continue
       // A stranger, or who has left: over the months there are many.
       this.#heardAtMs.delete(peer)
+      this.#saidAtMs.delete(peer)
       this.#strengths.delete(peer)
     }
     peers.delete(this.#node.self)

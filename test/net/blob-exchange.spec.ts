@@ -52,6 +52,15 @@ describe('blob exchange', () => {
     })
   }
 
+  it('tells from whom bytes come while they do, not of each of them', async () => {
+    const [slow, receiver] = [await peers.add({ uploadBytesPerSecond: 1.5 * chunkBytes }), await peers.add()]
+    const blob = await putRandom(slow, 3 * chunkBytes, 'slow')
+    await peers.introduce(receiver, slow)
+    await receiver.exchange.pull(blob, [slow.name])
+    assert.deepEqual([...new Set(receiver.heard)], [slow.name])
+    assert.ok(receiver.heard.length >= 3 && receiver.heard.length <= 30, `${receiver.heard.length} times`)
+  })
+
   it('takes chunks from several holders, each a part', async () => {
     const holders = [await peers.add({ uploadBytesPerSecond: 2e7 }), await peers.add({ uploadBytesPerSecond: 2e7 })]
     const receiver = await peers.add()

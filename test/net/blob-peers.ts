@@ -16,6 +16,8 @@ export interface BlobPeer {
   blobs: Blobs
   exchange: BlobExchange
   liars: { peer: string; detail: string }[]
+  /** Peers of which it was told that bytes come from them, each time. */
+  heard: string[]
 }
 
 export interface BlobPeerOptions {
@@ -41,16 +43,18 @@ export class BlobPeers {
     const { blobs } = await Blobs.open(join(own, 'blobs'))
     const host = await loopbackHost()
     const liars: BlobPeer['liars'] = []
+    const heard: string[] = []
     const exchange = await BlobExchange.start({
       host,
       store: serve(blobs),
       allow: () => true,
       onLiar: (peer, _, detail) => void liars.push({ peer, detail }),
+      onBytes: peer => heard.push(peer),
       uploadBytesPerSecond,
       ...(bytesMax !== undefined && { bytesMax: () => bytesMax }),
       ...(fruitlessMs !== undefined && { fruitlessMs })
     })
-    const peer = { name: host.peer, folder: own, host, blobs, exchange, liars }
+    const peer = { name: host.peer, folder: own, host, blobs, exchange, liars, heard }
     this.#peers.push(peer)
     return peer
   }
