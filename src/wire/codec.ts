@@ -37,12 +37,19 @@ const textOf = (cid: CID): Link => Buffer.from(cid.toString(), 'latin1').toStrin
  */
 export const encodeAlone = (value: unknown): Uint8Array => new Uint8Array(dagCbor.encode(value))
 
+/** As `linkOf` makes them. A CID may also hold bytes in the place of their hash, as many as whoever makes it up likes. */
+function isLink(value: unknown): boolean {
+  const cid = CID.asCID(value)
+  if (cid === null) return false
+  const { version, code, multihash } = cid
+  return version === 1 && code === dagCbor.code && multihash.code === sha256Code && multihash.digest.length === 32
+}
+
 /** A link as a field. */
-export const link = z.codec(
-  z.custom<CID>(value => CID.asCID(value) !== null, 'not a link'),
-  z.string(),
-  { decode: textOf, encode: text => CID.parse(text) }
-)
+export const link = z.codec(z.custom<CID>(isLink, 'not a link'), z.string(), {
+  decode: textOf,
+  encode: text => CID.parse(text)
+})
 export const bytes = (most: number) =>
   z.custom<Uint8Array>(value => value instanceof Uint8Array && value.length <= most, `not bytes, or more than ${most}`)
 export const natural = z.int().min(0).max(Number.MAX_SAFE_INTEGER)

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import * as dagCbor from '@ipld/dag-cbor'
 import fc from 'fast-check'
 import { CID } from 'multiformats/cid'
+import * as Digest from 'multiformats/hashes/digest'
 import { blobIndexCodec } from '../../src/wire/blob-index.ts'
 import { blobQuestionCodec, holdingCodec } from '../../src/wire/blob-messages.ts'
 import { type Codec, isMalformed, linkOf } from '../../src/wire/codec.ts'
@@ -201,5 +202,18 @@ describe('records and bytes', () => {
       false,
       false
     ])
+  })
+
+  it('a link is one of dag-cbor by its sha2-256: any other is as long as whoever makes it up likes', () => {
+    const { code, multihash } = CID.parse(blob)
+    const given = [
+      CID.createV1(code, multihash),
+      CID.createV1(code, Digest.create(0, new Uint8Array(600))),
+      CID.createV1(code, Digest.create(multihash.code, new Uint8Array(31))),
+      CID.createV1(0x55, multihash),
+      CID.createV0(multihash as never)
+    ]
+    const asked = given.map(one => questionCodec.decode(dagCbor.encode({ kind: 'entries', federation: one, fromIndex: 0 })))
+    assert.deepEqual(asked.map(isMalformed), [false, true, true, true, true])
   })
 })
