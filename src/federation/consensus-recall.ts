@@ -1,7 +1,7 @@
 /** The moves of a peer that asks whether its memory of its votes is the newest (recall.ts), and of those that it asks. */
 import type { PeerName } from '../ids.ts'
 import { ConsensusMoves } from './consensus-moves.ts'
-import { type ConsensusState, inDoubt, isAlone, isVoter, type LogEntry, position } from './consensus-state.ts'
+import { type ConsensusState, inDoubt, isAlone, isVoter, type LogEntry, position, termStepMax } from './consensus-state.ts'
 import { acceptedTermKnown, askedFor, newRecall, type Recalled, type SignedPlace, termTold, unanswered } from './recall.ts'
 
 export class Recalling<Entry extends LogEntry> extends ConsensusMoves<Entry> {
@@ -84,8 +84,8 @@ export class Recalling<Entry extends LogEntry> extends ConsensusMoves<Entry> {
 
   /** What it may have forgotten of its votes: the one in the highest term that any of the others knows. */
   #trust(recall: NonNullable<ConsensusState<Entry>['recall']>): void {
-    const told = termTold(this.state, recall)
     const { term, votedFor, self } = this.state
+    const told = Math.min(termTold(this.state, recall), term + termStepMax)
     if (told > term || votedFor === null) {
       this.state = { ...this.state, term: Math.max(term, told), votedFor: self }
       this.persist()

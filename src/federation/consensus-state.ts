@@ -209,6 +209,13 @@ export const position = <Entry extends LogEntry>({ commitIndex, accepted }: Cons
   acceptedTerm: accepted?.term ?? 0
 })
 
+/**
+ * How far a voter's word moves another's term at once. One that lies could tell of the last number that there is: whoever believed it had no
+ * term left to stand in, and told others. Terms rise by one an election, so an honest one is seldom ahead by more; whoever is, is followed
+ * by some of its messages.
+ */
+export const termStepMax = 10_000
+
 /** Raft §5.4.1, with index before term (see above): is `theirs` at least as good as `ours`? */
 export function isUpToDate(theirs: LogPosition, ours: LogPosition): boolean {
   if (theirs.commitIndex !== ours.commitIndex) return theirs.commitIndex > ours.commitIndex

@@ -34,7 +34,8 @@ import {
   looksRefusedMax,
   majority,
   mayVote,
-  position
+  position,
+  termStepMax
 } from './consensus-state.ts'
 import { acceptedTermKnown } from './recall.ts'
 
@@ -218,7 +219,10 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
       return
     }
     // The term is settled before the role (etcd raft's `Step`); a pre-vote speaks of a term that nobody has begun.
-    if (message.type !== 'pre-vote' && message.term > this.state.term) this.follow(message.term, null)
+    if (message.type !== 'pre-vote' && message.term > this.state.term) {
+      this.follow(Math.min(message.term, this.state.term + termStepMax), null)
+      if (message.term > this.state.term) return
+    }
     switch (message.type) {
       case 'pre-vote':
       case 'vote':
