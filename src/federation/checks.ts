@@ -41,8 +41,11 @@ export function checkUpdate(state: FederationState, update: Update, env: Environ
   }
   // [REJECT] One number that is none would make the whole round's attention, and so its model, none.
   if (!areFinite(update.sketches)) return { code: 'SKETCHES_NOT_FINITE', verdict: 'reject', member: update.member }
-  // [REJECT] Who counts for nothing sends nothing: a round of only such updates has no mean.
-  if (!(update.weight > 0)) return { code: 'NO_WEIGHT', verdict: 'reject', weight: update.weight }
+  // [REJECT] Who counts for nothing, however late, sends nothing: a round of only such updates has no mean.
+  if (!(discounted(update.weight, staleRoundsMax) > 0)) return { code: 'NO_WEIGHT', verdict: 'reject', weight: update.weight }
+  // [REJECT] What it says of itself counts as often in the means of its federation and of those above.
+  if (member.kind === 'organization' && update.organizations !== 1)
+    return { code: 'WRONG_COUNT', verdict: 'reject', member: update.member, organizations: update.organizations }
   // [REJECT] It knows what it mixed in (I6).
   const twice = usedTwice(update.residuals ?? [])
   if (twice !== null) return { code: 'RESIDUAL_TWICE', verdict: 'reject', member: update.member, from: twice }

@@ -14,6 +14,7 @@ export type UpdateFault =
   | { code: 'WRONG_SKETCHES'; verdict: 'reject'; gotBytes: number; wantBytes: number }
   | { code: 'SKETCHES_NOT_FINITE'; verdict: 'reject'; member: MemberId }
   | { code: 'NO_WEIGHT'; verdict: 'reject'; weight: number }
+  | { code: 'WRONG_COUNT'; verdict: 'reject'; member: MemberId; organizations: number }
   | { code: 'TOO_HEAVY'; verdict: 'reject'; weight: number; limit: number }
   | { code: 'RESIDUAL_TWICE'; verdict: 'reject'; member: MemberId; from: MemberId }
   | { code: 'NOT_FOUND'; verdict: 'ignore'; detail: string }
@@ -60,6 +61,8 @@ export function describeUpdateFault(fault: UpdateFault): string {
       return `the sketches of ${fault.member} hold numbers that are not finite`
     case 'NO_WEIGHT':
       return `claims ${fault.weight} tokens, which count for nothing`
+    case 'WRONG_COUNT':
+      return `${fault.member} is one organization, and speaks for ${fault.organizations}`
     case 'TOO_HEAVY':
       return `claims ${fault.weight} tokens, a round has at most ${fault.limit}`
     case 'RESIDUAL_TWICE':

@@ -4,17 +4,26 @@ import type { Received } from './round-state.ts'
 /** An update counts half for each round that it is late. */
 export const discounted = (weight: number, staleness: number): number => weight * 0.5 ** staleness
 
-/** Sums over what was put in, in its order; `textBytes` is the mean over the organizations below. */
+/** The largest amount that a record holds (wire/codec.ts): what is told of many together may be more. */
+const amountMax = 1e18
+
+/** Sums over what was put in, in its order, as far as a record can tell them; `textBytes` is the mean over the organizations below. */
 export function totals(inputs: readonly Pick<Received, 'weight' | 'update'>[]): {
   weight: number
   organizations: number
   textBytes: number
 } {
-  const organizations = inputs.reduce((sum, input) => sum + input.update.organizations, 0)
+  const organizations = Math.min(
+    Number.MAX_SAFE_INTEGER,
+    inputs.reduce((sum, input) => sum + input.update.organizations, 0)
+  )
   const text = inputs.reduce((sum, input) => sum + input.update.textBytes * input.update.organizations, 0)
   return {
-    weight: inputs.reduce((sum, input) => sum + input.weight, 0),
+    weight: Math.min(
+      amountMax,
+      inputs.reduce((sum, input) => sum + input.weight, 0)
+    ),
     organizations,
-    textBytes: organizations === 0 ? 0 : Math.round(text / organizations)
+    textBytes: organizations === 0 ? 0 : Math.min(amountMax, Math.round(text / organizations))
   }
 }

@@ -22,6 +22,8 @@ export function lieAboutUpdate({ topic, state, peer }: ReplicaCore, { update }: 
   const lies: Partial<Update>[] = [
     { weight: 1e9 },
     { weight: -1 },
+    // What a delegate tells of those below its federation nobody above can count.
+    update.member === peer.name ? { organizations: Number.MAX_SAFE_INTEGER } : { weight: -1 },
     { sketches: new Uint8Array(update.sketches.length).fill(0xff) },
     { member: others[nth % Math.max(1, others.length)] ?? peer.name },
     { base: topic.id, round: update.round + 1 }

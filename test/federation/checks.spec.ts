@@ -5,6 +5,7 @@ import type { MemberResidual, RoundEntry, Update } from '../../src/federation/en
 import { describeEntryFault, describeUpdateFault, type EntryFault, type UpdateFault } from '../../src/federation/fault.ts'
 import type { FederationState } from '../../src/federation/federation-state.ts'
 import type { Participation } from '../../src/federation/participation.ts'
+import { totals } from '../../src/federation/round-sums.ts'
 import { testCharter } from './charters.ts'
 import { environment, FederationBench, memberOf, updateOf } from './federation-bench.ts'
 
@@ -89,7 +90,7 @@ describe('an update is refused', () => {
       update: updateOf('b', { ...fresh, sketches: Uint8Array.of(0x7f, 0x7f, 0x7f, 0xff) }),
       fault: null
     },
-    ...[0, Number.NaN].map(weight => ({
+    ...[0, Number.NaN, Number.MIN_VALUE].map(weight => ({
       why: `with ${weight} tokens`,
       update: updateOf('b', { ...fresh, weight }),
       fault: { code: 'NO_WEIGHT', verdict: 'reject', weight } as const
@@ -104,6 +105,11 @@ describe('an update is refused', () => {
       update: updateOf('b', { ...fresh, residuals: [residual('y')] }),
       fault: null
     },
+    ...[0, 2, Number.MAX_SAFE_INTEGER].map(organizations => ({
+      why: `of an organization that speaks for ${organizations}`,
+      update: updateOf('b', { ...fresh, organizations }),
+      fault: { code: 'WRONG_COUNT', verdict: 'reject', member: 'b', organizations } as const
+    })),
     {
       why: 'with more tokens than a round holds',
       update: updateOf('b', { ...fresh, weight: 1001 }),
@@ -299,6 +305,19 @@ describe('a proposed round is refused for its inputs', () => {
   for (const { why, got, fault } of rows) it(why, () => assert.deepEqual(got, fault))
 })
 
+describe('sums of a round', () => {
+  it('are told as far as a record can tell them, whatever children claim', () => {
+    const most = { weight: 1e18, organizations: Number.MAX_SAFE_INTEGER, textBytes: 1e18 }
+    const inputs = ['x', 'y', 'z'].map(member => ({ weight: most.weight, update: updateOf(member, most) }))
+    assert.deepEqual(totals(inputs), most)
+    const few = [1, 3].map(organizations => ({
+      weight: 2,
+      update: updateOf('x', { organizations, textBytes: 100 * organizations })
+    }))
+    assert.deepEqual(totals(few), { weight: 4, organizations: 4, textBytes: 250 })
+  })
+})
+
 describe('sentences of faults', () => {
   it('name what was found', () => {
     const update: [UpdateFault, RegExp][] = [
@@ -310,6 +329,7 @@ describe('sentences of faults', () => {
       [{ code: 'WRONG_SKETCHES', verdict: 'reject', gotBytes: 3, wantBytes: 4 }, /3 bytes.*4/],
       [{ code: 'SKETCHES_NOT_FINITE', verdict: 'reject', member: 'b' }, /sketches of b.*not finite/],
       [{ code: 'NO_WEIGHT', verdict: 'reject', weight: 0 }, /0 tokens/],
+      [{ code: 'WRONG_COUNT', verdict: 'reject', member: 'm', organizations: 9 }, /m is one organization.*9/],
       [{ code: 'TOO_HEAVY', verdict: 'reject', weight: 9, limit: 8 }, /9 tokens.*8/],
       [{ code: 'NOT_FOUND', verdict: 'ignore', detail: 'gone' }, /gone/],
       [{ code: 'DAMAGED', verdict: 'reject', detail: 'not finite' }, /not finite/]
