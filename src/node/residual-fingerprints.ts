@@ -120,8 +120,9 @@ export class Fingerprints {
       const line = [...read.line.map(one => one.charter), ...above]
       if (!mayLeave(line, 'sketch', { path: parent.path, kind: 'federation' }).allowed) continue
       const higher = { lineage: [...shown.lineage, charterBytes], signed: shown.signed }
-      // Whoever says what is too long is taken for other software by all, and soon heard by none.
-      if (topicCodec.encode({ kind: 'sketch', shown: higher }).length > limits.gossipBytesMax) {
+      // Whoever says what is too long is taken for other software by all, and soon heard by none; of too many charters there is no message at all.
+      const isDeep = higher.lineage.length > limits.depthMax
+      if (isDeep || topicCodec.encode({ kind: 'sketch', shown: higher }).length > limits.gossipBytesMax) {
         this.#warnLong(read.path, parent.path)
         continue
       }
@@ -132,7 +133,7 @@ export class Fingerprints {
   }
 
   #warnLong(path: string, parent: string): void {
-    const message = `the fingerprint of ${path} is not passed on to ${parent}: with the charters on its way it is longer than a message may be, ${limits.gossipBytesMax / 1024} KiB. No residuals go to it, or come from it, there: shorter charters would do`
+    const message = `the fingerprint of ${path} is not passed on to ${parent}: with the charters on its way it is longer than a message may be, ${limits.gossipBytesMax / 1024} KiB and ${limits.depthMax} charters. No residuals go to it, or come from it, there: shorter charters, or fewer, would do`
     this.#node.options.services.events.emit({ type: 'warning', code: 'FINGERPRINT_TOO_LONG', message })
   }
 }

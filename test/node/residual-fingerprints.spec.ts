@@ -15,6 +15,19 @@ import { peerOf } from '../wire/peers.ts'
 const [self, other] = [peerOf('delegate'), peerOf('member')]
 const world = testCharter({ name: 'world', path: 'world', founders: [self.peer] })
 
+/** Charters of federations one below the other, the lowest first, down from `above`. */
+function lineBelow(above: Charter, count: number): { id: string; charters: Uint8Array[]; path: string } {
+  const charters: Uint8Array[] = []
+  let [id, path] = [linkOf(charterCodec.encode(above)), above.path]
+  for (let depth = 1; depth <= count; depth++) {
+    path = `${path}/x`
+    const encoded = charterCodec.encode(testCharter({ name: 'x', path, parent: id, founders: [other.peer] }))
+    charters.unshift(encoded)
+    id = linkOf(encoded)
+  }
+  return { id, charters, path }
+}
+
 /** The delegate of a child of the world. @param egress - of the child's charter. */
 function delegate(egress: Charter['egress'] = []) {
   const charter = testCharter({
@@ -38,13 +51,13 @@ function delegate(egress: Charter['egress'] = []) {
     say: (message: TopicMessage) => void said.push(message),
     residuals: { take: () => undefined }
   }
-  const members = [self, other].map(({ peer }) => [peer, { kind: 'organization', peers: [peer] }] as const)
+  const members = new Map([self, other].map(({ peer }) => [peer, { kind: 'organization', peers: [peer] }]))
   const node = {
     id,
     path: charter.path,
     self: self.peer,
     layout: { groups: [{}] },
-    state: { head, roster: { members: new Map(members) }, present: new Set() },
+    state: { head, roster: { members }, present: new Set() },
     options: { charter, charterBytes, services, sibling: () => parent },
     say: () => undefined
   }
@@ -52,7 +65,8 @@ function delegate(egress: Charter['egress'] = []) {
     const sketches = new Uint8Array(sketchGroupBytes).fill(first, 0, 1)
     return { lineage: [], signed: signFingerprint(of.sign, { node: of.peer, federation: id, name: of.name, sketches }) }
   }
-  return { fingerprints: new Fingerprints(node as unknown as FederationCore), shown, said, warned, head }
+  const admit = (child: string) => members.set(child, { kind: 'federation', peers: [other.peer] })
+  return { fingerprints: new Fingerprints(node as unknown as FederationCore), shown, said, warned, head, charter, admit }
 }
 
 describe('fingerprints', () => {
@@ -67,6 +81,19 @@ describe('fingerprints', () => {
       fingerprints.tick()
       assert.deepEqual([said.length, warned], isLong ? [0, ['FINGERPRINT_TOO_LONG']] : [1, []])
       for (const message of said) assert.ok(topicCodec.encode(message).length <= limits.gossipBytesMax)
+    }
+  })
+
+  it('are not passed on below more charters than a message holds: whoever made a tree so deep would end each delegate above', () => {
+    for (const depth of [limits.depthMax - 1, limits.depthMax]) {
+      const { fingerprints, said, warned, charter, admit } = delegate()
+      const { id, charters } = lineBelow(charter, depth)
+      admit(linkOf(charters.at(-1)!))
+      const sketches = new Uint8Array(sketchGroupBytes)
+      const signed = signFingerprint(other.sign, { node: other.peer, federation: id, name: 'deep', sketches })
+      fingerprints.take(other.peer, { lineage: charters, signed })
+      fingerprints.tick()
+      assert.deepEqual([said.length, warned], depth < limits.depthMax ? [1, []] : [0, ['FINGERPRINT_TOO_LONG']])
     }
   })
 
