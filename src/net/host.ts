@@ -231,11 +231,14 @@ export class Host {
     }
   }
 
-  /** Where `peer` said that it can be reached, or where others said so. */
+  /** Where `peer` said that it can be reached, or where others said so, as far as it can be told: whoever says more keeps nothing from others. */
   async addressesOf(peer: PeerName): Promise<string[]> {
     try {
       const { addresses } = await this.libp2p.peerStore.get(peerIdFromString(peer))
-      return addresses.map(({ multiaddr }) => multiaddr.toString()).slice(0, limits.addressesMax)
+      return addresses
+        .map(({ multiaddr }) => multiaddr.toString())
+        .filter(({ length }) => length <= limits.addressCharactersMax)
+        .slice(0, limits.addressesMax)
     } catch {
       return []
     }

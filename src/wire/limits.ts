@@ -85,6 +85,8 @@ export const limits = {
   /** A holder with nothing new to say lets the asker wait this long. */
   blobHaveWaitMs: 1_000,
   addressesMax: 16,
+  /** Of a peer, as it is told to others: a name and a port, or two; sixteen peers with sixteen of them fit into an answer. */
+  addressCharactersMax: 200,
   /** The largest in use have a quarter million tokens and 33 MiB. It is read whole. */
   tokenizerBytesMax: 64 * MiB
 } as const

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { BlobStore } from '../../src/net/blob-store.ts'
 import type { Blobs } from '../../src/node/blobs.ts'
 import { countBits } from '../../src/wire/bitmap.ts'
@@ -113,6 +114,18 @@ describe('blob exchange', () => {
     await receiver.exchange.pull(blob, [liar.name, honest.name])
     assert.ok(contentOf(receiver, blob).equals(randomBytes(12 * chunkBytes, 'lie')))
     assert.equal(receiver.liars.length, 1, 'a liar is not asked again for that blob')
+  })
+
+  it('gives to others as before when one asks whose address is longer than an answer may tell', async () => {
+    const [holder, odd, receiver] = [await peers.add({ uploadBytesPerSecond: 2e7 }), await peers.add(), await peers.add()]
+    const blob = await putRandom(holder, 12 * chunkBytes, 'odd')
+    await peers.introduce(odd, holder)
+    await peers.introduce(receiver, holder)
+    await odd.host.dial(holder.name)
+    // What it says as they connect comes in the place of what was known.
+    while ((await holder.host.addressesOf(odd.name)).length === 0) await sleep(20)
+    await holder.host.learn(odd.name, [`/dns4/${'a'.repeat(400)}/tcp/1`])
+    await Promise.all([odd, receiver].map(({ exchange }) => exchange.pull(blob, [holder.name])))
   })
 
   it('goes on with the others when a holder stops sending in the middle of a chunk', async () => {
