@@ -37,6 +37,7 @@ export type EntryFault =
   | { code: 'WRONG_RESIDUALS'; member: MemberId }
   | { code: 'NOT_ADMITTED'; member: MemberId; detail: string }
   | { code: 'MODEL_MISSING'; detail: string }
+  | { code: 'NOT_A_MODEL'; detail: string }
   | { code: 'NOT_VERIFIABLE'; detail: string }
   | { code: 'WRONG_CHANGE'; member: MemberId; detail: string }
   | { code: 'STILL_PRESENT'; peer: PeerName }

@@ -1,5 +1,6 @@
-/** What a voter checks of a proposed entry that only bytes can tell: proofs, signed updates, the attention, that the model is held here. */
+/** What a voter checks of a proposed entry that only bytes can tell: proofs, signed updates, the attention, that the model is held here, and is one. */
 import { softmax } from '../aggregate/attend.ts'
+import { outerStateVectors } from '../aggregate/outer-step.ts'
 import { isSketched, sketchLogits } from '../aggregate/sketch.ts'
 import { checkInputs } from '../federation/checks.ts'
 import type { RoundEntry, Update } from '../federation/entry.ts'
@@ -8,6 +9,7 @@ import type { Question } from '../federation/federation.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { holdersOf } from '../federation/levels.ts'
 import type { Link, PeerName } from '../ids.ts'
+import { outerSections } from '../train/model-file.ts'
 import { addEntry, readUpdate } from '../wire/certified-log.ts'
 import { limits } from '../wire/limits.ts'
 import { entryCodec } from '../wire/records.ts'
@@ -63,7 +65,11 @@ async function checkRound(
   }
   const wrong = checkInputs(state, entry, updates, node.environment) ?? checkAttention(node, entry, updates)
   if (wrong !== null) return wrong
-  return (await mayFetch(node, entry)) ? fetchModel(node, from, entry) : overtaken
+  if (!(await mayFetch(node, entry))) return overtaken
+  const missing = await fetchModel(node, from, entry)
+  if (missing !== null) return missing
+  const detail = await faultOfModels(node, entry)
+  return detail === null ? null : { code: 'NOT_A_MODEL', detail }
 }
 
 interface Fetch {
@@ -101,6 +107,16 @@ async function mayFetch(node: FederationCore, { index }: RoundEntry): Promise<bo
     await late.ended
     if (isCertified(index)) return false
   }
+}
+
+/** Certified, it would be the base of the next round for good: its members, and each aggregator, would end on what is no model. */
+async function faultOfModels({ layout, options }: FederationCore, { model, outer }: RoundEntry): Promise<string | null> {
+  const { mixer, blobs } = options.services
+  const { parent, algorithm } = options.charter
+  const fault = await mixer.faultOf(layout, blobs.path(model))
+  const vectors = parent === null ? outerStateVectors[algorithm.outer] : 0
+  if (fault !== null || outer === null || vectors === 0) return fault
+  return mixer.faultOf(layout, blobs.path(outer), outerSections(vectors))
 }
 
 /** Logarithms and powers may differ in their last bit between machines. */

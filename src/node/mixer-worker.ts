@@ -23,7 +23,7 @@ import { WorldlmError } from '../errors.ts'
 import { Vectors } from '../math/vector.ts'
 import { initialParameters } from '../model/initial.ts'
 import type { Layout } from '../model/layout.ts'
-import { readModelFile, writeModelFile } from '../train/model-file.ts'
+import { outerSections, readModelFile, writeModelFile } from '../train/model-file.ts'
 import { readUpdateFile, writeUpdateFile } from '../train/update-file.ts'
 import type { AggregateJob, AggregateResult, DifferenceJob, MixerJob, MixJob, ScoreJob } from './mixer.ts'
 
@@ -60,15 +60,31 @@ function inspect(
     if (distance === null) return { fault: `it holds a value that is not finite, or beyond ±${parameterMax}`, keysDistance: 0 }
     return { fault: null, keysDistance: distance }
   } catch (error) {
-    // The fault is told to others: where the file lies here is nothing to them.
-    if (error instanceof WorldlmError && error.code === 'MODEL_DAMAGED')
-      return { fault: error.message.replaceAll(path, basename(path)), keysDistance: 0 }
-    throw error
+    return { fault: damageOf(error, path), keysDistance: 0 }
+  }
+}
+
+/** The fault is told to others: where the file lies here is nothing to them. @throws what is no fault of the file. */
+function damageOf(error: unknown, path: string): string {
+  if (error instanceof WorldlmError && error.code === 'MODEL_DAMAGED') return error.message.replaceAll(path, basename(path))
+  throw error
+}
+
+const largestFloat = (2 - 2 ** -23) * 2 ** 127
+
+function faultOf(layout: Layout, path: string, sections: string[]): string | null {
+  try {
+    const space = spaceOf(layout)
+    const vectors = sections.map((_, place) => space.slot(place))
+    readModelFile(path, layout, vectors, sections)
+    return vectors.every(vector => space.vectors.allWithin(vector, largestFloat)) ? null : 'it holds a value that is not finite'
+  } catch (error) {
+    return damageOf(error, path)
   }
 }
 
 function aggregate({ layout, algorithm, previous, genesis, inputs, outer, seed, output }: AggregateJob): AggregateResult {
-  const sections = (state: Float32Array[]) => state.map((_, place) => `outer.${place}.`)
+  const sections = (state: Float32Array[]) => outerSections(state.length)
   const outerFrom = outer?.from ?? null
   const { model, attention, ownAttention, sketches, outerState } = aggregateModels(spaceOf(layout), {
     options: algorithm,
@@ -124,6 +140,8 @@ function perform(job: MixerJob): unknown {
   switch (job.do) {
     case 'inspect':
       return inspect(job.layout, job.path, job.base, job.reference)
+    case 'fault':
+      return faultOf(job.layout, job.path, job.sections)
     case 'aggregate':
       return aggregate(job)
     case 'combine':

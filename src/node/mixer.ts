@@ -59,6 +59,7 @@ export interface ScoreJob {
 }
 export type MixerJob =
   | { do: 'inspect'; layout: Layout; path: string; base: string | null; reference: string | null }
+  | { do: 'fault'; layout: Layout; path: string; sections: string[] }
   | ({ do: 'aggregate' } & AggregateJob)
   | { do: 'combine'; layout: Layout; backboneFrom: string; keysFrom: string; output: string }
   | ({ do: 'difference' } & DifferenceJob)
@@ -98,6 +99,11 @@ export class Mixer {
     reference: string | null
   ): Promise<{ fault: string | null; keysDistance: number }> {
     return this.#run({ do: 'inspect', layout, path, base, reference })
+  }
+
+  /** Why a model, or what else has such sections, can be taken by nobody; null: it is whole, and all its numbers are finite. */
+  faultOf(layout: Layout, path: string, sections: string[] = ['']): Promise<string | null> {
+    return this.#run({ do: 'fault', layout, path, sections })
   }
 
   aggregate(job: AggregateJob): Promise<AggregateResult> {

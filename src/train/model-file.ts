@@ -30,6 +30,9 @@ export function readModelFile(
 /** Sections of a checkpoint: parameters, and AdamW's moments. */
 export const checkpointSections = ['', 'first.', 'second.']
 
+/** Sections of the outer optimizer's state, which has so many vectors. */
+export const outerSections = (count: number): string[] => Array.from({ length: count }, (_, place) => `outer.${place}.`)
+
 /** Whether a model would be read, by its header and its length. @throws {WorldlmError} MODEL_DAMAGED, MODEL_MISSING */
 export function assertWholeModel(path: string, layout: Layout, sections: string[] = ['']): void {
   const fd = openFile(path)

@@ -6,8 +6,9 @@ import type { FederationEvent } from '../../src/federation/federation.ts'
 import type { FederationState } from '../../src/federation/federation-state.ts'
 import { initialFederation } from '../../src/federation/federation-start.ts'
 import { totals } from '../../src/federation/round-sums.ts'
+import type { Charter } from '../../src/governance/charter.ts'
 import type { Link } from '../../src/ids.ts'
-import { createLayout } from '../../src/model/layout.ts'
+import { createLayout, type Layout } from '../../src/model/layout.ts'
 import { fetchMissing, verify } from '../../src/node/entry-checks.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { linkOf } from '../../src/wire/codec.ts'
@@ -94,19 +95,31 @@ describe('a voter that is asked to sign', () => {
     return initialFederation({ id, charter, self: peerOf('c').peer, entries: log, persisted, rank: 0 })
   }
 
+  interface Given {
+    pull: (blob: Link) => Promise<void>
+    spoiled?: Link
+    knows?: boolean
+    charter?: Charter
+  }
+
   function voter(
     log: LogBuilder,
-    pull: (blob: Link) => Promise<void>,
     answers: FederationEvent[],
-    knows = true
+    { pull, spoiled = '', knows = true, charter = log.charter }: Given
   ): FederationCore {
-    const { id, charter } = log
+    const sections = (path: Link) => (path === outer ? ['outer.0.'] : undefined)
+    const mixer = {
+      faultOf: async (_: Layout, path: Link, asked?: string[]) => {
+        assert.deepEqual(asked, sections(path))
+        return path === spoiled ? 'it holds a value that is not finite' : null
+      }
+    }
     return {
-      id,
+      id: log.id,
       state: stateOf(log),
       layout,
       environment: { linkOf: () => '', sketchBytes, roundTokens: 1000 },
-      options: { charter, services: { exchange: { pull } } },
+      options: { charter, services: { exchange: { pull }, blobs: { path: (blob: Link) => blob }, mixer } },
       signedUpdates: knows ? log.updates : new Map(),
       ask: async () => null,
       dispatch: (event: FederationEvent) => answers.push(event)
@@ -114,14 +127,20 @@ describe('a voter that is asked to sign', () => {
   }
 
   /** What `c` finds, and what it pulled. */
-  async function judged(entry: Entry, { link = linkOf(entryCodec.encode(entry)), lost = half, knows = true, asks = 1 } = {}) {
+  async function judged(
+    entry: Entry,
+    { link = linkOf(entryCodec.encode(entry)), lost = half, spoiled = '', knows = true, asks = 1, nesterov = false } = {}
+  ) {
+    const charter: Charter = nesterov
+      ? { ...builder.charter, algorithm: { ...builder.charter.algorithm, outer: 'nesterov' } }
+      : builder.charter
     const pulled: Link[] = []
     const answers: FederationEvent[] = []
     const pull = async (blob: Link) => {
       if (blob === lost) throw new Error('nobody has it')
       pulled.push(blob)
     }
-    const node = voter(builder, pull, answers, knows)
+    const node = voter(builder, answers, { pull, spoiled, knows, charter })
     const question = { from: peerOf('a').peer, link, term: 1, entry }
     await Promise.all(Array.from({ length: asks }, () => verify(node, question)))
     assert.equal(answers.length, 1)
@@ -141,7 +160,8 @@ describe('a voter that is asked to sign', () => {
   it('fetches no further model while one comes whose entry was certified meanwhile, and none of an entry that is certified by then', async () => {
     const log = new LogBuilder().admit('a', 'b', 'c')
     const [coming, answers] = [new Map<Link, () => void>(), [] as FederationEvent[]]
-    const node = voter(log, blob => new Promise(resolve => void coming.set(blob, resolve)), answers)
+    const pull = (blob: Link) => new Promise<void>(resolve => void coming.set(blob, resolve))
+    const node = voter(log, answers, { pull })
     const settled = () => new Promise(resolve => setImmediate(resolve))
     const propose = async (name: string) => {
       const entry = proposed({ model: blobOf(name), outer: null }, {}, log)
@@ -201,7 +221,24 @@ describe('a voter that is asked to sign', () => {
       }
     })),
     { why: 'a model that it cannot get', code: 'MODEL_MISSING', entry: () => proposed({ model: half }) },
-    { why: 'a state of the outer optimizer that it cannot get', code: 'MODEL_MISSING', entry: proposed, given: { lost: outer } }
+    {
+      why: 'a state of the outer optimizer that it cannot get',
+      code: 'MODEL_MISSING',
+      entry: proposed,
+      given: { lost: outer }
+    },
+    {
+      why: 'what is no model, which all would begin the next round from',
+      code: 'NOT_A_MODEL',
+      entry: proposed,
+      given: { spoiled: proposed().model }
+    },
+    {
+      why: 'what is no state of its outer optimizer',
+      code: 'NOT_A_MODEL',
+      entry: proposed,
+      given: { spoiled: outer, nesterov: true }
+    }
   ]
   for (const { why, code, entry, given } of rows)
     it(`refuses as ${code}: ${why}`, async () => assert.equal((await judged(entry(), given)).fault?.code, code))

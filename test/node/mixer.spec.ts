@@ -1,13 +1,13 @@
 /** The mixer's thread: there while it is of use. What it computes stands in test/train/update-file.spec.ts and test/aggregate. */
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { initialParameters } from '../../src/model/initial.ts'
 import { createLayout } from '../../src/model/layout.ts'
 import { presets } from '../../src/model/presets.ts'
 import { Mixer } from '../../src/node/mixer.ts'
-import { writeModelFile } from '../../src/train/model-file.ts'
+import { outerSections, writeModelFile } from '../../src/train/model-file.ts'
 import { temporaryFolder } from '../temporary.ts'
 
 describe('the mixer’s thread', () => {
@@ -45,6 +45,29 @@ describe('the mixer’s thread', () => {
     await mixer.draw(layout, 7, join(folder, 'drawn'))
     writeModelFile(join(folder, 'own'), layout, [initialParameters(layout, 7)])
     assert.deepEqual(readFileSync(join(folder, 'drawn')), readFileSync(join(folder, 'own')))
+  })
+
+  it('finds what is no model, or no state of an outer optimizer, and what holds a number that is none', async () => {
+    const [layout, folder] = [layoutOf(300), temporaryFolder()]
+    const path = join(folder, 'a-model')
+    const write = (last: number, sections = ['']) => {
+      const vector = new Float32Array(layout.floats).fill(1e30)
+      vector[layout.floats - 1] = last
+      writeModelFile(path, layout, [...sections.slice(1).map(() => new Float32Array(layout.floats)), vector], { sections })
+    }
+    const outer = outerSections(2)
+    for (const sections of [[''], outer])
+      for (const [last, fault] of [
+        [0, /^null$/],
+        [Number.NaN, /not finite/],
+        [Number.NEGATIVE_INFINITY, /not finite/]
+      ] as const) {
+        write(last, sections)
+        assert.match(`${await mixer.faultOf(layout, path, sections)}`, fault)
+      }
+    assert.match(`${await mixer.faultOf(layout, path)}`, /^a-model is not a whole model/)
+    writeFileSync(path, new Uint8Array(1000))
+    assert.match(`${await mixer.faultOf(layout, path)}`, /^a-model is not a whole model/)
   })
 
   it('stays where models are small: to start it would cost more', async () => {
