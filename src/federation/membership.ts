@@ -52,6 +52,9 @@ export interface Wishes {
 /** A peer in a roster (wire/limits.ts has the same number for what arrives). */
 const membersMax = 1000
 
+/** Of those that join by one entry, which nobody reads beyond a mebibyte (wire/limits.ts): two children with proofs of the longest. */
+const joinedBytesMax = 640 * 1024
+
 const begun = new WeakMap<readonly PeerName[], Roster>()
 
 /** The same for the same list of founders. */
@@ -169,6 +172,7 @@ export function planMembers(roster: Roster, charter: Charter, wishes: Wishes): M
     .filter(member => !going.has(member.member) && whyNot(charter, out, member) === null)
     .filter(member => !sameMember(roster.members.get(member.member), member))
     .filter((member, place) => place < room || roster.members.has(member.member))
+    .filter(fitsBehindOthers())
   const people = { joined, left, evicted, enrolled: [] as Enrolled[], absent: [] as PeerName[] }
   const peers = new Set([...peopleAfter(roster, people).members.values()].flatMap(member => member.peers))
   people.enrolled = [...wishes.enrolling].filter(({ peer, nonce }) => peers.has(peer) && roster.enrolled.get(peer) !== nonce)
@@ -183,6 +187,15 @@ export function planMembers(roster: Roster, charter: Charter, wishes: Wishes): M
   const nobody = joined.length + left.length + evicted.length + people.enrolled.length === 0
   const same = sameList(voters, roster.voters) && sameList(delegates, roster.delegates)
   return nobody && same && sameList(people.absent, [...roster.absent].sort()) ? null : { ...people, voters, delegates }
+}
+
+/** Asked in order; who does not fit, and whoever comes after, joins by a later entry. */
+function fitsBehindOthers(): (member: Member) => boolean {
+  let bytes = 0
+  return ({ name, peers, proof }) => {
+    bytes += proof.length + 3 * name.length + 64 * (peers.length + 3)
+    return bytes <= joinedBytesMax
+  }
 }
 
 /** What a voter checks before it accepts a `members` entry; signatures and proofs are checked where the bytes are known. */

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import * as dagCbor from '@ipld/dag-cbor'
 import fc from 'fast-check'
 import type { Enrolled, Member } from '../../src/federation/entry.ts'
 import {
@@ -15,6 +16,7 @@ import {
   type Wishes
 } from '../../src/federation/membership.ts'
 import type { Charter } from '../../src/governance/charter.ts'
+import { limits } from '../../src/wire/limits.ts'
 import { testCharter } from './charters.ts'
 
 const organization = (name: string): Member => ({
@@ -140,6 +142,28 @@ describe('membership', () => {
       'NOT_ADMITTED'
     )
     assert.throws(() => applyMembers(roster, { ...same, voters: ['a'] }), /one peer an entry/)
+  })
+
+  it('admits as many at once as an entry holds, and the others after them: what is longer would be read by nobody', () => {
+    const proof = new Uint8Array(limits.proofBytesMax)
+    const children = Array.from({ length: 5 }, (_, place) => ({ ...child(`c${place}`, [`p${place}`]), proof }))
+    const people = Array.from({ length: 900 }, (_, place) => ({ ...organization(`o${place}`), name: '語'.repeat(300) }))
+    for (const [joining, most] of [
+      [children, 2],
+      [people, 900]
+    ] as const) {
+      let roster = genesisRoster(testCharter())
+      for (let left = joining.length; left > 0; ) {
+        const { joined } = planMembers(roster, testCharter(), { ...nothing, joining })!
+        const bytes = joined.reduce((sum, one) => sum + dagCbor.encode(one).length, 0)
+        assert.ok(
+          joined.length > 0 && joined.length <= most && bytes < limits.entryBytesMax * 0.7,
+          `${joined.length}, ${bytes}`
+        )
+        roster = applyMembers(roster, { ...change, joined, voters: [...roster.voters] })
+        left -= joined.length
+      }
+    }
   })
 
   it('admits only whom the charter lists', () => {
