@@ -10,8 +10,11 @@ import type { FederationId, Link, PeerName } from '../ids.ts'
 import type { Certificate, Evicted, Update } from './entry.ts'
 import type { FederationState } from './federation-state.ts'
 
-/** Nine voters over a hundred terms and indices; the oldest go. Whoever lies at an older index has long been outvoted. */
-const acceptancesMax = 1024
+/**
+ * Of each peer over so many terms and indices; its oldest go. Whoever lies at an older index has long been outvoted. Each has room of its own:
+ * one that signs what it likes pushes nobody else's out.
+ */
+const acceptancesMax = 128
 
 /** That a voter accepts an entry, with its signature. */
 export interface Acceptance {
@@ -40,7 +43,7 @@ export interface EvidenceHost {
 
 export class Evidence {
   readonly #host: EvidenceHost
-  readonly #seen = new Map<string, Acceptance>()
+  readonly #seen = new Map<PeerName, Map<string, Acceptance>>()
   /** Proofs found here, told until they are in the log. */
   readonly #found = new Map<PeerName, Evicted>()
 
@@ -51,13 +54,13 @@ export class Evidence {
   /** @returns whether `peer` did sign it. */
   see(peer: PeerName, acceptance: Acceptance): boolean {
     const { index, term, link, signature } = acceptance
-    const key = `${peer} ${index} ${term}`
-    const known = this.#seen.get(key)
+    const key = `${index} ${term}`
+    const known = this.#seen.get(peer)?.get(key)
     if (known !== undefined && known.link === link && isSame(known.signature, signature)) return true
     if (!this.#host.isSigned(peer, acceptance)) return false
     // A stranger's acceptances count for nothing, and would only push others out.
     if (!this.#host.speakers().has(peer)) return true
-    if (known === undefined) this.#keep(key, acceptance)
+    if (known === undefined) this.#keep(peer, key, acceptance)
     else if (known.link !== link) this.#prove(peer, known, acceptance)
     return true
   }
@@ -67,7 +70,7 @@ export class Evidence {
     const { self, id } = this.#host.state
     this.see(self, acceptance)
     const { index, term, link } = acceptance
-    const theirs = this.#seen.get(`${proposer} ${index} ${term}`)
+    const theirs = this.#seen.get(proposer)?.get(`${index} ${term}`)
     const signatures = [{ voter: self, signature: acceptance.signature }]
     if (theirs?.link === link) signatures.push({ voter: proposer, signature: theirs.signature })
     this.#host.say({ kind: 'accepts', accepts: { federation: id, index, term, entry: link, signatures } })
@@ -85,6 +88,8 @@ export class Evidence {
   onEvidence(from: PeerName, evicted: Evicted): void {
     const { accused, roster, id } = this.#host.state
     if (accused.has(evicted.peer) || roster.evicted.has(evicted.peer)) return
+    // Whoever has no place is to lose none, and anyone can make up peers that sign twice. Where its entry has not reached us, it is said again.
+    if (!this.#host.speakers().has(evicted.peer)) return
     const why = this.#host.check(id, evicted)
     if (why === null) this.#host.accuse(evicted)
     else this.#host.fault(from, 'BAD_EVIDENCE', why)
@@ -92,6 +97,8 @@ export class Evidence {
 
   /** Every `presenceMs`: gossip may lose a proof, and an aggregator may be new. */
   again(): void {
+    const peers = this.#host.speakers()
+    for (const peer of this.#seen.keys()) if (!peers.has(peer)) this.#seen.delete(peer)
     for (const [peer, evicted] of this.#found) {
       if (this.#host.state.roster.evicted.has(peer)) this.#found.delete(peer)
       else {
@@ -109,10 +116,10 @@ export class Evidence {
       this.#host.fault(update.by, 'TWO_UPDATES', `${known.link} and ${link} for round ${update.round}`)
   }
 
-  #keep(key: string, acceptance: Acceptance): void {
-    this.#seen.set(key, acceptance)
-    const surplus = this.#seen.size - acceptancesMax
-    if (surplus > 0) for (const old of [...this.#seen.keys()].slice(0, surplus)) this.#seen.delete(old)
+  #keep(peer: PeerName, key: string, acceptance: Acceptance): void {
+    const mine = this.#seen.get(peer) ?? new Map<string, Acceptance>()
+    this.#seen.set(peer, mine.set(key, acceptance))
+    if (mine.size > acceptancesMax) mine.delete(mine.keys().next().value!)
   }
 
   #prove(peer: PeerName, one: Acceptance, other: Acceptance): void {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { type Acceptance, Evidence, type EvidenceMessage } from '../../src/federation/evidence.ts'
 import { signedProofs } from '../../src/node/evidence.ts'
 import type { Certificate, Evicted, Update } from '../../src/federation/entry.ts'
-import { checkEvidence } from '../../src/wire/member-proofs.ts'
+import { checkEvidence, evidenceOf } from '../../src/wire/member-proofs.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { acceptBytes } from '../../src/wire/signature.ts'
 import { TestPeer } from '../wire/peers.ts'
@@ -147,6 +147,23 @@ describe('evidence of two acceptances', () => {
     evidence.onEvidence(honest.peer, { ...finder.proof(), peer: honest.peer })
     assert.deepEqual([accused, faults], [[], ['BAD_EVIDENCE']])
     evidence.onEvidence(honest.peer, finder.proof())
+    assert.deepEqual(accused, [liar.peer])
+  })
+
+  it('of peers that have no place is nothing: anyone makes up as many as he likes that signed twice', () => {
+    const { evidence, accused, faults } = new Watcher()
+    const signatures = [one, other].map(link => accepts(stranger, link).signature) as [Uint8Array, Uint8Array]
+    const evicted = evidenceOf(stranger.peer, { index: 7, term: 3, entries: [one, other], signatures })
+    assert.equal(checkEvidence(federation, evicted), null)
+    evidence.onEvidence(liar.peer, evicted)
+    assert.deepEqual([accused, faults], [[], []])
+  })
+
+  it('is found of one, however much another signs in between', () => {
+    const { evidence, accused } = new Watcher()
+    evidence.see(liar.peer, accepts(liar, one))
+    for (let index = 0; index < 1100; index++) evidence.see(honest.peer, accepts(honest, one, index))
+    evidence.see(liar.peer, accepts(liar, other))
     assert.deepEqual(accused, [liar.peer])
   })
 
