@@ -50,6 +50,7 @@ import { ResidualExchange, residualTickMs } from './residual-exchange.ts'
 import type { ResidualTarget } from './residual-target.ts'
 import { readConsensus } from './store.ts'
 import { Timers } from './timers.ts'
+import { dropOldest } from './updates-at-hand.ts'
 
 /** A number that no other start of this node draws. */
 const nonceMax = 2 ** 48 - 1
@@ -300,10 +301,7 @@ export class FederationNode implements FederationCore {
 
   keepUpdate(link: Link, bytes: Uint8Array): void {
     this.signedUpdates.set(link, bytes)
-    for (const oldest of this.signedUpdates.keys()) {
-      if (this.signedUpdates.size <= limits.updatesKeptMax) break
-      this.signedUpdates.delete(oldest)
-    }
+    dropOldest(this.signedUpdates, this.state)
   }
 
   #onContribution(from: PeerName, signed: Signed): void {

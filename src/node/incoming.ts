@@ -1,4 +1,5 @@
 /** What other peers say of one federation: consensus, and its gossip topic. Everything is checked here before it becomes an event. */
+import { checkUpdate } from '../federation/checks.ts'
 import type { Evidence } from '../federation/evidence.ts'
 import { rosterPeers } from '../federation/membership.ts'
 import type { Link, PeerName } from '../ids.ts'
@@ -103,7 +104,9 @@ export class Incoming {
       this.#fault(from, 'BAD_UPDATE', 'its update is damaged or wrongly signed')
       return
     }
-    this.#node.keepUpdate(read.link, bytes)
+    // [REJECT] What no round may count has no place among those that one does; who is not in the roster yet says its own again.
+    const fault = checkUpdate(this.#node.state, read.update, this.#node.environment)
+    if (fault?.verdict !== 'reject' && fault?.code !== 'NOT_A_MEMBER') this.#node.keepUpdate(read.link, bytes)
     this.#parts.evidence.seeUpdate(read.link, read.update)
     this.#node.dispatch({ type: 'update', link: read.link, update: read.update })
   }

@@ -2,13 +2,15 @@
 import assert from 'node:assert/strict'
 import type { FederationEvent } from '../../src/federation/federation.ts'
 import type { ConsensusMessage } from '../../src/federation/consensus-state.ts'
-import type { Entry } from '../../src/federation/entry.ts'
+import type { Entry, Update } from '../../src/federation/entry.ts'
 import { Evidence } from '../../src/federation/evidence.ts'
+import { initialFederation } from '../../src/federation/federation-start.ts'
 import { signedProofs } from '../../src/node/evidence.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { Incoming } from '../../src/node/incoming.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { topicCodec } from '../../src/wire/messages.ts'
+import { updateCodec } from '../../src/wire/records.ts'
 import { acceptBytes } from '../../src/wire/signature.ts'
 import { LogBuilder, peerOf } from '../wire/peers.ts'
 
@@ -40,6 +42,39 @@ describe('a receipt', () => {
       ]
     )
     assert.equal(events.length, 200)
+  })
+})
+
+describe('an update', () => {
+  it('has a place here if a round may count it: whoever makes others up, for whomever, pushes nothing out', () => {
+    const builder = new LogBuilder().admit('a', 'b')
+    const [a, b, mallory] = [peerOf('a'), peerOf('b'), peerOf('mallory')]
+    const kept: string[] = []
+    const events: FederationEvent[] = []
+    const sketches = new Uint8Array(4)
+    const start = { id: builder.id, charter: builder.charter, self: b.peer, rank: 0 }
+    const persisted = { term: 0, votedFor: null, accepted: null }
+    const node = {
+      id: builder.id,
+      state: { ...initialFederation({ ...start, entries: [], persisted }), roster: builder.roster },
+      environment: { linkOf, sketchBytes: sketches.length, roundTokens: 1000 },
+      options: { charter: builder.charter },
+      keepUpdate: (link: string) => void kept.push(link),
+      dispatch: (event: FederationEvent) => void events.push(event)
+    } as unknown as FederationCore
+    const incoming = new Incoming(node, { evidence: { seeUpdate: () => {} } } as never)
+    const told = (signer: typeof a, facts: Partial<Update>) => {
+      const record = updateCodec.encode(builder.update(signer.name, { sketches, ...facts }))
+      const signed = { record, by: signer.peer, signature: signer.signIn('update', record) }
+      incoming.takeUpdate(a.peer, { kind: 'update', signed })
+      return linkOf(record)
+    }
+    const good = told(a, {})
+    const early = told(b, { base: linkOf(new Uint8Array()), round: 2 })
+    told(mallory, {})
+    told(mallory, { member: a.peer })
+    told(a, { sketches: new Uint8Array(50_000) })
+    assert.deepEqual([kept, events.length], [[good, early], 5])
   })
 })
 
