@@ -8,9 +8,14 @@ import type { Answer, CertifiedBytes } from '../wire/messages.ts'
 import { entryCodec } from '../wire/records.ts'
 import type { FederationCore } from './federation-core.ts'
 
+/** Peers that are asked in turn. */
+const tellersMax = 16
+
 export class LogSync {
   readonly #node: FederationCore
-  #catchingUp = false
+  #asking: PeerName | null = null
+  /** Who tells of more than is here, and has not been asked since. */
+  readonly #tellers = new Set<PeerName>()
   /** How far the log of whom it catches up from goes, as that peer says; 0 when it is done. */
   #toldIndex = 0
 
@@ -66,26 +71,38 @@ export class LogSync {
     return true
   }
 
-  /** Fetches what is certified and not here yet. One at a time. */
+  /** Fetches what is certified and not here yet: one question at a time, and to each that tells of more in turn, for one may be slow, or lie. */
   async catchUp(from: PeerName): Promise<void> {
-    if (this.#catchingUp || from === this.#node.self || this.#node.stopped) return
-    this.#catchingUp = true
+    if (from === this.#node.self || from === this.#asking || this.#tellers.size >= tellersMax) return
+    this.#tellers.add(from)
+    if (this.#asking !== null) return
     try {
-      for (let more = true; more && !this.#node.stopped; ) {
-        const before = this.#node.state.consensus.commitIndex
-        const answer = await this.#node.ask(from, { kind: 'entries', federation: this.#node.id, fromIndex: before + 1 })
-        if (answer?.kind !== 'entries') return
-        this.#toldIndex = answer.headIndex
-        for (const bytes of answer.entries) {
-          if (!this.#certified(from, bytes)) break
-          await this.#node.settled()
-        }
-        more = this.#node.state.consensus.commitIndex > before && answer.headIndex > this.#node.state.consensus.commitIndex
+      // Whoever is added meanwhile has its turn.
+      for (const peer of this.#tellers) {
+        this.#tellers.delete(peer)
+        if (this.#node.stopped) return
+        this.#asking = peer
+        if (await this.#fetchFrom(peer)) this.#tellers.add(peer)
       }
     } finally {
-      this.#catchingUp = false
+      this.#asking = null
       this.#toldIndex = 0
     }
+  }
+
+  /** @returns whether it has more. */
+  async #fetchFrom(peer: PeerName): Promise<boolean> {
+    const before = this.#node.state.consensus.commitIndex
+    const answer = await this.#node.ask(peer, { kind: 'entries', federation: this.#node.id, fromIndex: before + 1 })
+    this.#toldIndex = answer?.kind === 'entries' ? answer.headIndex : 0
+    for (const bytes of answer?.kind === 'entries' ? answer.entries : []) {
+      if (!this.#certified(peer, bytes)) break
+      await this.#node.settled()
+    }
+    const { commitIndex } = this.#node.state.consensus
+    const hasMore = commitIndex > before && this.#toldIndex > commitIndex
+    if (!hasMore) this.#toldIndex = 0
+    return hasMore
   }
 }
 

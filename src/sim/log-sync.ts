@@ -4,10 +4,12 @@ import type { Answer, FollowedCore } from './core.ts'
 import { type Certified, checkNext } from './stand-ins.ts'
 
 const fetchEntriesMax = 256
+const tellersMax = 16
 
 export class LogSync {
   readonly #replica: FollowedCore
-  #catchingUp = false
+  #asking: PeerName | null = null
+  readonly #tellers = new Set<PeerName>()
 
   constructor(replica: FollowedCore) {
     this.#replica = replica
@@ -33,11 +35,20 @@ export class LogSync {
     return true
   }
 
-  /** Fetches what is certified and not here yet. One at a time. */
+  /** Fetches what is certified and not here yet: one question at a time, and to each that tells of more in turn. */
   catchUp(from: PeerName): void {
-    if (this.#catchingUp || from === this.#replica.peer.name || !this.#replica.alive) return
-    this.#catchingUp = true
-    this.#ask(from)
+    if (from === this.#replica.peer.name || from === this.#asking || !this.#replica.alive || this.#tellers.size >= tellersMax)
+      return
+    this.#tellers.add(from)
+    if (this.#asking === null) this.#next()
+  }
+
+  #next(): void {
+    const [peer] = this.#tellers
+    this.#asking = peer ?? null
+    if (peer === undefined) return
+    this.#tellers.delete(peer)
+    this.#ask(peer)
   }
 
   #ask(from: PeerName): void {
@@ -47,12 +58,9 @@ export class LogSync {
       if (answer?.kind === 'entries') {
         for (const certified of answer.entries) if (!this.#take(certified)) break
         const { commitIndex } = replica.state.consensus
-        if (commitIndex > before && answer.headIndex > commitIndex) {
-          this.#ask(from)
-          return
-        }
+        if (commitIndex > before && answer.headIndex > commitIndex) this.#tellers.add(from)
       }
-      this.#catchingUp = false
+      this.#next()
     })
   }
 }
