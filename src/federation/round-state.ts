@@ -62,6 +62,8 @@ export type RoundState =
       phase: 'collecting'
       received: ReadonlyMap<MemberId, Received>
       refused: ReadonlyMap<MemberId, Refused>
+      /** What was asked for of each peer that signs updates. */
+      pulled: ReadonlyMap<PeerName, ReadonlySet<Link>>
       extensions: number
     })
   | (Open &

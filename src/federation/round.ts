@@ -86,7 +86,8 @@ type Waiting = Extract<RoundState, { phase: 'waiting-for-parent' }>
 type Combining = Extract<RoundState, { phase: 'combining' }>
 
 function open(round: number, base: Link, facts: RoundFacts): [RoundState, RoundEffect[]] {
-  const state: Collecting = { phase: 'collecting', round, base, received: new Map(), refused: new Map(), extensions: 0 }
+  const nothing = { received: new Map(), refused: new Map(), pulled: new Map(), extensions: 0 }
+  const state: Collecting = { phase: 'collecting', round, base, ...nothing }
   return [state, [{ do: 'start-timer', name: 'deadline', ms: facts.charter.timings.deadlineMs }]]
 }
 
@@ -146,6 +147,12 @@ function keepIfSpokenFor<State extends Open & Closed & RoundState>(
   return [{ phase: 'idle' }, [stop('deadline'), stop('parent')]]
 }
 
+/**
+ * Updates of one peer that are asked for in a round. An honest one makes one; another after it lost its disk, or as a delegate whose
+ * federation elects anew. One whose every blob is none, or never whole, fills no disk with them: what nobody needs is removed after each round.
+ */
+const pulledMax = 8
+
 function take(state: Collecting, link: Link, update: Update, staleness: number): [RoundState, RoundEffect[]] {
   const known = state.received.get(update.member)
   // An accepted update is settled: its receipt is out (I4). Of one that is still being pulled, a higher term is newer.
@@ -154,8 +161,12 @@ function take(state: Collecting, link: Link, update: Update, staleness: number):
   // Announced again after its blob could not be had: its holder may be back, and a round that was extended waits for it.
   const refused = state.refused.get(update.member)
   if (refused?.final === true && refused.link === link) return [state, []]
+  const mine = state.pulled.get(update.by) ?? new Set()
+  if (!mine.has(link) && mine.size >= pulledMax) return [state, []]
   const entry: Received = { link, update, weight: discounted(update.weight, staleness), state: 'pulling', keysDistance: 0 }
-  return [{ ...state, received: new Map(state.received).set(update.member, entry) }, [{ do: 'pull', link, update }]]
+  const received = new Map(state.received).set(update.member, entry)
+  const pulled = new Map(state.pulled).set(update.by, new Set(mine).add(link))
+  return [{ ...state, received, pulled }, [{ do: 'pull', link, update }]]
 }
 
 /** Who left since its update was accepted counts no more: the entry's inputs are members (I3). */

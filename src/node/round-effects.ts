@@ -8,7 +8,7 @@ import { describeUpdateFault } from '../federation/fault.ts'
 import { holdersOf, holdersOfUpdate } from '../federation/levels.ts'
 import { staleRoundsMax } from '../federation/participation.ts'
 import type { ParentHead, Received } from '../federation/round-state.ts'
-import type { Link } from '../ids.ts'
+import type { Link, PeerName } from '../ids.ts'
 import { backboneRanges } from '../model/layout.ts'
 import { readUpdate } from '../wire/certified-log.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
@@ -43,9 +43,18 @@ export async function pull(node: FederationCore, link: Link, update: Update): Pr
   }
 }
 
+/** Updates of one aggregator that its deputy keeps in a round: it makes one, another after it lost its disk; whoever makes more fills no disk. */
+const heldMax = 4
+const holding = new WeakMap<FederationCore, { by: PeerName; round: number; blobs: Set<Link> }>()
+
 /** In its own time: it is announced again as long as it may be wanted. */
-export function hold({ options }: FederationCore, { blob, holders }: Update): void {
-  const { exchange, log } = options.services
+export function hold(node: FederationCore, { by, blob, holders }: Update): void {
+  const { exchange, log } = node.options.services
+  const { round } = node.state.head
+  const known = holding.get(node)
+  const { blobs } = known?.by === by && known.round === round ? known : { blobs: new Set<Link>() }
+  if (!blobs.has(blob) && blobs.size >= heldMax) return
+  holding.set(node, { by, round, blobs: blobs.add(blob) })
   exchange.pull(blob, holders).catch(error => log.debug({ blob, error: (error as Error).message }, 'not held'))
 }
 

@@ -196,6 +196,32 @@ describe('a round', () => {
     )
   })
 
+  it('asks for few updates of one peer, however many it makes: each may be as large as a model', () => {
+    const bench = new Bench(['a', 'b', 'x'], { minMembers: 3 }).open()
+    const tries = (member: string, by: string, count: number) => {
+      for (let nth = 0; nth < count; nth++) {
+        const link = `${by}-${nth}`
+        const fault = { code: 'DAMAGED', verdict: 'reject', detail: 'no model' } as const
+        const told = { type: 'update', link, update: update(member, { by, term: nth }), staleness: 0 } as const
+        bench.send(told, { type: 'unpulled', link, fault })
+      }
+    }
+    tries('b', 'b', 50)
+    tries('x', 'p', 50)
+    assert.equal(bench.find('pull').length, 16)
+    // Another delegate of the same child is no liar.
+    tries('x', 'q', 1)
+    assert.equal(bench.find('pull').length, 17)
+    // What could not be had, and is announced again, is no other.
+    const away = { code: 'NOT_FOUND', verdict: 'ignore', detail: 'away' } as const
+    for (let nth = 0; nth < 20; nth++)
+      bench.send(
+        { type: 'update', link: 'mine', update: update('a'), staleness: 0 },
+        { type: 'unpulled', link: 'mine', fault: away }
+      )
+    assert.equal(bench.find('pull').length, 37)
+  })
+
   it('below a parent: contributes with the weight of all below, waits, and takes the parent’s result', () => {
     const bench = new Bench(['a', 'b'], { parent: 'bafyP' })
       .open()

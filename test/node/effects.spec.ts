@@ -44,6 +44,26 @@ describe('a vote for a round, on disk', () => {
   })
 })
 
+describe('a deputy', () => {
+  it('keeps few updates of an aggregator in a round, however many it makes: each may be as large as a model', async () => {
+    const builder = new LogBuilder()
+    const pulled: string[] = []
+    const exchange = { pull: async (blob: string) => pulled.push(blob) }
+    const node = { state: { head: { round: 0 } }, options: { services: { exchange } } }
+    const hold = (name: string) => {
+      const update = builder.update('a', { blob: linkOf(new TextEncoder().encode(name)) })
+      return performEffect(node as unknown as FederationCore, { do: 'hold', update })
+    }
+    for (let nth = 0; nth < 20; nth++) await hold(`${nth}`)
+    assert.equal(pulled.length, 4)
+    await hold('0')
+    assert.equal(pulled.length, 5, 'it is announced again as long as it may be wanted')
+    node.state.head.round++
+    await hold('of the next round')
+    assert.equal(pulled.length, 6)
+  })
+})
+
 describe('a certified round, stored', () => {
   it('has a node look for blobs that it needs no more, unless the next one is on its way', async () => {
     const builder = new LogBuilder().admit('a', 'b', 'c').addRound('a', 'b').addRound('a', 'b')
