@@ -52,8 +52,11 @@ export interface Wishes {
 /** A peer in a roster (wire/limits.ts has the same number for what arrives). */
 const membersMax = 1000
 
-/** Of those that join by one entry, which nobody reads beyond a mebibyte (wire/limits.ts): two children with proofs of the longest. */
-const joinedBytesMax = 640 * 1024
+/**
+ * Of those that join by one entry, if they are several. Nobody reads one beyond a mebibyte (wire/limits.ts), and a child federation shows its
+ * entries above, where a fifth of one is read.
+ */
+const joinedBytesMax = 160 * 1024
 
 const begun = new WeakMap<readonly PeerName[], Roster>()
 
@@ -189,12 +192,12 @@ export function planMembers(roster: Roster, charter: Charter, wishes: Wishes): M
   return nobody && same && sameList(people.absent, [...roster.absent].sort()) ? null : { ...people, voters, delegates }
 }
 
-/** Asked in order; who does not fit, and whoever comes after, joins by a later entry. */
-function fitsBehindOthers(): (member: Member) => boolean {
+/** Asked in order: the first fits; who does not fit behind it, and whoever comes after, joins by a later entry. */
+function fitsBehindOthers(): (member: Member, place: number) => boolean {
   let bytes = 0
-  return ({ name, peers, proof }) => {
+  return ({ name, peers, proof }, place) => {
     bytes += proof.length + 3 * name.length + 64 * (peers.length + 3)
-    return bytes <= joinedBytesMax
+    return place === 0 || bytes <= joinedBytesMax
   }
 }
 
