@@ -16,6 +16,8 @@ import { isMalformed } from '../../src/wire/codec.ts'
 import {
   type Answer,
   answerCodec,
+  consensusCodec,
+  type ConsensusEnvelope,
   type Question,
   questionCodec,
   topicCodec,
@@ -89,7 +91,16 @@ export class Impostor {
   }
 
   say(federation: FederationId, message: TopicMessage): Promise<void> {
-    return this.#gossip.publish(topicOf(federation), topicCodec.encode(message))
+    return this.sayBytes(federation, topicCodec.encode(message))
+  }
+
+  /** What no codec makes, too. */
+  sayBytes(federation: FederationId, bytes: Uint8Array): Promise<void> {
+    return this.#gossip.publish(topicOf(federation), bytes)
+  }
+
+  send(peer: PeerName, envelope: ConsensusEnvelope): void {
+    this.#direct.send(peer, consensusCodec.encode(envelope))
   }
 
   async ask(peer: PeerName, question: Question): Promise<Answer> {
