@@ -11,6 +11,7 @@ import type { Random } from '../math/random.ts'
 import { checkProof, childProof, isBehind, joinBytes } from '../wire/join-proofs.ts'
 import { checkEnroll, checkLeave, enrollRecord, leaveRecord } from '../wire/member-proofs.ts'
 import type { Answer, Question } from '../wire/messages.ts'
+import { ChangeBudget } from './change-budget.ts'
 import type { FederationCore } from './federation-core.ts'
 
 type Asked = Pick<Extract<Question, { kind: 'join' }>, 'member' | 'enrolled' | 'left'>
@@ -30,6 +31,7 @@ export class Joining {
   readonly #catchUp: (from: PeerName) => Promise<void>
   #askAgainMs = 0
   readonly #asking = new PlaceAsking()
+  readonly #changes = new ChangeBudget()
   /** It has been in the roster, or its aggregator has said that it has no place there. */
   #knowsPlace = false
   #leavingSinceMs = Number.POSITIVE_INFINITY
@@ -69,6 +71,9 @@ export class Joining {
       })
       return { kind: 'join', taken: false, aggregator: this.#node.self }
     }
+    const { member, enrolled, left } = asked
+    const wish = [member?.name, member?.peers, member?.follows, enrolled?.nonce, left !== null].join()
+    if (!this.#changes.allows(from, wish, performance.now())) return { kind: 'join', taken: false, aggregator: this.#node.self }
     for (const peer of asked.member?.peers ?? []) if (peer !== this.#node.self) this.#node.seen(peer, peer === from)
     const taken = asked.left === null || letsGo(roster, asked.left.member, consensus.accepted !== null)
     this.#take(asked)
