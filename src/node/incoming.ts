@@ -92,8 +92,7 @@ export class Incoming {
     const node = this.#node
     void node.options.services.host.learn(from, message.addresses)
     this.#parts.presence.strengthOf(from, message.strength)
-    if (message.term >= node.heard.term && message.aggregator !== null)
-      node.heard = { aggregator: message.aggregator, term: message.term }
+    this.#parts.presence.leads(from, { aggregator: message.aggregator, term: message.term })
     if (message.index > node.state.consensus.commitIndex) void this.#parts.sync.catchUp(from)
   }
 

@@ -2,6 +2,7 @@
 import { memberOf, rosterPeers } from '../federation/membership.ts'
 import type { PeerName } from '../ids.ts'
 import { LastHeard, rankAmong } from '../federation/presence.ts'
+import { type Leads, WhoLeads } from '../federation/who-leads.ts'
 import type { FederationCore } from './federation-core.ts'
 import { strength } from './strength.ts'
 
@@ -14,6 +15,7 @@ export class Presence {
   readonly #lastHeard: LastHeard
   readonly #saidAtMs = new Map<PeerName, number>()
   readonly #strengths = new Map<PeerName, number>()
+  readonly #whoLeads = new WhoLeads()
 
   /** @param heardAtMs - when each was heard last; for tests. */
   constructor(node: FederationCore, heardAtMs = new Map<PeerName, number>()) {
@@ -48,10 +50,18 @@ export class Presence {
     this.#strengths.set(peer, said)
   }
 
+  /** As `peer` says. */
+  leads(peer: PeerName, told: Leads): void {
+    const { state, heard } = this.#node
+    const leads = this.#whoLeads.hear(peer, told, state.roster.voters, heard)
+    if (leads.aggregator !== heard.aggregator || leads.term !== heard.term) this.#node.heard = leads
+  }
+
   /** The connection to it broke. Who cannot be reached again is gone, long before its silence would tell. */
   async lost(peer: PeerName): Promise<void> {
     const node = this.#node
     node.dispatch({ type: 'consensus', event: { type: 'lost', peer } })
+    this.#whoLeads.lost(peer)
     if (node.heard.aggregator === peer) node.heard = { aggregator: null, term: node.heard.term }
     if (!node.state.present.has(peer)) return
     try {

@@ -59,6 +59,7 @@ export class Incoming {
     }
     switch (message.kind) {
       case 'presence':
+        // Nobody lies about it here (federation/who-leads.ts).
         if (message.term >= replica.heard.term && message.aggregator !== null)
           replica.heard = { aggregator: message.aggregator, term: message.term }
         if (message.index > replica.state.consensus.commitIndex) this.#parts.sync.catchUp(from.name)
