@@ -117,12 +117,16 @@ function ruling(maker: FederationCore, places: Place[]): string | null {
   return consent.allowed ? null : `${consent.by}: ${consent.reason}`
 }
 
-/** As a member, and as one that acts for the federation. */
+/**
+ * As a member, and as one that acts for the federation. A member calls itself what it likes: one with a slash in its name would be in a
+ * federation below.
+ */
 function placesIn({ state: { roster }, options: { charter } }: FederationCore, peer: PeerName): Place[] {
   if (!rosterPeers(roster, charter).has(peer)) return []
   const member = memberOf(roster, peer)
   const kind = member?.kind === 'federation' ? 'federation' : 'organization'
-  const places: Place[] = [{ path: `${charter.path}/${member?.name ?? peer}`, kind }]
+  const name = member === null || member.name.includes('/') ? peer : member.name
+  const places: Place[] = [{ path: `${charter.path}/${name}`, kind }]
   if (roster.voters.includes(peer)) places.push({ path: charter.path, kind: 'federation' })
   return places
 }

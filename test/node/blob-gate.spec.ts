@@ -69,4 +69,31 @@ describe('the gate before a node’s blobs', () => {
     }
     assert.equal(refused.length, 2)
   })
+
+  it('takes nobody for a member below because it calls itself so: only who is in that federation’s roster is', () => {
+    const world = new LogBuilder({ name: 'world', path: 'world' }).admit('a', 'b')
+    const egress = [
+      { tensor: '*' as const, to: 'members', allow: true },
+      { tensor: '*' as const, to: '**', allow: false }
+    ]
+    const below = new LogBuilder({ name: 'law', path: 'world/law', parent: world.id, egress }).admit('a', 'b', 'c')
+    const blob = below.update('b').blob
+    const gateFor = (name: string) => {
+      const cores = [world, below].map(log => comeBack(log, null))
+      const [above, own] = cores as [FederationCore, FederationCore]
+      const members = new Map(world.roster.members).set(peerOf('liar').peer, { ...peerOf('liar').member(world.id), name })
+      Object.assign(above.state, { roster: { ...world.roster, members } })
+      const isMade = { log: { blobs: new Set([blob]) }, residuals: { readersOf: () => null } }
+      Object.assign(own, isMade, { options: { ...own.options, sibling: () => above } })
+      Object.assign(above, { residuals: { readersOf: () => null } })
+      return new BlobGate(
+        () => cores,
+        () => undefined
+      )
+    }
+    for (const name of ['liar', 'law/c']) {
+      const gate = gateFor(name)
+      assert.deepEqual([gate.allows(peerOf('c').peer, blob), gate.allows(peerOf('liar').peer, blob)], [true, false], name)
+    }
+  })
 })
