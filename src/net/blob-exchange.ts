@@ -30,6 +30,8 @@ export interface BlobExchangeOptions {
   bytesMax?: () => number
   /** See blob-pull.ts; for tests. */
   fruitlessMs?: number
+  /** See `liarsKept`; for tests. */
+  liarsMax?: number
 }
 
 export interface Traffic {
@@ -41,8 +43,8 @@ export interface Traffic {
 const peersCountedMax = limits.membersMax * 2
 /** Between two words that bytes come from a peer. */
 const tellBytesEveryMs = 200
-/** Pairs of holder and blob that are not asked again. */
-const liarsMax = 1_000
+/** Pairs of holder and blob that are not asked again, the newest. */
+const liarsKept = 1_000
 
 export class BlobExchange {
   readonly bytes: Traffic = { in: 0, out: 0 }
@@ -84,7 +86,7 @@ export class BlobExchange {
    * @throws {BlobAway} when no holder gives, or has, all that is missing, or nothing more comes; what has arrived is kept.
    */
   pull(blob: Link, holders: PeerName[], signal?: AbortSignal): Promise<number> {
-    const { host, store, onLiar, bytesMax, fruitlessMs } = this.#options
+    const { host, store, onLiar, bytesMax, fruitlessMs, liarsMax = liarsKept } = this.#options
     if (store.has(blob)) return Promise.resolve(0)
     const running = this.#pulling.get(blob)
     if (running !== undefined) {
@@ -100,7 +102,8 @@ export class BlobExchange {
       ...(fruitlessMs !== undefined && { fruitlessMs }),
       isLiar: peer => this.#liars.has(`${peer} ${blob}`),
       onLiar: (peer, detail) => {
-        if (this.#liars.size < liarsMax) this.#liars.add(`${peer} ${blob}`)
+        this.#liars.add(`${peer} ${blob}`)
+        if (this.#liars.size > liarsMax) this.#liars.delete(this.#liars.values().next().value!)
         onLiar(peer, blob, detail)
       },
       onReceived: (peer, bytes) => {

@@ -116,6 +116,24 @@ describe('blob exchange', () => {
     assert.equal(receiver.liars.length, 1, 'a liar is not asked again for that blob')
   })
 
+  it('does not ask the newest liars again, however many there were before', async () => {
+    const liar = await peers.add({
+      serve: blobs =>
+        readingBy(blobs, async (_, __, whole) => {
+          const bytes = await whole()
+          bytes[17]! ^= 1
+          return bytes
+        })
+    })
+    const receiver = await peers.add({ liarsMax: 2 })
+    await peers.introduce(receiver, liar)
+    for (const name of ['one', 'two', 'three', 'three']) {
+      const blob = await putRandom(liar, 1000, name)
+      await assert.rejects(receiver.exchange.pull(blob, [liar.name]), name)
+    }
+    assert.equal(receiver.liars.length, 3)
+  })
+
   it('gives to others as before when one asks whose address is longer than an answer may tell', async () => {
     const [holder, odd, receiver] = [await peers.add({ uploadBytesPerSecond: 2e7 }), await peers.add(), await peers.add()]
     const blob = await putRandom(holder, 12 * chunkBytes, 'odd')

@@ -27,6 +27,7 @@ export interface BlobPeerOptions {
   folder?: string
   bytesMax?: number
   fruitlessMs?: number
+  liarsMax?: number
 }
 
 export class BlobPeers {
@@ -37,7 +38,8 @@ export class BlobPeers {
     serve = blobs => blobs,
     folder,
     bytesMax,
-    fruitlessMs
+    fruitlessMs,
+    liarsMax
   }: BlobPeerOptions = {}): Promise<BlobPeer> {
     const own = folder ?? mkdtempSync(join(tmpdir(), 'worldlm-blobs-'))
     const { blobs } = await Blobs.open(join(own, 'blobs'))
@@ -52,7 +54,8 @@ export class BlobPeers {
       onBytes: peer => heard.push(peer),
       uploadBytesPerSecond,
       ...(bytesMax !== undefined && { bytesMax: () => bytesMax }),
-      ...(fruitlessMs !== undefined && { fruitlessMs })
+      ...(fruitlessMs !== undefined && { fruitlessMs }),
+      ...(liarsMax !== undefined && { liarsMax })
     })
     const peer = { name: host.peer, folder: own, host, blobs, exchange, liars, heard }
     this.#peers.push(peer)
