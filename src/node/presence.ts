@@ -67,7 +67,8 @@ export class Presence {
     try {
       await node.options.services.host.dial(peer)
     } catch {
-      if (node.stopped || node.options.services.host.connected(peer)) return
+      // It came by itself, or its silence has told meanwhile.
+      if (node.stopped || node.options.services.host.connected(peer) || !node.state.present.has(peer)) return
       this.#gone(peer, `${peer} cannot be reached any more`)
     }
   }
@@ -90,14 +91,8 @@ export class Presence {
       })
     }
     const now = performance.now()
-    for (const peer of this.#lastHeard.silent(this.#node.state.present, now, charter.timings.presenceMs)) {
+    for (const peer of this.#lastHeard.silent(this.#node.state.present, now, charter.timings.presenceMs))
       this.#gone(peer, `nothing heard of ${peer}`)
-      if (peers.has(peer)) continue
-      // A stranger, or who has left: over the months there are many.
-      this.#heardAtMs.delete(peer)
-      this.#saidAtMs.delete(peer)
-      this.#strengths.delete(peer)
-    }
     peers.delete(this.#node.self)
     for (const peer of this.#lastHeard.away(peers, now, charter.timings.presenceMs))
       if (!away.has(peer)) this.#node.dispatch({ type: 'away', peer })
@@ -107,8 +102,15 @@ export class Presence {
     const { services, charter } = this.#node.options
     const { roster } = this.#node.state
     this.#node.dispatch({ type: 'presence', peer, present: false })
+    const peers = rosterPeers(roster, charter)
+    if (!peers.has(peer)) {
+      // A stranger, or who has left: over the months there are many.
+      this.#heardAtMs.delete(peer)
+      this.#saidAtMs.delete(peer)
+      this.#strengths.delete(peer)
+    }
     const member = memberOf(roster, peer)
-    if (member === null || !rosterPeers(roster, charter).has(this.#node.self)) return
+    if (member === null || !peers.has(this.#node.self)) return
     const { path } = this.#node
     services.events.emit({
       type: 'member',

@@ -1,73 +1,187 @@
-/** Whom a node remembers to have heard. */
+/** Whom a node takes for present: who was heard, whose connection broke, who is silent; and what it says of itself. */
 import assert from 'node:assert/strict'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { FederationEvent } from '../../src/federation/federation.ts'
 import { withPeer } from '../../src/federation/requests.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { Presence } from '../../src/node/presence.ts'
+import type { TopicMessage } from '../../src/wire/messages.ts'
 import { LogBuilder, peerOf } from '../wire/peers.ts'
 
-/** Of `a` in a federation with `b`, the `member`. */
-function presenceOf() {
-  const builder = new LogBuilder({ timings: { presenceMs: 100 } }).admit('a', 'b')
-  const { roster, charter } = builder
-  const [self, member] = [peerOf('a').peer, peerOf('b').peer]
-  const consensus = { commitIndex: 3, term: 1, aggregator: self, rank: 0 }
+const presenceMs = 100
+const builder = new LogBuilder({ timings: { presenceMs } }).admit('a', 'b', 'c')
+const [self, member, other] = ['a', 'b', 'c'].map(name => peerOf(name).peer) as [string, string, string]
+
+/** @param as - who it is. */
+function nodeOf(as = self) {
+  const consensus = { commitIndex: 3, term: 7, aggregator: member, rank: 0 }
   const state = {
-    self,
-    roster,
+    self: as,
+    roster: builder.roster,
     consensus,
     participation: { phase: 'away' },
     present: new Set<string>(),
     away: new Set<string>()
   }
   const events: FederationEvent[] = []
+  const said: TopicMessage[] = []
+  const told: string[] = []
+  const reach = { dial: async (): Promise<void> => {}, connected: false }
+  const services = {
+    host: { addresses: () => ['/ip4/127.0.0.1/tcp/1'], dial: () => reach.dial(), connected: () => reach.connected },
+    events: { emit: ({ name, reason }: { name: string; reason: string }) => told.push(`${name}: ${reason}`) }
+  }
   // What is asked of a node, and no more.
   const node = {
-    self,
+    self: as,
     state,
+    stopped: false,
     path: 'prose',
-    options: { charter, services: { host: { addresses: () => [] }, events: { emit: () => undefined } } },
-    say: () => undefined,
+    heard: { aggregator: member as string | null, term: 7 },
+    options: { charter: builder.charter, services },
+    say: (message: TopicMessage) => said.push(message),
     dispatch: (event: FederationEvent) => {
       events.push(event)
       if (event.type === 'presence') Object.assign(state, { present: withPeer(state.present, event.peer, event.present) })
+      if (event.type === 'away') state.away.add(event.peer)
     }
   }
   const heardAtMs = new Map<string, number>()
   const presence = new Presence(node as unknown as FederationCore, heardAtMs)
-  return { presence, heardAtMs, events, state, member }
+  return { node, state, presence, heardAtMs, events, said, told, reach }
 }
 
-describe('who was heard', () => {
+const cannot = async (): Promise<void> => {
+  throw new Error('refused')
+}
+
+describe('who is there', () => {
+  const nowReally = performance.now
+  let nowMs = 0
+  beforeEach(() => {
+    nowMs = 1_000
+    performance.now = () => nowMs
+  })
+  afterEach(() => {
+    performance.now = nowReally
+  })
+
+  it('is who was heard, until nothing is heard for four presences; nobody hears itself', () => {
+    const { presence, state, told } = nodeOf()
+    for (const peer of [self, member, other]) presence.seen(peer)
+    assert.deepEqual([...state.present], [member, other])
+    nowMs += 300
+    presence.seen(other)
+    presence.seen(member, false)
+    nowMs += 101
+    presence.tick(true)
+    assert.deepEqual([[...state.present], told], [[other], [`b: nothing heard of ${member}`]])
+    presence.seen(member)
+    assert.deepEqual([...state.present], [other, member])
+  })
+
   it('is remembered for as long as it is in the roster, or speaks: strangers are forgotten', async () => {
-    const { presence, heardAtMs, state, member } = presenceOf()
+    const { presence, state, heardAtMs, reach } = nodeOf()
     presence.seen(member)
     for (let place = 0; place < 1_000; place++) presence.seen(`stranger ${place}`)
     assert.equal(heardAtMs.size, 1_001)
-    await sleep(600)
+    // Most of them hang up before they would have been silent for long.
+    reach.dial = cannot
+    for (let place = 0; place < 500; place++) await presence.lost(`stranger ${place}`)
+    assert.equal(heardAtMs.size, 501)
+    nowMs += 600
     presence.seen('another stranger')
     presence.tick(true)
     assert.deepEqual([...heardAtMs.keys()], [member, 'another stranger'])
     assert.deepEqual([...state.present], ['another stranger'])
   })
-  it('is one that sends a blob, too, for a while: what it says waits behind its bytes', () => {
-    const { presence, events, state, member } = presenceOf()
+
+  it('is no more whoever cannot be reached again when its connection broke, which is told once', async () => {
+    const { presence, node, state, events, told, reach } = nodeOf()
+    for (const peer of [member, other]) presence.seen(peer)
+    await presence.lost(other)
+    assert.deepEqual([...state.present], [member, other])
+    assert.deepEqual(events.at(-1), { type: 'consensus', event: { type: 'lost', peer: other } })
+    assert.equal(node.heard.aggregator, member)
+    reach.dial = cannot
+    reach.connected = true
+    await presence.lost(other)
+    assert.deepEqual([...state.present, told.length], [member, other, 0], 'it came by itself')
+    reach.connected = false
+    await presence.lost(other)
+    await presence.lost(other)
+    assert.deepEqual([[...state.present], told], [[member], [`c: ${other} cannot be reached any more`]])
+    // To dial takes longer than its silence.
+    reach.dial = async () => {
+      nowMs += 5_000
+      presence.tick(true)
+      return cannot()
+    }
+    await presence.lost(member)
+    assert.deepEqual([[...state.present], told.slice(1)], [[], [`b: nothing heard of ${member}`]])
+    assert.deepEqual(node.heard, { aggregator: null, term: 7 }, 'who led may lead no more')
+  })
+
+  it('is away after thirty presences in which it was not heard, itself never', () => {
+    const { presence, events } = nodeOf()
+    const away = () => events.flatMap(event => (event.type === 'away' ? event.peer : []))
+    presence.tick(true)
+    nowMs += 30 * presenceMs
+    presence.seen(other)
+    presence.tick(true)
+    assert.deepEqual(away(), [])
+    nowMs += 1
+    for (let time = 0; time < 3; time++) presence.tick(true)
+    assert.deepEqual(away(), [member])
+  })
+
+  it('says of itself where it is and how far, if it is in the roster; and how strong it is beside the other voters', () => {
+    const { presence, said, events } = nodeOf()
+    presence.strengthOf(member, 1e6)
+    presence.tick(false)
+    presence.tick(true)
+    assert.equal(said.length, 2)
+    const [first, second] = said as Extract<TopicMessage, { kind: 'presence' }>[]
+    const { strength } = first!
+    assert.ok(strength > 0)
+    assert.deepEqual(first, {
+      kind: 'presence',
+      index: 3,
+      term: 7,
+      aggregator: member,
+      addresses: ['/ip4/127.0.0.1/tcp/1'],
+      phase: 'away',
+      starting: true,
+      strength
+    })
+    assert.deepEqual(second, { ...first, starting: false })
+    const ranks = events.flatMap(event => (event.type === 'consensus' && event.event.type === 'ranked' ? event.event.rank : []))
+    assert.deepEqual(ranks, [0.5, 0.5], 'one voter is stronger, and one of whom nothing is known is not')
+    const stranger = nodeOf('stranger')
+    stranger.presence.tick(true)
+    assert.deepEqual(stranger.said, [])
+    stranger.presence.seen(member)
+    nowMs += 1_000
+    stranger.presence.tick(true)
+    assert.deepEqual(stranger.told, [], 'whoever looks on tells of nobody')
+  })
+  it('is one that sends a blob, too, for half a minute: what it says waits behind its bytes', () => {
+    const { presence, state, events } = nodeOf()
     const alive: FederationEvent = { type: 'consensus', event: { type: 'alive', peer: member } }
     presence.alive(member)
     assert.deepEqual([events, [...state.present]], [[], []], 'it has said nothing yet')
     presence.seen(member)
-    presence.alive(member)
-    assert.deepEqual([events.splice(0).at(-1), [...state.present]], [alive, [member]])
-    const now = performance.now.bind(performance)
-    try {
-      performance.now = () => now() + 29_000
+    for (const passedMs of [20_000, 30_000, 30_001]) {
+      nowMs = 1_000 + passedMs
       presence.alive(member)
-      performance.now = () => now() + 31_000
-      presence.alive(member)
-    } finally {
-      performance.now = now
+      presence.tick(true)
     }
-    assert.deepEqual(events, [alive])
+    assert.deepEqual(
+      [events.filter(event => event.type === 'consensus' && event.event.type === 'alive'), [...state.present]],
+      [[alive, alive], [member]]
+    )
+    nowMs += 4 * presenceMs
+    presence.alive(member)
+    presence.tick(true)
+    assert.deepEqual([...state.present], [])
   })
 })
