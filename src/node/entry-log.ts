@@ -81,7 +81,7 @@ export class EntryLog {
 
   /** Entries in order, one after the other, without those that are missing. @param place - of the first. */
   *from(place: number): Generator<CertifiedBytes> {
-    for (let next = Math.max(0, place); next < this.length; next++) {
+    for (let next = place; next < this.length; next++) {
       const one = this.at(next)
       if (one !== undefined) yield one
     }

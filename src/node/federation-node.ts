@@ -44,7 +44,7 @@ import { joinPollMs, Joining } from './joining.ts'
 import { evidenceHost } from './evidence.ts'
 import { handInHost } from './handing-in.ts'
 import { Incoming } from './incoming.ts'
-import { LogSync } from './log-sync.ts'
+import { LogSync, partOf } from './log-sync.ts'
 import { Presence } from './presence.ts'
 import { ResidualExchange, residualTickMs } from './residual-exchange.ts'
 import type { ResidualTarget } from './residual-target.ts'
@@ -279,10 +279,7 @@ export class FederationNode implements FederationCore {
       case 'entries':
         return this.#sync.entriesFrom(question.fromIndex)
       case 'updates':
-        return {
-          kind: 'updates',
-          updates: question.links.flatMap(link => this.signedUpdates.get(link) ?? []).slice(0, limits.fetchUpdatesMax)
-        }
+        return { kind: 'updates', updates: this.#updatesOf(question.links) }
       case 'join':
         return this.joining.onJoin(from, question)
       case 'residual':
@@ -293,6 +290,11 @@ export class FederationNode implements FederationCore {
         this.#incoming.onReceipt(from, question.update, question.verdict)
         return { kind: 'receipt' }
     }
+  }
+
+  #updatesOf(links: Link[]): Uint8Array[] {
+    const known = links.flatMap(link => this.signedUpdates.get(link) ?? [])
+    return partOf(known, ({ length }) => length, limits.fetchUpdatesMax)
   }
 
   takeReceipt(aggregator: PeerName, update: Link, verdict: string): void {

@@ -28,19 +28,15 @@ export class LogSync {
     return this.#node.state.consensus.commitIndex < this.#toldIndex
   }
 
+  /** @param fromIndex - 0: the charter, which is asked for of many at once, and no entries. */
   entriesFrom(fromIndex: number): Answer {
-    const entries: CertifiedBytes[] = []
-    let bytes = 0
-    for (const one of this.#node.log.from(fromIndex - 1)) {
-      bytes += one.entry.length + one.certificate.length
-      if (entries.length >= limits.fetchEntriesMax || bytes > limits.fetchAnswerBytesMax / 2) break
-      entries.push(one)
-    }
+    const { log, options } = this.#node
+    const bytesOf = ({ entry, certificate }: CertifiedBytes) => entry.length + certificate.length
     return {
       kind: 'entries',
-      charter: fromIndex === 0 ? this.#node.options.charterBytes : null,
-      entries,
-      headIndex: this.#node.log.length
+      charter: fromIndex === 0 ? options.charterBytes : null,
+      entries: fromIndex === 0 ? [] : partOf(log.from(fromIndex - 1), bytesOf, limits.fetchEntriesMax),
+      headIndex: log.length
     }
   }
 
@@ -104,6 +100,18 @@ export class LogSync {
     if (!hasMore) this.#toldIndex = 0
     return hasMore
   }
+}
+
+/** What one answer carries of `all`: the first, and those after it that come in time. */
+export function partOf<One>(all: Iterable<One>, bytesOf: (one: One) => number, most: number): One[] {
+  const part: One[] = []
+  let bytes = 0
+  for (const one of all) {
+    bytes += bytesOf(one)
+    if (part.length > 0 && (part.length >= most || bytes > limits.fetchPartBytesMax)) break
+    part.push(one)
+  }
+  return part
 }
 
 /** The certified log as far as this peer has it, as the offline check carries it. */

@@ -41,12 +41,14 @@ export const limits = {
   consensusBytesMax: 1 * MiB + 64 * KiB,
   /** An answer of certified entries: several, or one of the largest. */
   fetchAnswerBytesMax: 4 * MiB,
+  /** Of several in one answer: on a line of 1 Mbit/s it comes before the asker gives it up. */
+  fetchPartBytesMax: 512 * KiB,
   fetchQuestionBytesMax: 512 * KiB,
   /** Entries in one answer; the asker asks again from where it ended. */
   fetchEntriesMax: 256,
   /** Signed updates that a node has at hand: two rounds' of the largest federation. */
   updatesKeptMax: 2000,
-  /** Signed updates in one answer, 64 KiB each at most; the asker asks again for the rest. */
+  /** Signed updates in one answer; the asker asks again for the rest. */
   fetchUpdatesMax: 50,
   /** Messages waiting for one peer; past it the oldest is dropped, for consensus says everything again. */
   consensusQueueMax: 256,

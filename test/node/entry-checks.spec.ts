@@ -11,6 +11,7 @@ import type { Link } from '../../src/ids.ts'
 import { createLayout, type Layout } from '../../src/model/layout.ts'
 import { fetchMissing, verify } from '../../src/node/entry-checks.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
+import { partOf } from '../../src/node/log-sync.ts'
 import { linkOf } from '../../src/wire/codec.ts'
 import { limits } from '../../src/wire/limits.ts'
 import type { Answer, Question } from '../../src/wire/messages.ts'
@@ -34,10 +35,8 @@ describe('updates of a proposed entry', () => {
       ask: async (_: string, question: Question): Promise<Answer | null> => {
         if (question.kind !== 'updates') return null
         asked.push(question.links.length)
-        return {
-          kind: 'updates',
-          updates: question.links.flatMap(link => given.get(link) ?? []).slice(0, limits.fetchUpdatesMax)
-        }
+        const known = question.links.flatMap(link => given.get(link) ?? [])
+        return { kind: 'updates', updates: partOf(known, ({ length }) => length, limits.fetchUpdatesMax) }
       }
     }
   }
