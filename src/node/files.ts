@@ -4,10 +4,10 @@ import { dirname } from 'node:path'
 import { WorldlmError, isDiskFull } from '../errors.ts'
 
 /** @throws {WorldlmError} DISK_FULL, naming the file; the old content is then untouched. */
-export function writeFileDurably(path: string, content: Uint8Array | string): void {
+export function writeFileDurably(path: string, content: Uint8Array | string, mode = 0o644): void {
   const temporary = `${path}.tmp`
   try {
-    const fd = openSync(temporary, 'w', 0o644)
+    const fd = openSync(temporary, 'w', mode)
     try {
       const bytes = typeof content === 'string' ? Buffer.from(content) : content
       writeAll(fd, bytes)

@@ -93,8 +93,9 @@ export class NodeFolder {
       )
     }
     mkdirSync(this.root, { recursive: true })
-    writeFileSync(this.#at('identity.key'), identity, { mode: 0o600 })
-    writeFileSync(this.#at('token'), `${randomBytes(24).toString('base64url')}\n`, { mode: 0o600 })
+    // What is founded or joined next names this key, and is on disk: a power cut must not leave it without.
+    writeFileDurably(this.#at('identity.key'), identity, 0o600)
+    writeFileDurably(this.#at('token'), `${randomBytes(24).toString('base64url')}\n`, 0o600)
     writeFileDurably(this.config, yaml)
     this.prepare()
   }
