@@ -67,7 +67,8 @@ describe('certified.car', () => {
       [log.rounds(1), log.rounds(9, 2), log.rounds(1, 2), log.rounds(9, 1)],
       [builder.entries.slice(-1), builder.entries.slice(-2, -1), builder.entries.slice(-2, -1), []]
     )
-    assert.deepEqual(log.changes(), builder.entries.slice(0, -2))
+    const changes = builder.entries.slice(0, -2)
+    assert.deepEqual([log.changes(), log.changes(2), log.changes(99)], [changes, changes.slice(1), []])
     assert.deepEqual(updates.links().sort(), [...builder.updates.keys()].sort())
     for (const [link, bytes] of builder.updates) assert.ok(Buffer.from(updates.get(link)!).equals(bytes))
     file.close()
@@ -91,6 +92,7 @@ describe('certified.car', () => {
     const before = statSync(path).size
     const { car, archive } = await CertifiedCar.open(path)
     car.addCharter(builder.charterBytes)
+    car.addUpdates([...builder.updates].map(([link, bytes]) => ({ link, bytes })))
     car.close()
     assert.deepEqual([statSync(path).size, archive.logs.get(builder.id)!.length], [before, builder.entries.length])
   })
@@ -124,6 +126,28 @@ describe('certified.car', () => {
     writeFileSync(path, bytes)
     const error = await refusal(() => CertifiedCar.open(path))
     assert.deepEqual([error.code, /damaged at byte \d+/.test(error.message)], ['CAR_DAMAGED', true], error.message)
+  })
+
+  it('a length that no block has is damage, and nothing is cut off for it', async () => {
+    const path = join(await nodeFolder(), 'certified.car')
+    const bytes = readFileSync(path)
+    const [first] = builder.entries
+    // Two bytes of length and 36 of link stand before a block.
+    const lengthAt = bytes.indexOf(first!.entry) - 38
+    bytes.set([0xff, 0xff, 0xff, 0xff, 0x7f], lengthAt)
+    writeFileSync(path, bytes)
+    const error = await refusal(() => CertifiedCar.open(path))
+    assert.deepEqual([error.code, statSync(path).size], ['CAR_DAMAGED', bytes.length])
+    assert.match(error.message, new RegExp(`damaged at byte ${lengthAt}: `))
+  })
+
+  it('knows the models and outer states of all its rounds: they leave by the federation’s rules', async () => {
+    const blob = (name: string) => linkOf(new TextEncoder().encode(name))
+    const one = new LogBuilder().admit('a', 'b', 'c').addRound('a', 'b')
+    one.add(one.roundEntry(['a'], { model: blob('second'), outer: blob('outer') }))
+    const { file, logs } = await readCertifiedCar(join(await nodeFolder(one), 'certified.car'))
+    assert.deepEqual(logs.get(one.id)!.blobs, new Set(['model 1', 'second', 'outer'].map(blob)))
+    file.close()
   })
 
   it('is never more than read or refused, whichever byte is changed', async () => {

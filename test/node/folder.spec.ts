@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { addFederation, removeFederation } from '../../src/node/config-file.ts'
+import { parse } from 'yaml'
+import { addFederation, noteLeaving, removeFederation } from '../../src/node/config-file.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
 import { initNodeFolder } from '../../src/node/genesis.ts'
 import { temporaryFolder } from '../temporary.ts'
@@ -48,6 +49,28 @@ describe('the lock of a node’s folder', () => {
     assert.match(run.began, /^[0-9a-f-]{36}\/\d+$/)
     writeFileSync(runFile(folder), JSON.stringify({ ...run, began: run.began.replace(/\d+$/, '1') }))
     assert.equal(folder.running(), null)
+    // Of an earlier version, or where the system does not tell.
+    writeFileSync(runFile(folder), JSON.stringify({ ...run, began: null }))
+    assert.equal(folder.running()?.pid, process.pid)
+  })
+
+  it('is held by a process whatever it calls itself: each has the time at which it began', function () {
+    if (process.platform !== 'linux') this.skip()
+    const folder = new NodeFolder(temporaryFolder())
+    const beganAt = (pid: number) => {
+      folder.writeRun({ pid, api: '', addresses: [], peer: '' })
+      return JSON.parse(readFileSync(runFile(folder), 'utf8')).began
+    }
+    const child = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 60000)'], { stdio: 'ignore' })
+    const { title } = process
+    try {
+      assert.notEqual(beganAt(child.pid!), beganAt(process.pid))
+      process.title = 'a) S 1 (b'
+      assert.equal(folder.running()?.pid, process.pid)
+    } finally {
+      process.title = title
+      child.kill('SIGKILL')
+    }
   })
 
   it('is not held by a file that was torn while it was written', () => {
@@ -59,9 +82,18 @@ describe('the lock of a node’s folder', () => {
 })
 
 describe('the list of federations in worldlm.yaml', () => {
-  it('is changed in place: comments and other options stay', async () => {
+  async function made(): Promise<NodeFolder> {
     const folder = new NodeFolder(temporaryFolder())
     await initNodeFolder(folder, { name: 'a' })
+    return folder
+  }
+  const written = ({ config }: NodeFolder) => {
+    const { federations, bootstrap } = parse(readFileSync(config, 'utf8'))
+    return { federations, bootstrap }
+  }
+
+  it('is changed in place: comments and other options stay', async () => {
+    const folder = await made()
     const before = readFileSync(folder.config, 'utf8')
     addFederation(folder.config, 'bafyaaa', 'organization', ['/ip4/127.0.0.1/tcp/1'])
     addFederation(folder.config, 'bafybbb', 'witness', [])
@@ -72,5 +104,28 @@ describe('the list of federations in worldlm.yaml', () => {
     assert.ok(!after.includes('bafyaaa') && after.includes('bafybbb'))
     const comments = (text: string) => text.split('\n').filter(line => /^# [A-Z]/.test(line))
     assert.deepEqual(comments(after), comments(before))
+  })
+
+  it('has each once, with the addresses of all; who is leaving one, and joins it anew, is not leaving', async () => {
+    const folder = await made()
+    const [one, other] = ['/ip4/127.0.0.1/tcp/1', '/ip4/127.0.0.1/tcp/2']
+    addFederation(folder.config, 'bafyaaa', 'organization', [one!])
+    addFederation(folder.config, 'bafybbb', 'witness', [one!, other!])
+    noteLeaving(folder.config, 'bafyaaa')
+    const leaving = { id: 'bafyaaa', leaving: true }
+    const witness = { id: 'bafybbb', as: 'witness' }
+    assert.deepEqual(written(folder), { federations: [leaving, witness], bootstrap: [one, other] })
+    addFederation(folder.config, 'bafyaaa', 'organization', [])
+    assert.deepEqual(written(folder), { federations: [witness, { id: 'bafyaaa' }], bootstrap: [one, other] })
+  })
+
+  it('is left alone where something else stands in its place', async () => {
+    const folder = await made()
+    for (const yaml of ['federations: world', 'bootstrap: { a: 1 }', '- a', '{']) {
+      writeFileSync(folder.config, yaml)
+      assert.throws(() => addFederation(folder.config, 'bafyaaa', 'organization', []), { code: 'CONFIG_INVALID' }, yaml)
+      assert.throws(() => noteLeaving(folder.config, 'bafyaaa'), { code: 'CONFIG_INVALID' }, yaml)
+      assert.equal(readFileSync(folder.config, 'utf8'), yaml)
+    }
   })
 })

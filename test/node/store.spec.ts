@@ -224,7 +224,10 @@ describe('a node’s folder', () => {
     assert.match(peer, /^12D3KooW/)
     for (const name of ['identity.key', 'token']) assert.equal(statSync(join(folder.root, name)).mode & 0o777, 0o600, name)
     assert.ok(folder.token().length >= 32)
-    await assert.rejects(initNodeFolder(folder, { name: 'Klinik' }), { code: 'FOLDER_EXISTS' })
+    for (const lost of [null, 'worldlm.yaml', 'token']) {
+      if (lost !== null) rmSync(join(folder.root, lost))
+      await assert.rejects(initNodeFolder(folder, { name: 'Klinik' }), { code: 'FOLDER_EXISTS' })
+    }
     assert.equal(refusal(() => new NodeFolder(temporaryFolder()).prepare()).code, 'FOLDER_MISSING')
     assert.equal(refusal(() => new NodeFolder(temporaryFolder()).identity()).code, 'FOLDER_MISSING')
   })
@@ -256,6 +259,8 @@ describe('a node’s folder', () => {
     await initNodeFolder(folder, { name: 'n' })
     const builder = new LogBuilder()
     const id = folder.addCharter(builder.charterBytes)
+    // A process died while it wrote another.
+    writeFileSync(join(folder.root, 'charters', `${id}.cbor.tmp`), 'torn')
     assert.deepEqual([id, [...folder.charters().keys()]], [builder.id, [builder.id]])
     appendFileSync(join(folder.root, 'charters', `${id}.cbor`), 'x')
     const error = refusal(() => folder.charters())
