@@ -161,7 +161,7 @@ export class BlobScheduler {
     const open = new Set(this.#holders.keys())
     while (open.size > 0 && this.#outstanding < limits.blobChunksOutstandingMax) {
       const [peer, holder] = this.#leastBusy(open)
-      const chunk = holder.asked.size < holder.window ? this.#choose(peer, holder, nowMs) : null
+      const chunk = holder.asked.size < holder.window ? this.#choose(holder, nowMs) : null
       if (chunk === null) {
         open.delete(peer)
         continue
@@ -184,10 +184,10 @@ export class BlobScheduler {
     return least!
   }
 
-  #choose(peer: PeerName, holder: Holder, nowMs: number): number | null {
+  #choose(holder: Holder, nowMs: number): number | null {
     const offered = holder.offers.find(chunk => this.#unasked.has(chunk))
     if (offered !== undefined) return offered
-    const waits = this.#isWhole(holder) && nowMs - this.#arrivedMs < this.#patienceMs() && this.#hasCompanions(peer, nowMs)
+    const waits = this.#isWhole(holder) && nowMs - this.#arrivedMs < this.#patienceMs() && this.#hasCompanions(nowMs)
     return waits ? null : (this.#rarest(holder) ?? this.#overdue(holder, nowMs))
   }
 
@@ -214,7 +214,7 @@ export class BlobScheduler {
       if (other === holder) continue
       for (const [chunk, askedMs] of other.asked) {
         if (!this.#missing.has(chunk) || !hasBit(holder.held, chunk) || nowMs - askedMs < least) continue
-        if (holder.asked.has(chunk) || this.#timesAsked(chunk) >= askedTwice) continue
+        if (this.#timesAsked(chunk) >= askedTwice) continue
         if (oldest === null || askedMs < oldest.askedMs) oldest = { chunk, askedMs }
       }
     }
@@ -232,10 +232,10 @@ export class BlobScheduler {
   }
 
   /** Others that are still receiving, and get on. */
-  #hasCompanions(peer: PeerName, nowMs: number): boolean {
+  #hasCompanions(nowMs: number): boolean {
     const patienceMs = this.#patienceMs()
-    for (const [other, holder] of this.#holders)
-      if (other !== peer && !this.#isWhole(holder) && nowMs - holder.progressMs < patienceMs) return true
+    for (const holder of this.#holders.values())
+      if (!this.#isWhole(holder) && nowMs - holder.progressMs < patienceMs) return true
     return false
   }
 

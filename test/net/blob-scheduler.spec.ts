@@ -56,6 +56,82 @@ describe('blob scheduler', () => {
     assert.ok(scheduler.next(2_500).some(({ peer }) => peer === 'whole'))
   })
 
+  it('leaves a whole holder alone for companions that get on, no longer: not for ones that stand still, nor that bring nothing', () => {
+    const isAsked = (scheduler: BlobScheduler, nowMs: number) => scheduler.next(nowMs).some(({ peer }) => peer === 'whole')
+    const still = new BlobScheduler(40, everyChunk(40), 'seed', 0)
+    still.learn('whole', fullBitmap(40), [], 0)
+    still.learn('still', bitmapOf([0, 1, 2, 3, 4, 5, 6], 40), [], 0)
+    const brings = new BlobScheduler(40, everyChunk(40), 'seed', 0)
+    brings.learn('whole', fullBitmap(40), [], 0)
+    brings.learn('mute', bitmapOf([0], 40), [], 0)
+    for (const nowMs of [0, 500, 1_000, 1_500]) {
+      const asks = still.next(nowMs)
+      assert.ok(asks.every(({ peer }) => peer === 'still'))
+      for (const { peer, chunk } of asks.slice(0, 1)) still.arrived(peer, chunk, nowMs)
+      still.learn('still', bitmapOf([0, 1, 2, 3, 4, 5, 6], 40), [], nowMs)
+      assert.equal(isAsked(brings, nowMs), false)
+      brings.learn('mute', bitmapOf(everyChunk(1 + nowMs / 500), 40), [], nowMs)
+    }
+    assert.equal(isAsked(still, 2_100), true, 'what arrives is all that they have')
+    assert.equal(isAsked(brings, 2_100), true, 'nothing arrives')
+  })
+
+  it('waits for companions the longer the slower answers are, up to a bound', () => {
+    const waitsAt = (latencyMs: number, waitMs: number) => {
+      const scheduler = new BlobScheduler(40, everyChunk(40), 'seed', 0)
+      scheduler.learn('companion', bitmapOf([0], 40), [], 0)
+      scheduler.next(0)
+      scheduler.arrived('companion', 0, latencyMs)
+      scheduler.learn('whole', fullBitmap(40), [], latencyMs)
+      scheduler.learn('companion', bitmapOf([0, 1], 40), [], latencyMs)
+      return !scheduler.next(latencyMs + waitMs).some(({ peer }) => peer === 'whole')
+    }
+    const bounds = [100, 1_000, 20_000].map(latencyMs =>
+      [1_900, 2_900, 3_100, 14_900, 15_100].map(ms => waitsAt(latencyMs, ms))
+    )
+    assert.deepEqual(bounds, [
+      [true, false, false, false, false],
+      [true, true, false, false, false],
+      [true, true, true, true, false]
+    ])
+  })
+
+  it('shares what there is among holders that have the same', () => {
+    const scheduler = new BlobScheduler(4, everyChunk(4), 'seed', 0)
+    for (const peer of ['a', 'b']) scheduler.learn(peer, fullBitmap(4), [], 0)
+    assert.deepEqual(
+      scheduler
+        .next(0)
+        .map(({ peer }) => peer)
+        .sort(),
+      ['a', 'a', 'b', 'b']
+    )
+  })
+
+  it('counts as rare what few have that are still there, and as held what nobody has refused', () => {
+    const scheduler = new BlobScheduler(4, everyChunk(4), 'seed', 0)
+    scheduler.learn('a', bitmapOf([0, 1], 4), [], 0)
+    scheduler.learn('b', bitmapOf([2, 3], 4), [], 0)
+    scheduler.drop('a')
+    scheduler.learn('c', bitmapOf([1, 2], 4), [], 0)
+    assert.equal(scheduler.next(0).find(({ peer }) => peer === 'c')?.chunk, 1)
+    assert.equal(scheduler.heldCount('c'), 2)
+    scheduler.refused('c', 1)
+    assert.equal(scheduler.heldCount('c'), 1)
+  })
+
+  it('wants as many offers as last until the next answer, and counts none that another has taken', () => {
+    const scheduler = new BlobScheduler(20, everyChunk(20), 'seed', 0)
+    assert.equal(scheduler.wanted('whole'), 4)
+    scheduler.learn('whole', fullBitmap(20), [7, 3, 5], 0)
+    assert.equal(scheduler.wanted('whole'), 3)
+    scheduler.learn('companion', bitmapOf([3, 5], 20), [], 0)
+    for (const { peer, chunk } of scheduler.next(0)) scheduler.arrived(peer, chunk, 0)
+    scheduler.learn('whole', fullBitmap(20), [], 0)
+    // Its window has grown by each answer that was quick.
+    assert.ok(scheduler.wanted('whole') > 6)
+  })
+
   it('asks a second holder for what the first owes for long, and no third', () => {
     const scheduler = new BlobScheduler(1, [0], 'seed', 0)
     scheduler.learn('slow', fullBitmap(1), [], 0)
@@ -94,6 +170,7 @@ describe('blob scheduler', () => {
       return owed.length
     }
     assert.equal(outstandingAfter(50), limits.blobChunksPerHolderMax)
+    assert.equal(outstandingAfter(1_000), 4, 'neither')
     assert.equal(outstandingAfter(5_000), 1)
   })
 
@@ -232,9 +309,12 @@ describe('blob offers', () => {
     offers.gave('b', 0, 11_000)
     assert.deepEqual(offers.offer('a', null, bitmapOf([0], 2), 1, 70_000), [])
     assert.deepEqual(offers.offer('a', null, bitmapOf([0], 2), 1, 72_000), [0])
-    offers.gave('a', 0, 72_000)
+    // Who asks for what another was offered is no more to pass it on than that one.
+    offers.gave('c', 0, 73_000)
+    assert.deepEqual(offers.offer('b', null, bitmapOf([0], 2), 1, 82_500), [0])
+    offers.gave('a', 0, 93_000)
     offers.forget('a')
-    assert.deepEqual(offers.offer('b', null, bitmapOf([0], 2), 1, 72_000), [0])
+    assert.deepEqual(offers.offer('b', null, bitmapOf([0], 2), 1, 93_000), [0])
   })
 })
 

@@ -15,11 +15,14 @@ const from = { toString: () => 'member' }
 function forgetful() {
   const connected: ((event: { detail: typeof from }) => void)[] = []
   const topicValidators = new Map<string, (relay: unknown, message: unknown) => TopicValidatorResult>()
+  const followed = new Set<string>()
+  const scored: Record<string, unknown> = {}
   const pubsub = {
     topicValidators,
-    opts: { scoreParams: { topics: {} } },
+    opts: { scoreParams: { topics: scored } },
     addEventListener: () => undefined,
-    subscribe: () => undefined
+    subscribe: (name: string) => void followed.add(name),
+    unsubscribe: (name: string) => void followed.delete(name)
   }
   const addEventListener = (_type: string, listener: (event: { detail: typeof from }) => void) => void connected.push(listener)
   const host = { peer: 'self', libp2p: { services: { pubsub }, addEventListener, getConnections: () => [] } } as unknown as Host
@@ -29,14 +32,13 @@ function forgetful() {
     () => 'accept',
     () => undefined
   )
-  const say = (number: bigint, by = from): boolean => {
-    const message = { type: 'signed', from: by, sequenceNumber: number, data: new Uint8Array(1) }
-    return topicValidators.get(topic)!('relay', message) === TopicValidatorResult.Accept
-  }
+  const judge = (message: object) => topicValidators.get(topic)!('relay', message)
+  const say = (number: bigint, by = from): boolean =>
+    judge({ type: 'signed', from: by, sequenceNumber: number, data: new Uint8Array(1) }) === TopicValidatorResult.Accept
   const connect = () => {
     for (const listener of connected) listener({ detail: from })
   }
-  return { gossip, say, connect }
+  return { gossip, say, connect, judge, has: () => [followed.has(topic), topicValidators.has(topic), topic in scored] }
 }
 
 describe('gossip that is replayed', () => {
@@ -90,6 +92,42 @@ describe('gossip that is replayed', () => {
     assert.equal(say(began - 3_600_000_000_000n), false)
     connect()
     assert.equal(say(began - 3_600_000_000_000n), true)
+  })
+})
+
+describe('gossip', () => {
+  it('is rejected where it is unsigned, or too long', () => {
+    const { gossip, judge } = forgetful()
+    const signed = (length: number) => ({ type: 'signed', from, sequenceNumber: BigInt(length), data: new Uint8Array(length) })
+    assert.equal(judge(signed(limits.gossipBytesMax)), TopicValidatorResult.Accept)
+    assert.equal(judge(signed(limits.gossipBytesMax + 1)), TopicValidatorResult.Reject)
+    assert.equal(judge({ type: 'unsigned', data: new Uint8Array(1) }), TopicValidatorResult.Reject)
+    assert.deepEqual([gossip.counts.accept, gossip.counts.reject], [1, 2])
+  })
+
+  it('is heard in bursts, and between them as often as a sender may speak, however long it was silent before', () => {
+    const nowReally = performance.now
+    let nowMs = 0
+    performance.now = () => nowMs
+    try {
+      const { say } = forgetful()
+      let number = 0n
+      const heard = () => Array.from({ length: 1_000 }, () => say(++number)).filter(isHeard => isHeard).length
+      assert.equal(heard(), limits.gossipBurst)
+      nowMs = 1_000
+      assert.equal(heard(), limits.gossipPerSecond)
+      nowMs = 3_600_000
+      assert.equal(heard(), limits.gossipBurst)
+    } finally {
+      performance.now = nowReally
+    }
+  })
+
+  it('of a topic that was left is asked for no more, nor judged', () => {
+    const { gossip, has } = forgetful()
+    assert.deepEqual(has(), [true, true, true])
+    gossip.leave(topic)
+    assert.deepEqual(has(), [false, false, false])
   })
 })
 

@@ -1,6 +1,6 @@
 /** The memory before libp2p's peer store: it says what the store would say, whatever is done, and spares it what is known. */
 import assert from 'node:assert/strict'
-import type { Peer, PeerStore } from '@libp2p/interface'
+import type { Peer, PeerId, PeerStore } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import fc from 'fast-check'
@@ -102,6 +102,62 @@ describe('the memory of peers', () => {
     for (const protocol of ['/a', '/b']) await store.merge(peer, { protocols: [protocol] })
     await store.patch(peer, { protocols: ['/a'] })
     assert.deepEqual(calls, ['get', 'merge', 'merge', 'patch'])
+    await store.merge(peer, { multiaddrs: [multiaddr(`${address(1)}/p2p/${name}`)] })
+    assert.equal(calls.length, 4, 'its name is no part of where it is')
+  })
+
+  it('tells the store again, after a while, what it would forget; and forgets itself whom it knows the longest', async () => {
+    const calls: string[] = []
+    const idOf = (name: string) => ({ toString: () => name }) as unknown as PeerId
+    const call = (what: string) => async (id: PeerId) => {
+      calls.push(what)
+      return {
+        id,
+        addresses: [{ multiaddr: address(1), isCertified: false }],
+        protocols: [],
+        tags: new Map()
+      } as unknown as Peer
+    }
+    const store = { get: call('get'), merge: call('merge') } as unknown as PeerStore
+    rememberPeers(store)
+    const nowReally = performance.now
+    let nowMs = 0
+    performance.now = () => nowMs
+    try {
+      const tell = () => store.merge(idOf('one'), { multiaddrs: [address(1)] })
+      for (nowMs = 0; nowMs < 3_600_000; nowMs += 60_000) await tell()
+      assert.deepEqual(calls, Array(10).fill('merge'))
+      for (let place = 0; place < 5_000; place++) await store.get(idOf(`stranger ${place}`))
+      await tell()
+      assert.equal(calls.at(-1), 'merge')
+      await store.get(idOf('stranger 4999'))
+      assert.equal(calls.at(-1), 'merge', 'the newest is known')
+    } finally {
+      performance.now = nowReally
+    }
+  })
+
+  it('believes no change before all that are on their way are there', async () => {
+    const name = peerNameOf(await createIdentity())
+    const peer = peerIdFromString(name)
+    const ends: (() => void)[] = []
+    let gets = 0
+    const at = (port: number) => ({ id: peer, addresses: [{ multiaddr: address(port) }], protocols: [] }) as unknown as Peer
+    const store = {
+      get: async () => at(9 + gets++),
+      merge: (_: PeerId, { multiaddrs }: { multiaddrs: { toString(): string }[] }) =>
+        new Promise<Peer>(resolve => ends.push(() => resolve(at(Number(multiaddrs[0]!.toString().split('/').at(-1))))))
+    } as unknown as PeerStore
+    rememberPeers(store)
+    const changes = [1, 2].map(port => store.merge(peer, { multiaddrs: [address(port)] }))
+    ends[0]!()
+    await changes[0]
+    const between = await store.get(peer)
+    assert.equal(between.addresses[0]!.multiaddr.toString(), String(address(9)), 'the second is on its way')
+    ends[1]!()
+    await changes[1]
+    assert.equal((await store.get(peer)).addresses[0]!.multiaddr.toString(), String(address(2)))
+    assert.equal(gets, 1)
   })
 })
 
