@@ -30,10 +30,13 @@ interface Route {
 export async function startApi(node: NodeView, options: ApiOptions): Promise<{ address: string; close: () => Promise<void> }> {
   const server = fastify({ forceCloseConnections: true })
   const routes = routesOf(node)
+  // No address reads a body: what a client sends with its POST, or only announces, is passed over.
+  server.removeAllContentTypeParsers()
+  server.addContentTypeParser('*', (_request, _payload, done) => done(null))
   server.addHook('onRequest', async (request, reply) => guard(request, reply, options, routes))
   server.setErrorHandler((error, _request, reply) => {
     const { code = 'INTERNAL', message, hint = 'See node.log.' } = error as Partial<WorldlmError>
-    void reply.status(500).send({ code, message: message ?? String(error), hint })
+    void reply.status(code === 'NOT_JOINED' ? 409 : 500).send({ code, message: message ?? String(error), hint })
   })
   server.setNotFoundHandler((request, reply) =>
     reply
@@ -81,9 +84,7 @@ const picked = z.object({
 function routesOf(node: NodeView): Route[] {
   const federationOf = (request: FastifyRequest) => {
     const { id } = request.params as { id: string }
-    return (
-      node.status().federations.find(federation => federation.id === id || federation.path === decodeURIComponent(id)) ?? null
-    )
+    return node.status().federations.find(federation => federation.id === id || federation.path === id) ?? null
   }
   const unknown = (reply: FastifyReply) =>
     reply
@@ -185,7 +186,8 @@ async function guard(request: FastifyRequest, reply: FastifyReply, { token }: Ap
   const local = ['127.0.0.1', '::1', '::ffff:127.0.0.1'].includes(request.ip)
   const host = request.hostname.replace(/:\d+$/, '')
   const named = ['127.0.0.1', 'localhost', '[::1]', '::1'].includes(host)
-  const changes = request.method !== 'GET' || routes.some(route => route.changes === true && route.path === request.url)
+  const changes =
+    !['GET', 'HEAD'].includes(request.method) || routes.some(route => route.changes === true && route.path === request.url)
   if (local && named && !changes) return
   if (request.headers.authorization === `Bearer ${token}`) return
   await reply.status(401).send({

@@ -9,6 +9,7 @@ import { z } from 'zod'
 import { errorSchema, federationSchema, peerSchema, roundSchema, statusSchema } from '../../src/api/schema.ts'
 import { startApi } from '../../src/api/server.ts'
 import { readConfig } from '../../src/config.ts'
+import { WorldlmError } from '../../src/errors.ts'
 import { EventLog, eventsKeptMax } from '../../src/node/events.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
 import { initNodeFolder, writeCharter } from '../../src/node/genesis.ts'
@@ -103,6 +104,73 @@ describe('the HTTP API', function () {
       const answer = await get(path)
       assert.equal(answer.status, 404)
       assert.notEqual(errorSchema.parse(await answer.json()).hint, '')
+    }
+  })
+
+  it('takes a POST with whatever body, which nothing reads, and answers what asks for the headers alone', async () => {
+    const leave = (federation: string, type?: string, body?: string) =>
+      get(`/v1/federations/${federation}/leave`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${token}`, ...(type !== undefined && { 'content-type': type }) },
+        body
+      })
+    for (const [type, body] of [
+      [],
+      ['application/json'],
+      ['application/json', '{'],
+      ['application/x-www-form-urlencoded', 'a=b'],
+      ['text/csv', 'x'.repeat(3e6)]
+    ])
+      assert.equal((await leave('nobody', type, body)).status, 404, type)
+    assert.deepEqual(
+      [(await get('/healthz', { method: 'HEAD' })).status, await statusFor('/healthz', { host: 'evil' })],
+      [200, 401]
+    )
+    const odd = await get('/v1/federations/100%25')
+    assert.deepEqual([odd.status, errorSchema.parse(await odd.json()).code], [404, 'UNKNOWN_FEDERATION'])
+  })
+
+  it('says of what cannot be done now that it is not its own mistake', async () => {
+    const view = {
+      status: () => ({ federations: [{ id: 'parent', path: 'world' }] }),
+      leave: (_: string, now: boolean) => {
+        if (now) throw new WorldlmError('NOT_JOINED', 'this node is no member of it', 'See there.')
+        throw new Error('broken')
+      }
+    }
+    const other = await startApi(view as unknown as NodeView, { host: '127.0.0.1', port: 0, token, version: '0.1.0' })
+    try {
+      for (const [query, status, code] of [
+        ['?now=true', 409, 'NOT_JOINED'],
+        ['', 500, 'INTERNAL']
+      ] as const) {
+        const headers = { authorization: `Bearer ${token}` }
+        const answer = await fetch(`${other.address}/v1/federations/world/leave${query}`, { method: 'POST', headers })
+        assert.deepEqual([answer.status, errorSchema.parse(await answer.json()).code], [status, code])
+      }
+    } finally {
+      await other.close()
+    }
+  })
+
+  it('is not ready while it begins and while it stops', async () => {
+    let phase = ''
+    const view = { status: () => ({ phase }) }
+    const other = await startApi(view as unknown as NodeView, { host: '127.0.0.1', port: 0, token, version: '0.1.0' })
+    try {
+      for (const [name, status] of Object.entries({
+        starting: 503,
+        joining: 503,
+        training: 200,
+        waiting: 200,
+        stopping: 503
+      })) {
+        phase = name
+        assert.equal((await fetch(`${other.address}/readyz`)).status, status, name)
+        assert.equal((await fetch(`${other.address}/healthz`)).status, 200)
+      }
+    } finally {
+      await other.close()
     }
   })
 
