@@ -210,6 +210,8 @@ function watch(node: NodeView, request: FastifyRequest, reply: FastifyReply): vo
   reply.hijack()
   const response = reply.raw
   response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
+  // Without them who asks for what is next waits for its answer until that happens.
+  response.flushHeaders()
   const send = () => {
     for (const event of response.writableNeedDrain ? [] : node.eventsSince(sent)) {
       sent = event.seq

@@ -226,6 +226,40 @@ describe('the HTTP API', function () {
     }
   })
 
+  it('answers at once who waits for what happens, though nothing does, and keeps nothing of who hangs up', async () => {
+    const events = new EventLog()
+    let listeners = 0
+    const view = {
+      eventsSince: (seq: number) => events.since(seq),
+      subscribe: (listener: () => void) => {
+        listeners++
+        const end = events.subscribe(listener)
+        return () => {
+          listeners--
+          end()
+        }
+      }
+    }
+    for (let round = 1; round <= 3; round++) events.emit({ type: 'finished', round })
+    const other = await startApi(view as unknown as NodeView, { host: '127.0.0.1', port: 0, token, version: '0.1.0' })
+    try {
+      const ending = new AbortController()
+      // The number of an earlier start. Nobody is to wait for the first sign of life, 15 seconds later.
+      const signal = AbortSignal.any([ending.signal, AbortSignal.timeout(10_000)])
+      const response = await fetch(`${other.address}/v1/events?since=5000`, { signal })
+      assert.equal(listeners, 1)
+      events.emit({ type: 'finished', round: 4 })
+      for await (const chunk of response.body!) {
+        assert.match(new TextDecoder().decode(chunk), /^id: 4\n/)
+        break
+      }
+      ending.abort()
+      while (listeners > 0) await sleep(20)
+    } finally {
+      await other.close()
+    }
+  })
+
   it('tells events by number, from the one that is asked for', async () => {
     async function some(path: string, headers: Record<string, string> = {}, count = 5) {
       const abort = new AbortController()
