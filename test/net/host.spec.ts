@@ -172,6 +172,15 @@ describe('hosts', function () {
     assert.ok(one.connected(other.peer))
   })
 
+  it('dial anew who was there and has gone', async () => {
+    const [one, other] = [await host(), await host()]
+    await one.learn(other.peer, other.addresses())
+    await one.dial(other.peer)
+    await other.stop()
+    await until(() => !one.connected(other.peer))
+    await assert.rejects(one.dial(other.peer))
+  })
+
   describe('that gossip', () => {
     const topic = '/worldlm/1/test'
     async function three(judge: (from: string, bytes: Uint8Array) => Verdict = () => 'accept') {
