@@ -269,6 +269,12 @@ describe('egress', () => {
         places: [parent, member],
         allowed: true
       },
+      {
+        why: 'a member of another whose path begins alike, that votes in the parent',
+        rules: [{ ...keys, to: 'parent' }],
+        places: [parent, organization(`${home}s/ann`)],
+        allowed: false
+      },
       { why: 'its own member', rules: [{ ...keys, to: 'members' }], places: [member], allowed: false },
       { why: 'a rule on what is not in it', rules: [{ ...keys, tensor: 'residual' }], places: [far], allowed: true }
     ]

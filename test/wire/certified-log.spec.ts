@@ -1,5 +1,6 @@
 /** A certified log, checked offline from its genesis charter on: what holds, and each way of cheating by its name. */
 import assert from 'node:assert/strict'
+import { base58btc } from 'multiformats/bases/base58'
 import type { Certificate, Update } from '../../src/federation/entry.ts'
 import { planMembers } from '../../src/federation/membership.ts'
 import { addEntry, beginLog, extendLog, type LogState, readUpdate } from '../../src/wire/certified-log.ts'
@@ -205,6 +206,26 @@ describe('a certified log', () => {
       says: /I3: a: its update is signed by .*, who does not speak for it/
     },
     {
+      why: 'the input of a witness, who trains nothing (I3)',
+      make: builder => {
+        builder.add(builder.membersEntry({ joined: [peerOf('w').member(builder.id, 'witness')] }))
+        return builder.certify(builder.roundEntry(['w']))
+      },
+      code: 'WRONG_ROUND',
+      says: /I3: .* is not in the roster/
+    },
+    {
+      why: 'an update under the name of another (I3)',
+      make: builder => {
+        const entry = builder.roundEntry(['a'])
+        const other = builder.signUpdate(builder.update('a', { weight: 64 }))
+        builder.updates.set(entry.inputs[0]!.update, builder.updates.get(other)!)
+        return builder.certify(entry)
+      },
+      code: 'WRONG_ROUND',
+      says: /damaged or wrongly signed/
+    },
+    {
       why: 'a residual that its target uses twice (I6)',
       make: builder => {
         const [to, via] = [peerOf('a').peer, peerOf('b').peer]
@@ -259,6 +280,23 @@ describe('a certified log', () => {
       if ('code' in added) assert.equal(added.code, code)
       else assert.ok(certificateAlone || code === 'GAP' || code === 'WRONG_FEDERATION' || code === 'MALFORMED')
     }
+  })
+
+  it('has entries of its own alone, which a voter asks before there is a certificate', () => {
+    const builder = grown()
+    const entry = builder.roundEntry(['a', 'b'], { federation: linkOf(new Uint8Array(1)) })
+    const added = addEntry(followed(builder), entryCodec.encode(entry), builder.updates)
+    assert.equal('code' in added && added.code, 'WRONG_FEDERATION')
+  })
+
+  it('counts an update that comes late, on the base that its round had', () => {
+    const builder = grown()
+    const late = builder.update('c')
+    builder.addRound('a', 'b').addRound('a', 'b')
+    const entry = builder.roundEntry(['a'])
+    const input = { ...entry.inputs[0]!, member: late.member, round: late.round, update: builder.signUpdate(late) }
+    builder.add({ ...entry, inputs: [input] })
+    assert.equal(followed(builder).counted.get(late.member), late.round)
   })
 
   it('is as good without updates at hand, and checks those that are there', () => {
@@ -341,6 +379,10 @@ describe('a signature', () => {
     for (const name of ['', 'x', '12D3KooW', 'QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N', '0OIl', linkOf(bytes)])
       assert.equal(verifyPeerSignature(name, bytes, new Uint8Array(64)), false)
     assert.equal(verifyPeerSignature(peerOf('a').peer, bytes, new Uint8Array(63)), false)
+    // The same key under another name would be another voter.
+    const named = base58btc.decode(`z${peerOf('a').peer}`)
+    for (const other of [named.with(1, 0x25), Uint8Array.of(...named.subarray(0, 6), 0, ...named.subarray(6))])
+      assert.equal(verifyPeerSignature(base58btc.encode(other).slice(1), bytes, peerOf('a').sign(bytes)), false)
     // More names than are kept: the first is as good afterwards.
     for (let count = 0; count < 5000; count++) verifyPeerSignature(`x${count}`, bytes, new Uint8Array(64))
     assert.equal(verifyPeerSignature(peerOf('a').peer, bytes, peerOf('a').sign(bytes)), true)

@@ -156,6 +156,48 @@ describe('records and bytes', () => {
     }
   })
 
+  it('counts from 0, in whole numbers; keys, hashes and signatures are as long as they are', () => {
+    const edited = (name: string, edit: (value: never) => void): boolean => {
+      const { codec, bytes } = codecs[name]!
+      const value = dagCbor.decode(bytes)
+      edit(value as never)
+      return isMalformed(codec.decode(dagCbor.encode(value)))
+    }
+    for (const wrong of [-1, 0.5])
+      for (const [name, field] of [
+        ['members entry', 'index'],
+        ['round entry', 'round'],
+        ['round entry', 'term'],
+        ['certificate', 'index'],
+        ['update', 'round'],
+        ['update', 'blobBytes'],
+        ['answer', 'headIndex'],
+        ['blob index', 'length'],
+        ['blob question', 'known']
+      ] as const)
+        assert.ok(
+          edited(name, (value: Record<string, number>) => {
+            value[field] = wrong
+          }),
+          `${field} of a ${name}: ${wrong}`
+        )
+    assert.ok(
+      edited('certificate', ({ signatures: [first] }: { signatures: [{ signature: Uint8Array }] }) => {
+        first.signature = new Uint8Array(65)
+      })
+    )
+    assert.ok(
+      edited('blob index', (value: { chunks: Uint8Array[] }) => {
+        value.chunks = [new Uint8Array(33)]
+      })
+    )
+    assert.ok(
+      edited('blob question', (value: { lacks: Uint8Array }) => {
+        value.lacks = new Uint8Array(limits.blobChunksMax / 8 + 1)
+      })
+    )
+  })
+
   it('has one encoding of a record: keys in another order, longer numbers and floats for integers are refused', () => {
     const question = blobQuestionCodec.encode({ ask: 'chunk', blob, chunk: 3 })
     const link = dagCbor.encode(CID.parse(blob))

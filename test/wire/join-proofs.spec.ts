@@ -90,6 +90,25 @@ describe('what a member shows to join', () => {
       says: /delegates that its log does not/
     },
     {
+      why: 'more delegates',
+      member: () => asked({ peers: [...child.roster.delegates, peerOf('z').peer] }),
+      says: /delegates that its log does not/
+    },
+    {
+      why: 'entries of another federation with the same voters',
+      member: () => {
+        const own = new LogBuilder({ parent: parent.id })
+        const other = new LogBuilder({ parent: parent.id, seed: 1 }).admit('a')
+        return asked({ member: own.id, proof: encodeChildProof(own.charterBytes, membersOf(other)) })
+      },
+      says: /for another entry/
+    },
+    {
+      why: 'an entry of before, a second time',
+      member: () => asked({ proof: encodeChildProof(child.charterBytes, [...membersOf(child), membersOf(child)[0]!]) }),
+      says: /not in their order/
+    },
+    {
       why: 'an entry that only its author signed',
       member: () => {
         const own = new LogBuilder({ parent: parent.id }).admit('a', 'b', 'c')
