@@ -11,7 +11,7 @@ import type { Link } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
 import { certificateCodec, entryCodec } from '../wire/records.ts'
 import { acceptBytes } from '../wire/signature.ts'
-import type { EffectToPerform as Effect, FederationCore } from './federation-core.ts'
+import { type EffectToPerform as Effect, type FederationCore, nothingMeasured } from './federation-core.ts'
 import { announce, apply, passOn, train } from './member-effects.ts'
 import { aggregate, combine, hold, pull, receipt } from './round-effects.ts'
 import { verify } from './entry-checks.ts'
@@ -42,7 +42,7 @@ export async function performEffect(node: FederationCore, effect: Effect): Promi
       publish(node, effect)
       return
     case 'became-aggregator':
-      node.measured = { bytesIn: 0, transferSeconds: 0, proposedAt: 0 }
+      node.measured = nothingMeasured(services.exchange.bytes.out)
       return
     case 'stepped-down':
       return
@@ -127,7 +127,7 @@ function sign(node: FederationCore, { to, index, term, link }: Extract<Effect, {
 }
 
 function store(node: FederationCore, { link, entry, certificate }: Extract<Effect, { do: 'store' }>): void {
-  const { car, events } = node.options.services
+  const { car, events, exchange } = node.options.services
   const bytes = { entry: entryCodec.encode(entry), certificate: certificateCodec.encode(certificate) }
   car.addEntry(node.log, entry, bytes, updatesOf(node, entry))
   if (entry.kind === 'members') {
@@ -139,7 +139,7 @@ function store(node: FederationCore, { link, entry, certificate }: Extract<Effec
   }
   const commit =
     node.measured.proposedAt > 0 && entry.proposer === node.self ? (performance.now() - node.measured.proposedAt) / 1000 : 0
-  node.measured = { bytesIn: 0, transferSeconds: 0, proposedAt: 0 }
+  node.measured = nothingMeasured(exchange.bytes.out)
   events.emit({ type: 'round', round: summarize(node, entry, link, certificate.term, commit) })
   const head = parentHeadOf(node.state, entry, link)
   for (const child of node.options.children(node.id)) child.dispatch({ type: 'parent-head', head })

@@ -52,6 +52,22 @@ export interface FederationNodeOptions {
   onRound: () => void
 }
 
+interface Measured {
+  bytesIn: number
+  /** What the node had given to others before the round. */
+  bytesOutBefore: number
+  transferSeconds: number
+  proposedAt: number
+}
+
+/** @param bytesOut - that the node has given to others so far. */
+export const nothingMeasured = (bytesOut: number): Measured => ({
+  bytesIn: 0,
+  bytesOutBefore: bytesOut,
+  transferSeconds: 0,
+  proposedAt: 0
+})
+
 export interface FederationCore {
   readonly options: FederationNodeOptions
   readonly id: FederationId
@@ -68,7 +84,7 @@ export interface FederationCore {
   /** Newest aggregator that a member told of; learners hear no heartbeats. */
   heard: { aggregator: PeerName | null; term: number }
   /** Measured by this node as the aggregator, for the round that is open. */
-  measured: { bytesIn: number; transferSeconds: number; proposedAt: number }
+  measured: Measured
   readonly stopped: boolean
   /** It is fetching certified entries, and has not got the last of them yet. */
   readonly isBehind: boolean

@@ -39,7 +39,7 @@ import { topicOf } from '../wire/protocol-ids.ts'
 import { entryCodec } from '../wire/records.ts'
 import type { Organization } from './organization.ts'
 import type { EntryLog } from './entry-log.ts'
-import type { FederationCore, FederationNodeOptions } from './federation-core.ts'
+import { type FederationCore, type FederationNodeOptions, nothingMeasured } from './federation-core.ts'
 import { joinPollMs, Joining } from './joining.ts'
 import { evidenceHost } from './evidence.ts'
 import { handInHost } from './handing-in.ts'
@@ -67,7 +67,7 @@ export class FederationNode implements FederationCore {
   /** Signed update records that may be counted or asked for. */
   readonly signedUpdates = new Map<Link, Uint8Array>()
   /** Measured by this node as the aggregator, for the round that is open. */
-  measured = { bytesIn: 0, transferSeconds: 0, proposedAt: 0 }
+  measured = nothingMeasured(0)
   readonly #handInTimers: Timers<Waiting>
   readonly #listeners = new Listeners()
   #heard: { aggregator: PeerName | null; term: number } = { aggregator: null, term: 0 }

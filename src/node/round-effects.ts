@@ -25,7 +25,9 @@ export async function pull(node: FederationCore, link: Link, update: Update): Pr
     return
   }
   try {
-    node.measured.bytesIn += await exchange.pull(update.blob, holdersOfUpdate(node.state, update))
+    const bytes = await exchange.pull(update.blob, holdersOfUpdate(node.state, update))
+    // Not in one expression: that begins with what was measured before the others that are pulled meanwhile.
+    node.measured.bytesIn += bytes
   } catch (error) {
     node.dispatch({ type: 'unpulled', link, fault: { code: 'NOT_FOUND', verdict: 'ignore', detail: (error as Error).message } })
     return
@@ -203,7 +205,7 @@ async function aggregateNow(node: FederationCore, round: number, inputs: Receive
   const contribution = charter.parent === null ? null : await contributionOf(node, { link: model, bytes: modelBytes })
   const measured = {
     bytesIn: node.measured.bytesIn,
-    bytesOut: exchange.bytes.out,
+    bytesOut: exchange.bytes.out - node.measured.bytesOutBefore,
     transferSeconds: node.measured.transferSeconds,
     aggregateSeconds: (performance.now() - began) / 1000
   }
@@ -268,13 +270,11 @@ export async function combine(node: FederationCore, model: Link, parent: ParentH
   const { services, charter } = node.options
   const { exchange, blobs, mixer, folder } = services
   const round = node.state.round.phase === 'idle' ? 0 : node.state.round.round
-  const began = performance.now()
   try {
     const { down } = charter.algorithm
     const { layout } = node
     const hasBackbone = backboneRanges(layout).length > 0
-    if (hasBackbone || down === 'chain' || down === 'replace')
-      node.measured.bytesIn += await exchange.pull(parent.model, parent.holders)
+    if (hasBackbone || down === 'chain' || down === 'replace') await exchange.pull(parent.model, parent.holders)
     const output = folder.model(`combined-${charter.name}`)
     const operations = mixer.operations(layout, folder.model('initial'), output)
     const parts = { groups: layout.groups.length, hasBackbone }
@@ -286,7 +286,6 @@ export async function combine(node: FederationCore, model: Link, parent: ParentH
       return
     }
     const { link, bytes } = await blobs.put(output)
-    node.measured.transferSeconds += (performance.now() - began) / 1000
     node.measured.proposedAt = performance.now()
     node.dispatch({ type: 'combined', round, own: model, parent, model: link, modelBytes: bytes })
   } catch (error) {

@@ -6,7 +6,7 @@ import type { Certificate, RoundEntry } from '../../src/federation/entry.ts'
 import { CertifiedCar } from '../../src/node/certified-car.ts'
 import { performEffect } from '../../src/node/effects.ts'
 import { EventLog } from '../../src/node/events.ts'
-import type { FederationCore } from '../../src/node/federation-core.ts'
+import { type FederationCore, nothingMeasured } from '../../src/node/federation-core.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
 import { readConsensus } from '../../src/node/store.ts'
 import { firstMemory } from '../../src/federation/consensus-state.ts'
@@ -69,9 +69,9 @@ describe('a certified round, stored', () => {
     const builder = new LogBuilder().admit('a', 'b', 'c').addRound('a', 'b').addRound('a', 'b')
     const folder = new NodeFolder(temporaryFolder())
     const { car } = await CertifiedCar.open(folder.certifiedCar)
-    const services = { folder, car, events: new EventLog() }
+    const services = { folder, car, events: new EventLog(), exchange: { bytes: { in: 0, out: 77 } } }
     const looks: number[] = []
-    const measured = { bytesIn: 0, transferSeconds: 0, proposedAt: 0 }
+    const measured = nothingMeasured(0)
     const { charter, roster, id } = builder
     const layout = createLayout(charter.model, charter.algorithm)
     for (const { place, isBehind } of [
@@ -86,7 +86,9 @@ describe('a certified round, stored', () => {
       const state = { id, charter, roster }
       const certificate = certificateCodec.decode(bytes.certificate) as Certificate
       const effect = { do: 'store', link: linkOf(bytes.entry), entry, certificate } as const
-      await performEffect({ ...facts, isBehind, measured, options, state } as unknown as FederationCore, effect)
+      const node = { ...facts, isBehind, measured, options, state } as unknown as FederationCore
+      await performEffect(node, effect)
+      assert.equal(node.measured.bytesOutBefore, 77, 'the next round is measured from here on')
     }
     car.close()
     assert.deepEqual(looks, [2])
