@@ -16,7 +16,7 @@ import { bitmapOf } from '../wire/bitmap.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { limits } from '../wire/limits.ts'
 
-/** Longer than a pull rests, or a round takes from making a blob to naming it. */
+/** Longer than a pull rests before it is begun again, or a round takes from making a blob to naming it. */
 const freshMs = 60_000
 const openFilesMax = 32
 /** Written before the disk is told to begin. */
@@ -224,15 +224,15 @@ export class Blobs {
     this.#closeFile(link)
   }
 
-  /** Removes every blob, whole or partial, that is not in `links` and was not written just now. @returns how many. */
+  /** Removes every blob, whole or partial, that is not in `links`, is not arriving, and was not written just now. @returns how many. */
   keep(links: ReadonlySet<Link>): number {
     const names = new Set(readdirSync(this.#folder).map(name => name.replace(/\.(index|part|tmp)$/, '')))
-    const gone = [...names].filter(name => !links.has(name) && !this.#isFresh(name))
+    const gone = [...names].filter(name => !links.has(name) && !this.#arriving.has(name) && !this.#isFresh(name))
     for (const name of gone) this.remove(name)
     return gone.length
   }
 
-  /** A blob that is being pulled (its index is there first), or was made a moment ago and is about to be announced. */
+  /** A blob that is about to be pulled (its index is there first), or was made a moment ago and is about to be announced. */
   #isFresh(link: Link): boolean {
     const youngest = Math.max(
       0,

@@ -2,7 +2,17 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync
+} from 'node:fs'
 import * as dagCbor from '@ipld/dag-cbor'
 import { join } from 'node:path'
 import type { WorldlmError } from '../../src/errors.ts'
@@ -201,6 +211,35 @@ describe('blobs on disk', () => {
     } finally {
       isDone = true
     }
+  })
+
+  it('are not swept away while they arrive, however long a chunk takes; what is left unfinished is, after a while', async () => {
+    const folder = temporaryFolder()
+    const { blobs: source } = await Blobs.open(temporaryFolder())
+    const { blobs } = await Blobs.open(folder)
+    const { link } = await put(source, folder)
+    const age = () => {
+      for (const name of readdirSync(folder)) utimesSync(join(folder, name), 0, 0)
+    }
+    const first = await blobs.begin(link, source.indexBytes(link)!)
+    age()
+    assert.equal(blobs.keep(new Set()), 0)
+    await first!.leave()
+    assert.equal(blobs.keep(new Set([link])), 0)
+    const second = await blobs.begin(link, source.indexBytes(link)!)
+    for (const place of second!.missing) {
+      age()
+      assert.equal(blobs.keep(new Set()), 0)
+      await second!.write(place, (await chunkOf(source, link, place)) as Uint8Array)
+    }
+    await second!.finish()
+    assert.ok(readFileSync(blobs.path(link)).equals(content))
+    const other = await put(source, folder, Buffer.from('other'))
+    const third = await blobs.begin(other.link, source.indexBytes(other.link)!)
+    await third!.leave()
+    age()
+    assert.equal(blobs.keep(new Set()), 2)
+    assert.deepEqual(readdirSync(folder), [])
   })
 
   it('are begun with no index that is not theirs', async () => {
