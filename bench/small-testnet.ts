@@ -60,7 +60,7 @@ export async function openSmallTestnet(options: SmallTestnetOptions, events: Fle
     folder,
     end: async () => {
       await fleet.stop()
-      const records = await loadRecords(nodes.map(node => ({ name: node.plan.path, root: node.folder.root })))
+      const records = await loadRecords(nodes.map(node => ({ name: node.plan.path, voter: node.peer, root: node.folder.root })))
       const violations = checkInvariants(records, new Map([...federations.values()].map(one => [one.id, one.charter.founders])))
       if (violations.length > 0) {
         const first = violations[0]!

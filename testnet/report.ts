@@ -26,7 +26,9 @@ async function makeReport(result: TestnetResult, { seed, scenario }: TestnetOpti
   const { charter } = [...federations.values()][0]!
   const layout = createLayout(charter.model, charter.algorithm)
   const records = await loadRecords(
-    nodes.flatMap(node => foldersOf(node).map((root, place) => ({ name: node.plan.path, root, lost: place > 0 })))
+    nodes.flatMap(node =>
+      foldersOf(node).map((root, place) => ({ name: node.plan.path, voter: node.peer, root, lost: place > 0 }))
+    )
   )
   const founders = new Map([...federations.values()].map(one => [one.id, one.charter.founders]))
   const rounds = [...observation.rounds.values()].sort((left, right) => left.atSeconds - right.atSeconds)

@@ -257,7 +257,7 @@ export class Cluster {
 
   /** Of all nodes' records and certified logs: the invariants hold, and every certificate does. */
   async check(): Promise<void> {
-    const folders = [...this.nodes.values()].map(({ name, folder }) => ({ name, root: folder.root }))
+    const folders = [...this.nodes.values()].map(({ name, peer, folder }) => ({ name, voter: peer, root: folder.root }))
     const founders = new Map([...this.federations.values()].map(one => [one.id, one.charter.founders]))
     assert.deepEqual(checkInvariants(await loadRecords(folders), founders), [])
     const { faults } = await verifyPaths(

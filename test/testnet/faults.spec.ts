@@ -43,6 +43,7 @@ describe('the faults of a testnet', () => {
     log.onRound(round('world/code', 'B'), 16)
     assert.equal(fault.backAfterMs, null)
     log.onRound(round('world/code', 'A', 'B'), 17)
+    log.mend(fault, 20)
     assert.deepEqual([fault.mendedAtSeconds, fault.backAfterMs], [15, 2000])
   })
 

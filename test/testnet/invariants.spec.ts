@@ -75,7 +75,38 @@ describe('the invariants over records', () => {
     }
   })
 
+  it('I2: what a voter noted is held to what its signature certified', () => {
+    const builder = grown()
+    const records = recordsOf(builder)
+    const last = builder.entries.length
+    const noted = (voter: string, term: number, link: string) => ({
+      node: voter,
+      voter: peerOf(voter).peer,
+      record: accepted('accept', builder.id, last, term, link)
+    })
+    records.records.push(noted('a', 1, builder.head), noted('a', 2, 'bafyX'), noted('z', 1, 'bafyX'))
+    assert.deepEqual(check(records, builder), [])
+    records.records.push(noted('b', 1, 'bafyX'))
+    // In the certificates of both nodes.
+    assert.deepEqual(new Set(check(records, builder)), new Set(['I2']))
+  })
+
   it('I3: inputs of strangers, twice, of nobody’s update, or on another base', () => {
+    /** a's input, with an update of these facts. */
+    const instead = (facts: Partial<Update>) => (builder: LogBuilder) => {
+      const entry = builder.roundEntry(['a'])
+      builder.updates.delete(entry.inputs[0]!.update)
+      return { ...entry, inputs: [{ ...entry.inputs[0]!, update: builder.signUpdate(builder.update('a', facts)) }] }
+    }
+    const others: ((builder: LogBuilder) => Entry)[] = [
+      instead({ federation: linkOf(new Uint8Array(1)) }),
+      instead({ member: peerOf('b').peer }),
+      instead({ by: peerOf('b').peer }),
+      builder => {
+        builder.add(builder.membersEntry({ joined: [peerOf('w').member(builder.id, 'witness')] }))
+        return builder.roundEntry(['w'])
+      }
+    ]
     const strange: ((builder: LogBuilder) => Entry)[] = [
       builder => builder.roundEntry(['a', 'z']),
       builder => builder.roundEntry(['a', 'a']),
@@ -97,11 +128,27 @@ describe('the invariants over records', () => {
         return { ...entry, inputs: [{ ...entry.inputs[0]!, update }] }
       }
     ]
-    for (const [place, make] of strange.entries()) {
+    for (const [place, make] of [...strange, ...others].entries()) {
       const builder = grown()
       builder.entries.push(builder.certify(make(builder)))
-      assert.ok(check(recordsOf(builder), builder).includes('I3'), `case ${place}`)
+      assert.deepEqual(
+        new Set(check(recordsOf(builder), builder)),
+        new Set(place === 1 ? ['I3', 'I4'] : ['I3']),
+        `case ${place}`
+      )
     }
+  })
+
+  it('I3: a late update stands on the base of its own round, in whatever order the entries were read', () => {
+    const builder = grown()
+    const late = builder.update('a')
+    builder.addRound('b', 'c')
+    const entry = builder.roundEntry(['a'])
+    builder.updates.delete(entry.inputs[0]!.update)
+    builder.add({ ...entry, inputs: [{ ...entry.inputs[0]!, round: late.round, update: builder.signUpdate(late) }] })
+    const records = recordsOf(builder)
+    records.entries.get(builder.id)!.reverse()
+    assert.deepEqual(check(records, builder), [])
   })
 
   it('I4: an accepted update that no round counts or excludes, or that two rounds count', () => {
@@ -135,6 +182,82 @@ describe('the invariants over records', () => {
     twice.add(entry)
     twice.add({ ...twice.roundEntry([]), inputs: entry.inputs })
     assert.ok(check(recordsOf(twice), twice).includes('I4'))
+  })
+
+  it('I4: who was excluded, left or was evicted since, is not lost; nor is an update of another federation', () => {
+    const receiptIn = (builder: LogBuilder, round: number) => {
+      const records = recordsOf(builder)
+      const { peer } = peerOf('c')
+      const record = {
+        record: 'receipt',
+        federation: builder.id,
+        round,
+        member: peer,
+        update: linkOf(new Uint8Array(7)),
+        aggregator: peerOf('a').peer,
+        verdict: 'accepted'
+      } as const
+      records.records.push({ node: 'one', record })
+      return records
+    }
+    const excluding = () => {
+      const builder = new LogBuilder().admit('a', 'b', 'c').addRound('a')
+      builder.add(builder.roundEntry(['a'], { excluded: [{ member: peerOf('c').peer, reason: 'DAMAGED' }] }))
+      return builder.addRound('a')
+    }
+    // Excluded in round 2: what was accepted for it, and before.
+    const found = [1, 2, 3].map(round => check(receiptIn(excluding(), round), excluding()))
+    assert.deepEqual(found, [[], [], ['I4']])
+    const gone = [
+      { left: [{ member: peerOf('c').peer, reason: 'left', proof: new Uint8Array() }] },
+      { evicted: [{ peer: peerOf('c').peer, proof: new Uint8Array() }] }
+    ]
+    for (const change of gone) {
+      const builder = new LogBuilder().admit('a', 'b', 'c').addRound('a')
+      builder.entries.push(builder.certify(builder.membersEntry(change)))
+      assert.deepEqual(check(receiptIn(builder, 1), builder), [])
+    }
+    const builder = grown()
+    const elsewhere = receiptIn(builder, 1)
+    assert.deepEqual(check(elsewhere, builder), ['I4'])
+    Object.assign(elsewhere.records.at(-1)!.record, { federation: linkOf(new Uint8Array(1)) })
+    assert.deepEqual(check(elsewhere, builder), [])
+  })
+
+  it('I6: a residual that is noted twice, certified twice, told otherwise than its update does, or noted by nobody', () => {
+    const residual = {
+      from: peerOf('z').peer,
+      via: peerOf('b').peer,
+      model: linkOf(new Uint8Array(2)),
+      similarity: 0.5,
+      weight: 0.1
+    }
+    const to = peerOf('a').peer
+    const noted = (federation: string, round: number, { from, via, model } = residual) =>
+      ({ node: 'a', record: { record: 'residual', federation, round, from, via, model } }) as const
+    /** A round in which a's update declares these, and the entry tells those. */
+    const using = (declared: (typeof residual)[], told = declared) => {
+      const builder = grown()
+      const entry = builder.roundEntry(['a'])
+      builder.updates.delete(entry.inputs[0]!.update)
+      const update = builder.signUpdate(builder.update('a', { residuals: declared }))
+      const inputs = [{ ...entry.inputs[0]!, update }]
+      builder.entries.push(builder.certify({ ...entry, inputs, residuals: told.map(one => ({ ...one, to })) }))
+      const records = recordsOf(builder)
+      records.records.push(noted(builder.id, 2))
+      return { builder, records }
+    }
+    const good = using([residual])
+    assert.deepEqual(check(good.records, good.builder), [])
+    good.records.records.push(noted(good.builder.id, 3), { ...noted(good.builder.id, 2), node: 'c' })
+    assert.deepEqual(check(good.records, good.builder), [], 'in another round, at another node')
+    const other = { ...residual, model: linkOf(new Uint8Array(3)) }
+    good.records.records.push(noted(good.builder.id, 2, other))
+    assert.deepEqual(check(good.records, good.builder), ['I6'], 'two models of one source')
+    for (const { builder, records } of [using([residual, residual]), using([residual], [{ ...residual, weight: 0.2 }])])
+      assert.deepEqual(check(records, builder), ['I6'])
+    const unnoted = using([other])
+    assert.deepEqual(check(unnoted.records, unnoted.builder), ['I6'])
   })
 
   it('I7: two nodes that applied one entry and hold different bits', () => {

@@ -12,6 +12,7 @@ describe('the last words of a node', () => {
     log.fatal({ error: inLog(new WorldlmError('DISK_FULL', 'an earlier life', '')) }, 'the node cannot go on')
     for (let line = 0; line < 2000; line++) log.warn({ error: inLog(new Error('no end')) }, `line ${line}`)
     assert.equal(lastWords(path), '', 'it lies before the part that is looked at')
+    log.fatal({ error: inLog(new WorldlmError('DISK_FULL', 'the life before', '')) }, 'the node cannot go on')
     log.fatal(
       { error: inLog(new WorldlmError('TRAINER_DIED', 'it ended (code 3)\nand said this', '')) },
       'the node cannot go on'

@@ -27,6 +27,12 @@ describe('the plan of a testnet', () => {
     const { nodes } = plan('f/one/a', 'f/one/b', 'f/two/c', 'f/two/d', 'g/e', 'g/h', 'g/i')
     const witnesses = (path: string) => nodes.filter(({ witnessOf }) => witnessOf.includes(path)).map(node => node.path)
     assert.deepEqual([witnesses('world/f/one'), witnesses('world/f/two'), witnesses('world/g')], [['f/two/c'], ['f/one/a'], []])
+    const all = (...paths: string[]) =>
+      plan(...paths).nodes.flatMap(({ path, witnessOf }) => witnessOf.map(federation => `${path} of ${federation}`))
+    assert.deepEqual(all('a/far', 'f/one/x', 'f/one/y', 'f/two/z'), ['f/two/z of world/f/one'])
+    assert.deepEqual(all('f/c', 'f/one/x', 'f/one/y', 'f/two/u', 'f/two/v'), ['f/c of world/f/one', 'f/one/x of world/f/two'])
+    // Where a child federation votes as well, it is three.
+    assert.deepEqual(all('a', 'h/c', 'h/d', 'h/e/i', 'h/e/j', 'h/e/k'), [])
     assert.ok(
       plan('a', 'b').nodes.every(({ witnessOf }) => witnessOf.length === 0),
       'nobody is left to be one'

@@ -56,8 +56,9 @@ function oneSignatureATerm({ entries, records }: TestnetRecords): Violation[] {
       found.push(violation('I2', `${who} signed ${link} and ${other} for index ${index}, term ${term} of ${federation}`))
     signed.set(key, link)
   }
-  for (const { node, record } of records)
-    if (record.record === 'accept') see(node, record.federation, record.index, record.term, record.entry)
+  // What a voter noted, and what its signature certified, are to be one.
+  for (const { node, voter = node, record } of records)
+    if (record.record === 'accept') see(voter, record.federation, record.index, record.term, record.entry)
   for (const { certificate } of [...entries.values()].flat()) {
     for (const { voter } of certificate.signatures)
       see(voter, certificate.federation, certificate.index, certificate.term, certificate.entry)

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Certificate, Entry, Update } from '../../src/federation/entry.ts'
-import type { FederationId, Link } from '../../src/ids.ts'
+import type { FederationId, Link, PeerName } from '../../src/ids.ts'
 import { readCertifiedCar } from '../../src/node/certified-car.ts'
 import type { NodeRecord } from '../../src/node/status.ts'
 import { readUpdate } from '../../src/wire/certified-log.ts'
@@ -16,13 +16,21 @@ export interface CertifiedEntry {
   certificate: Certificate
 }
 
+/** Where a node's log and records lie. `voter` and `lost`: as in `TestnetRecords`. */
+interface NodeRecords {
+  name: string
+  voter?: PeerName
+  root: string
+  lost?: boolean
+}
+
 export interface TestnetRecords {
   /** By federation, in order of node and index. */
   entries: Map<FederationId, CertifiedEntry[]>
   /** Signed updates by link, checked. */
   updates: Map<Link, Update>
-  /** `lost`: of a disk that the node has no more. */
-  records: { node: string; record: NodeRecord; lost?: boolean }[]
+  /** `voter`: the peer whose signatures they tell of; left out, they are held to no certificate. `lost`: of a disk that the node has no more. */
+  records: { node: string; voter?: PeerName; record: NodeRecord; lost?: boolean }[]
 }
 
 export interface Violation {
@@ -31,15 +39,16 @@ export interface Violation {
 }
 
 /** @param folders - of the nodes. What a killed node did not finish writing is left out, as it would at its restart. */
-export async function loadRecords(folders: { name: string; root: string; lost?: boolean }[]): Promise<TestnetRecords> {
+export async function loadRecords(folders: NodeRecords[]): Promise<TestnetRecords> {
   const loaded: TestnetRecords = { entries: new Map(), updates: new Map(), records: [] }
-  for (const { name, root, lost = false } of folders) {
+  for (const { name, voter, root, lost = false } of folders) {
     const car = join(root, 'certified.car')
     if (existsSync(car)) await loadCar(name, car, loaded)
     const path = join(root, 'records.jsonl')
     const lines = existsSync(path) ? readFileSync(path, 'utf8').split('\n') : []
     // The last line is empty, or torn.
-    for (const line of lines.slice(0, -1)) loaded.records.push({ node: name, record: JSON.parse(line) as NodeRecord, lost })
+    for (const line of lines.slice(0, -1))
+      loaded.records.push({ node: name, voter, record: JSON.parse(line) as NodeRecord, lost })
   }
   return loaded
 }
