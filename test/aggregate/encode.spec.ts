@@ -47,6 +47,31 @@ describe('encodings of updates', () => {
     )
   })
 
+  it('int3 and int8 are refused where a scale is no number, and int3 where three bits are no level', () => {
+    for (const encoding of ['int8', 'int3'] as const)
+      for (const none of [Number.NaN, Number.POSITIVE_INFINITY]) {
+        const bytes = encodeStretch(encoding, normal(300, 'scales'))
+        new DataView(bytes.buffer).setFloat32(4, none, true)
+        assert.match(decodeStretch(encoding, bytes, new Float32Array(300)) ?? 'taken', /the scale of block 1 is/)
+      }
+    const bytes = encodeStretch('int3', normal(300, 'levels'))
+    bytes[8 + 3] = 0xff
+    assert.match(decodeStretch('int3', bytes, new Float32Array(300)) ?? 'taken', /place 8 holds no level/)
+  })
+
+  it('topk takes of equal floats the first, and no more of them than leave room for larger ones', () => {
+    const floats = new Float32Array(32)
+    floats.set([1, -1, 1, 2], 5)
+    const got = decoded('topk', encodeStretch('topk', floats), 32)
+    assert.deepEqual(
+      [...got.entries()].filter(([, float]) => float !== 0),
+      [
+        [5, 1],
+        [8, 2]
+      ]
+    )
+  })
+
   it('int3 leaves no more than the best of its steps, and of what is normal a twentieth of the squares', () => {
     const leastOf = (own: Float32Array) => {
       const largest = Math.max(...own.map(Math.abs))

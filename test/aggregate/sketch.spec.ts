@@ -65,6 +65,8 @@ describe('a sketch', () => {
     const bytes = sketchUpdate(vectors, ranges, after, before, 9, vectors.allocateSketch())
     assert.equal(bytes.length, 2 * sketchGroupBytes)
     const read = readSketch(bytes)
+    // As it lies in a message that it came in.
+    assert.deepEqual(readSketch(Uint8Array.of(7, ...bytes).subarray(1)), read)
     for (const [group, { offset, floats }] of ranges.entries()) {
       const plain = sketchPlain(
         after.subarray(offset, offset + floats).map((value, place) => Math.fround(value - before[offset + place]!)),

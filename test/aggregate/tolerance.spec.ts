@@ -110,6 +110,40 @@ describe('the tolerance of a mix', () => {
     assert.ok(valley(model) < 1)
   })
 
+  it('is not asked where a mix helps by more than its standard error, and not by less', async () => {
+    // The other by itself is worse: late, nothing of it is tolerated.
+    const valley = (model: number) => (model < 0.3 ? 1 - model / 5 : 1.1)
+    const late = { ...options, downTolerance: 0, downCooling: 0.01 }
+    const takenBeside = async (spread: number) => {
+      const noise = (model: number) => (model === 0 ? [0, 0, 0] : [-spread, 0, spread])
+      return (await memberDown(operations(valley, noise), late, 1, mine, [at(1)])).model
+    }
+    const half = (await down(valley, 1e9, [1])).model / 2
+    // Three differences, −spread, 0 and spread: their standard error is spread over √3.
+    const gain = half / 5
+    assert.ok(Math.abs((await takenBeside(gain * Math.sqrt(3) * 0.99)) - half) < 1e-12)
+    assert.ok((await takenBeside(gain * Math.sqrt(3) * 1.01)) < 1e-12)
+  })
+
+  it('is not asked for the best of the mixes that help, which is taken: no larger one, nor a smaller one than is tolerated', async () => {
+    const late = { ...options, downTolerance: 0, downCooling: 0.01 }
+    const best = (nll: (model: number) => number) =>
+      memberDown(
+        operations(nll, () => [0, 0, 0]),
+        late,
+        1,
+        mine,
+        [at(1)]
+      )
+    const atEnds = (model: number) => (model === 0 ? 1 : 1.1)
+    const { model: warm } = await down(atEnds, 1e9, [1])
+    const between = (model: number) => (model < 1e-9 || model === 1 ? atEnds(model) : 0.9 + Math.abs(model - warm / 4) / 10)
+    assert.ok(Math.abs((await best(between)).model - warm / 4) < 1e-12)
+    // Where the other is more likely by itself, what is tolerated is nearly all of it.
+    const whole = await best(model => (model < 0.2 ? 1 - 2 * model : 0.6 + (model - 0.2) * 0.3))
+    assert.ok(whole.model > 0.99)
+  })
+
   it('is for text that one does not have: beside less of it less is tolerated, and nothing where there is next to none', async () => {
     const taken = async (textBytes: number, isResidual: boolean, tolerance: number) => {
       const other = { ...at(1), textBytes, isResidual }
@@ -151,11 +185,31 @@ describe('the tolerance of a mix', () => {
     const free = await down(ridge(0.2), 1e9, [1])
     const half = await down(ridge(0.2), 0.11, [1])
     assert.ok(Math.abs(half.model - free.model / 2) < 1e-12)
+    const gentle = (model: number) => 1 + model / 10
+    const { model: whole } = await down(gentle, 1e9, [1])
+    const eighth = await down(gentle, whole / 79, [1])
+    assert.ok(Math.abs(eighth.model - whole / 8) < 1e-12)
     const wall = await down(model => (model === 0 || model === 1 ? 1 : 9), 0.5, [1])
     assert.equal(wall.model, 0)
     assert.deepEqual(
       wall.shares.map(({ weight }) => weight),
       [1, 0]
+    )
+  })
+})
+
+describe('a chain', () => {
+  it('attends to its federation and to residuals, not to those above its federation', async () => {
+    const given = { ...operations(() => 1), score: async (_query: number, candidates: number[]) => candidates.map(() => [0]) }
+    const residual = { ...at(3), isResidual: true }
+    const { shares } = await memberDown(given, { ...options, down: 'chain', downTolerance: 0 }, 1, mine, [
+      at(1),
+      at(2),
+      residual
+    ])
+    assert.deepEqual(
+      shares.map(({ name }) => name),
+      ['at 0', 'at 1', 'at 3']
     )
   })
 })

@@ -45,6 +45,12 @@ describe('egress', () => {
   for (const { wide, narrow, covers } of covered)
     it(`${wide} ${covers ? 'covers' : 'does not cover'} ${narrow}`, () => assert.equal(coversPattern(wide, narrow), covers))
 
+  it('a world’s parent is nowhere: what is said of a place does not cover it', () => {
+    assert.equal(coversPlace('world', 'parent', 'world'), false)
+    assert.equal(coversPlace('world', 'parent', 'world/english'), true)
+    assert.equal(coversPlace('world/english/*', 'members', 'world/english'), true)
+  })
+
   it('a pattern covers another as all short paths show', () => {
     const segments = (words: string[]) => fc.array(fc.constantFrom(...words), { minLength: 1, maxLength: 4 })
     const paths = ['a', 'b', 'c'].flatMap(one => [
