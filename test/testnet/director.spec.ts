@@ -35,6 +35,10 @@ class Stage {
     })
   }
 
+  get owes(): boolean {
+    return this.#director.owes
+  }
+
   get notPlayed(): string[] {
     return this.#director.notPlayed
   }
@@ -171,5 +175,38 @@ describe('the director of a scenario', () => {
     stage.end('x/a')
     await stage.until(5)
     assert.deepEqual(stage.told, ['2 SIGKILL x/a', '4 start x/a'])
+  })
+
+  it('owes a start until it is done, and then the fault is mended', async () => {
+    const stage = new Stage([{ do: 'kill', whom: 'x/a', at: { seconds: 1 }, again: { afterSeconds: 3 } }])
+    const owed: boolean[] = []
+    await stage.until(0.5)
+    owed.push(stage.owes)
+    await stage.until(2)
+    owed.push(stage.owes)
+    await stage.until(4.5)
+    assert.deepEqual(stage.told, ['1 SIGKILL x/a'])
+    owed.push(stage.owes)
+    stage.end('x/a')
+    for (let tries = 0; stage.owes && tries < 500; tries++) await sleep(10)
+    await stage.until(9)
+    assert.deepEqual([...owed, stage.owes], [false, true, true, false])
+    assert.deepEqual(
+      stage.observation.faults.map(({ mendedAtSeconds }) => mendedAtSeconds),
+      [4.5]
+    )
+  })
+
+  it('does nothing to whoever cannot be met, and kills the aggregator once it is awake', async () => {
+    const stage = new Stage([
+      { do: 'pause', whom: 'x/a', at: { seconds: 1 }, forSeconds: 3 },
+      { do: 'kill', whom: { aggregator: 'world/x' }, at: { seconds: 2 } },
+      { do: 'kill', whom: { member: 'world/x' }, at: { seconds: 2 } }
+    ])
+    stage.observation.take(stage.nodes[0]!, { type: 'aggregator', federation: 'world/x', peer: 'x/a', term: 1, seq: 1, at: '' })
+    await stage.until(3)
+    assert.deepEqual(stage.told, ['1 SIGSTOP x/a', '2 SIGKILL x/b'])
+    await stage.until(5)
+    assert.deepEqual(stage.told.slice(2), ['4 SIGCONT x/a', '4 SIGKILL x/a'])
   })
 })

@@ -66,7 +66,8 @@ describe('a network that can be cut and slowed', () => {
 
   it('passes all bytes on, in order, and the end', async () => {
     const random = new Random('bytes')
-    const sent = Buffer.from(Array.from({ length: 3_000_000 }, () => random.below(256)))
+    // More than waits in line at most.
+    const sent = Buffer.alloc(20_000_000, Buffer.from(Array.from({ length: 4_099 }, () => random.below(256))))
     const socket = open('a', 'b')
     const got = createHash('sha256')
     let count = 0
@@ -118,6 +119,9 @@ describe('a network that can be cut and slowed', () => {
     assert.equal(await ask(ab, 'slow'), 'slow')
     assert.ok(performance.now() - began >= 195, 'two ways of 100 ms')
     assert.equal(await ask(ac, 'fast'), 'fast')
+    const dialed = performance.now()
+    assert.equal(await ask(open('a', 'b'), 'new'), 'new')
+    assert.ok(performance.now() - dialed >= 295, 'a connection takes a round trip of its own')
     network.slow('a', 'b', null)
     assert.equal(await ask(ab, 'fast'), 'fast')
   })
