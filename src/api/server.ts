@@ -21,7 +21,7 @@ interface Route {
   path: string
   summary: string
   answer: z.ZodType
-  /** Needs the token even on loopback. */
+  /** Needs the token even on loopback: a POST. */
   changes?: boolean
   handle: (request: FastifyRequest, reply: FastifyReply) => unknown
 }
@@ -33,7 +33,7 @@ export async function startApi(node: NodeView, options: ApiOptions): Promise<{ a
   // No address reads a body: what a client sends with its POST, or only announces, is passed over.
   server.removeAllContentTypeParsers()
   server.addContentTypeParser('*', (_request, _payload, done) => done(null))
-  server.addHook('onRequest', async (request, reply) => guard(request, reply, options, routes))
+  server.addHook('onRequest', async (request, reply) => guard(request, reply, options))
   server.setErrorHandler((error, _request, reply) => {
     const { code = 'INTERNAL', message, hint = 'See node.log.' } = error as Partial<WorldlmError>
     void reply.status(code === 'NOT_JOINED' ? 409 : 500).send({ code, message: message ?? String(error), hint })
@@ -182,12 +182,10 @@ function routesOf(node: NodeView): Route[] {
 }
 
 /** Any address but loopback, and anything that changes state, needs the token; a foreign Host header is a page that was tricked. */
-async function guard(request: FastifyRequest, reply: FastifyReply, { token }: ApiOptions, routes: Route[]): Promise<void> {
+async function guard(request: FastifyRequest, reply: FastifyReply, { token }: ApiOptions): Promise<void> {
   const local = ['127.0.0.1', '::1', '::ffff:127.0.0.1'].includes(request.ip)
-  const host = request.hostname.replace(/:\d+$/, '')
-  const named = ['127.0.0.1', 'localhost', '[::1]', '::1'].includes(host)
-  const changes =
-    !['GET', 'HEAD'].includes(request.method) || routes.some(route => route.changes === true && route.path === request.url)
+  const named = ['127.0.0.1', 'localhost', '[::1]', '::1'].includes(request.hostname)
+  const changes = !['GET', 'HEAD'].includes(request.method)
   if (local && named && !changes) return
   if (request.headers.authorization === `Bearer ${token}`) return
   await reply.status(401).send({
