@@ -208,6 +208,28 @@ describe('a log of months', () => {
   })
 })
 
+describe('one’s own log', () => {
+  it('is believed no more than others’: an entry that is missing, or not rightly certified, is named', async () => {
+    const cut = new LogBuilder().admit('a', 'b', 'c').addRound('a')
+    cut.entries.splice(1, 1)
+    const forged = new LogBuilder().admit('a', 'b', 'c')
+    forged.entries.push(forged.certify(forged.roundEntry(['a']), ['a']))
+    for (const [one, says] of [
+      [cut, /entry 2 of world\/prose: it is missing/],
+      [forged, /voters signed/]
+    ] as const) {
+      const folder = new NodeFolder(await nodeFolder(one))
+      const { car, archive } = await CertifiedCar.open(folder.certifiedCar)
+      const error = await refusal(() => verifyOwn(folder, one.id, one.charterBytes, archive.logs.get(one.id)!, () => false))
+      car.close()
+      assert.equal(error.code, 'CAR_DAMAGED')
+      assert.match(error.message, says)
+    }
+    const error = await refusal(() => verifyOwn(new NodeFolder('.'), 'bafyX', Uint8Array.of(0xa0), null as never, () => false))
+    assert.equal(error.code, 'CHARTER_DAMAGED')
+  })
+})
+
 describe('audit verify', () => {
   it('holds for a node, for a folder of nodes, and for the file itself', async () => {
     const root = temporaryFolder()

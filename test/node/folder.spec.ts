@@ -110,7 +110,7 @@ describe('the list of federations in worldlm.yaml', () => {
     const folder = await made()
     const [one, other] = ['/ip4/127.0.0.1/tcp/1', '/ip4/127.0.0.1/tcp/2']
     addFederation(folder.config, 'bafyaaa', 'organization', [one!])
-    addFederation(folder.config, 'bafybbb', 'witness', [one!, other!])
+    addFederation(folder.config, 'bafybbb', 'witness', [other!])
     noteLeaving(folder.config, 'bafyaaa')
     const leaving = { id: 'bafyaaa', leaving: true }
     const witness = { id: 'bafybbb', as: 'witness' }

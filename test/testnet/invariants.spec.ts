@@ -1,12 +1,16 @@
 /** The invariants over a testnet's records: whole records show nothing, and each violation is found by its number. */
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Entry, Update } from '../../src/federation/entry.ts'
 import { entryCodec, certificateCodec } from '../../src/wire/records.ts'
 import { isMalformed, linkOf } from '../../src/wire/codec.ts'
+import { CertifiedCar } from '../../src/node/certified-car.ts'
 import type { CertifiedBytes } from '../../src/wire/messages.ts'
 import { readUpdate } from '../../src/wire/certified-log.ts'
 import { checkInvariants } from '../../testnet/checks/invariants.ts'
-import type { CertifiedEntry, TestnetRecords } from '../../testnet/checks/records.ts'
+import { type CertifiedEntry, loadRecords, type TestnetRecords } from '../../testnet/checks/records.ts'
+import { temporaryFolder } from '../temporary.ts'
 import { LogBuilder, peerOf } from '../wire/peers.ts'
 
 const decode = (node: string, bytes: CertifiedBytes): CertifiedEntry => {
@@ -175,6 +179,9 @@ describe('the invariants over records', () => {
     assert.deepEqual(check(records, builder), ['I4'], 'another of its updates is counted in that round')
     records.records.splice(-1, 1, { ...again, lost: true })
     assert.deepEqual(check(records, builder), [], 'it made two, and lost the disk with this one')
+    const ofC = { ...receipt, member: peerOf('c').peer }
+    records.records.splice(-1, 1, { ...again, record: ofC, lost: true })
+    assert.deepEqual(check(records, builder), ['I4'], 'it is counted in another round alone')
     records.records.splice(-1, 1, { ...again, record: receipt, lost: true })
     assert.deepEqual(check(records, builder), ['I4'], 'it lost its disk, and none of it is counted')
     const twice = new LogBuilder().admit('a', 'b', 'c')
@@ -278,5 +285,30 @@ describe('the invariants over records', () => {
     assert.deepEqual(check(records, builder), [])
     records.records.push({ node: 'three', record: { ...applied, digest: 'y' } })
     assert.deepEqual(check(records, builder), ['I7'])
+  })
+
+  it('are looked for in what nodes left on disk, torn lines aside', async () => {
+    const root = temporaryFolder()
+    const record = accepted('accept', 'bafyF', 1, 1, 'bafyX')
+    writeFileSync(join(root, 'records.jsonl'), `${JSON.stringify(record)}\n{"record":"acc`)
+    const { car } = await CertifiedCar.open(join(root, 'certified.car'))
+    const builder = grown()
+    car.addCharter(builder.charterBytes)
+    car.addUpdates([...builder.updates].map(([link, bytes]) => ({ link, bytes })))
+    const log = car.newLog()
+    for (const bytes of builder.entries) car.addEntry(log, entryCodec.decode(bytes.entry) as Entry, bytes, [])
+    car.close()
+    const empty = temporaryFolder()
+    const loaded = await loadRecords([
+      { name: 'one', voter: 'A', root },
+      { name: 'two', root: empty, lost: true }
+    ])
+    assert.deepEqual(loaded.records, [{ node: 'one', voter: 'A', record, lost: false }])
+    const { entries, updates } = recordsOf(builder)
+    assert.deepEqual(
+      [...loaded.entries.values()].flat(),
+      entries.get(builder.id)!.filter(({ node }) => node === 'one')
+    )
+    assert.deepEqual(loaded.updates, updates)
   })
 })

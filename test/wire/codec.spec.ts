@@ -5,7 +5,13 @@ import fc from 'fast-check'
 import { CID } from 'multiformats/cid'
 import * as Digest from 'multiformats/hashes/digest'
 import { blobIndexCodec } from '../../src/wire/blob-index.ts'
-import { blobQuestionCodec, holdingCodec } from '../../src/wire/blob-messages.ts'
+import {
+  blobQuestionCodec,
+  decodeAnswerHead,
+  encodeAnswerHead,
+  frameQuestion,
+  holdingCodec
+} from '../../src/wire/blob-messages.ts'
 import { type Codec, isMalformed, linkOf } from '../../src/wire/codec.ts'
 import { limits } from '../../src/wire/limits.ts'
 import { answerCodec, consensusCodec, questionCodec, signedCodec, topicCodec } from '../../src/wire/messages.ts'
@@ -196,6 +202,19 @@ describe('records and bytes', () => {
         value.lacks = new Uint8Array(limits.blobChunksMax / 8 + 1)
       })
     )
+  })
+
+  it('of the blob protocol have their length before them, whatever it is', () => {
+    for (let lacking = 0; lacking <= 2048; lacking += lacking < 200 ? 1 : 154) {
+      const question = { ask: 'have', blob, known: 2, lacks: new Uint8Array(lacking), offers: 4 } as const
+      const framed = frameQuestion(question)
+      const head = framed[0]! < 0x80 ? 1 : 2
+      assert.equal(head === 1 ? framed[0] : (framed[0]! & 0x7f) + framed[1]! * 0x80, framed.length - head)
+      assert.deepEqual(blobQuestionCodec.decode(framed.subarray(head)), question)
+    }
+    for (const length of [0, 1, limits.blobAnswerBytesMax])
+      assert.deepEqual(decodeAnswerHead(encodeAnswerHead(3, length)), { code: 3, length })
+    assert.equal(decodeAnswerHead(encodeAnswerHead(0, limits.blobAnswerBytesMax + 1)), null)
   })
 
   it('has one encoding of a record: keys in another order, longer numbers and floats for integers are refused', () => {

@@ -260,6 +260,9 @@ describe('what a child federation shows when it is a member already', () => {
     assert.match(checkProof(parent.id, first, shownIn(parent, child)) ?? 'taken', /older than what it has shown/)
     assert.equal(isBehind(first, shownIn(parent, child)), true)
     assert.equal(isBehind({ ...first, proof: new Uint8Array(9) }, shownIn(parent, child)), false, 'it is no proof')
+    const charterAlone = { ...first, proof: encodeChildProof(child.charterBytes, []) }
+    assert.equal(isBehind(charterAlone, shownIn(parent, child)), true)
+    assert.equal(isBehind(charterAlone, null), false, 'it has shown nothing yet')
     const other = new LogBuilder({ parent: parent.id }).admit('a', 'c', 'd')
     const foreign = { ...first, proof: encodeChildProof(other.charterBytes, membersOf(other)) }
     assert.equal(isBehind(foreign, shownIn(parent, child)), false, 'nothing it ever showed')
