@@ -96,4 +96,61 @@ describe('the gate before a node’s blobs', () => {
       assert.deepEqual([gate.allows(peerOf('c').peer, blob), gate.allows(peerOf('liar').peer, blob)], [true, false], name)
     }
   })
+
+  /** A federation that this node follows, whose charter says these; and what it knows of `blob`. */
+  function followed(log: LogBuilder, facts: object = {}): FederationCore {
+    return Object.assign(comeBack(log, null), { residuals: { readersOf: () => null } }, facts)
+  }
+  const blob = linkOf(Uint8Array.of(9))
+  const [stranger, member] = [peerOf('z').peer, peerOf('a').peer]
+  const closed = (facts: object = {}) =>
+    new LogBuilder({
+      egress: [
+        { tensor: '*', to: 'members', allow: true },
+        { tensor: '*', allow: false }
+      ],
+      ...facts
+    }).admit(...organizations)
+  const gateOf = (...federations: FederationCore[]) =>
+    new BlobGate(
+      () => federations,
+      () => undefined
+    )
+
+  it('gives a residual to those that it was granted to, whatever else forbids it', () => {
+    const granted = followed(closed(), { residuals: { readersOf: () => new Set([stranger]) } })
+    assert.deepEqual(
+      [stranger, member].map(peer => gateOf(granted).allows(peer, blob)),
+      [true, false]
+    )
+  })
+
+  it('gives what cannot be told where all that it follows allow it, and what one of them made by that one’s rules', () => {
+    const [one, free] = [closed(), new LogBuilder({ name: 'free', path: 'world/free' }).admit('z')]
+    const both = (facts: object = {}) => gateOf(followed(one), followed(free, facts))
+    assert.deepEqual(
+      [stranger, member].map(peer => both().allows(peer, blob)),
+      [false, true]
+    )
+    assert.equal(both({ log: { blobs: new Set([blob]) } }).allows(stranger, blob), true)
+    assert.equal(gateOf(followed(free)).allows(stranger, blob), true, 'where nothing is forbidden')
+  })
+
+  it('gives a child’s contribution by the child’s rules, where it follows the child', () => {
+    const parent = new LogBuilder({ name: 'world', path: 'world' }).admit('z')
+    const child = closed({ parent: parent.id })
+    const ofChild = followed(child)
+    const update = { ...parent.update('z'), member: child.id, blob }
+    const above = followed(parent, { state: { ...followed(parent).state, known: new Map([[child.id, { update }]]) } })
+    const sees = (sibling: (id: string) => FederationCore | null) =>
+      gateOf(Object.assign(above, { options: { ...above.options, sibling } }), ofChild).allows(stranger, blob)
+    assert.equal(
+      sees(id => (id === child.id ? ofChild : null)),
+      false
+    )
+    assert.equal(
+      sees(() => null),
+      true
+    )
+  })
 })

@@ -12,9 +12,11 @@ import { readConsensus } from '../../src/node/store.ts'
 import { firstMemory } from '../../src/federation/consensus-state.ts'
 import { createLayout } from '../../src/model/layout.ts'
 import { linkOf } from '../../src/wire/codec.ts'
+import { limits } from '../../src/wire/limits.ts'
+import { topicCodec, type TopicMessage } from '../../src/wire/messages.ts'
 import { certificateCodec, entryCodec } from '../../src/wire/records.ts'
 import { temporaryFolder } from '../temporary.ts'
-import { LogBuilder } from '../wire/peers.ts'
+import { LogBuilder, peerOf } from '../wire/peers.ts'
 
 const noDraw = (): number => {
   throw new Error('no number is to be drawn')
@@ -61,6 +63,52 @@ describe('a deputy', () => {
     node.state.head.round++
     await hold('of the next round')
     assert.equal(pulled.length, 6)
+  })
+})
+
+describe('a signature', () => {
+  it('is on disk before anybody has it, another or the node itself (I2)', async () => {
+    const [one, entry] = [linkOf(new Uint8Array(1)), linkOf(new Uint8Array(2))]
+    const order: string[] = []
+    const node = {
+      id: one,
+      self: 'a',
+      options: {
+        services: {
+          records: { append: (record: object) => order.push(`noted ${JSON.stringify(record)}`) },
+          host: { sign: (bytes: Uint8Array) => order.push('signed') && bytes }
+        }
+      },
+      dispatch: () => order.push('counted'),
+      send: (to: string) => order.push(`sent to ${to}`),
+      accepted: (_: object, proposer: string) => order.push(`told of ${proposer}`)
+    }
+    const noted = `noted ${JSON.stringify({ record: 'accept', federation: one, index: 3, term: 2, entry })}`
+    for (const [to, after] of [
+      ['a', ['counted']],
+      ['b', ['sent to b', 'told of b']]
+    ] as const) {
+      await performEffect(node as unknown as FederationCore, { do: 'sign', to, index: 3, term: 2, link: entry })
+      assert.deepEqual(order.splice(0), [noted, 'signed', ...after])
+    }
+  })
+})
+
+describe('a certified entry', () => {
+  it('is said on the topic if it fits there, with all that is around it: whoever says more is listened to no longer', async () => {
+    const builder = new LogBuilder().admit('a')
+    const certificate = certificateCodec.decode(builder.entries[0]!.certificate) as Certificate
+    const said: number[] = []
+    const say = (message: TopicMessage) => said.push(topicCodec.encode(message).length)
+    const node = { options: { services: {} }, say } as unknown as FederationCore
+    const { peer } = peerOf('b')
+    for (let proofBytes = 200; proofBytes < 1_000; proofBytes++) {
+      const left = Array(13).fill({ member: peer, reason: 'left', proof: new Uint8Array(proofBytes) })
+      const entry = builder.membersEntry({ absent: Array(1_000).fill(peer), left })
+      await performEffect(node, { do: 'publish', link: '', entry, certificate })
+    }
+    assert.ok(said.length > 100 && said.length < 700, `${said.length} were said`)
+    assert.ok(Math.max(...said) <= limits.gossipBytesMax)
   })
 })
 

@@ -146,7 +146,10 @@ describe('a voter that is asked to sign', () => {
     const [answer] = answers
     assert.ok(answer?.type === 'verified')
     assert.deepEqual([answer.from, answer.link, answer.term], [question.from, question.link, question.term])
-    return { fault: answer.fault, pulled }
+    const found = { fault: answer.fault, pulled: [...pulled] }
+    await verify(node, question)
+    assert.deepEqual(answers.slice(1), [answer], 'who is asked again, later, answers again')
+    return found
   }
 
   it('does, where all is in order and it holds what the entry names; asked twice at once it looks once', async () => {

@@ -42,6 +42,12 @@ describe('faults of other peers', () => {
     assert.equal(told.length, 13)
     events.emit(fault('liar', 'MALFORMED', 'again'))
     assert.equal(told.at(-1)!.detail, 'again', 'a minute later it is news')
+    for (let minute = 0; minute < 3; minute++) {
+      const before: number = told.length
+      for (let count = 0; count < 30; count++) events.emit(fault('other'))
+      mock.timers.tick(meterMs)
+      assert.deepEqual([told.length - before, told.at(-1)!.times], [11, 20], 'and so on, minute by minute')
+    }
   })
 
   it('are told like warnings of the same words', async () => {

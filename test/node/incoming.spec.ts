@@ -5,12 +5,13 @@ import type { ConsensusMessage } from '../../src/federation/consensus-state.ts'
 import type { Entry, Update } from '../../src/federation/entry.ts'
 import { Evidence } from '../../src/federation/evidence.ts'
 import { initialFederation } from '../../src/federation/federation-start.ts'
+import type { Leads } from '../../src/federation/who-leads.ts'
 import { signedProofs } from '../../src/node/evidence.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { Incoming } from '../../src/node/incoming.ts'
-import { linkOf } from '../../src/wire/codec.ts'
-import { topicCodec } from '../../src/wire/messages.ts'
-import { updateCodec } from '../../src/wire/records.ts'
+import { isMalformed, linkOf } from '../../src/wire/codec.ts'
+import { signedCodec, topicCodec } from '../../src/wire/messages.ts'
+import { entryCodec, updateCodec } from '../../src/wire/records.ts'
 import { acceptBytes } from '../../src/wire/signature.ts'
 import { LogBuilder, peerOf } from '../wire/peers.ts'
 
@@ -85,13 +86,19 @@ describe('what others say in a federation', () => {
   function listener() {
     const events: FederationEvent[] = []
     const faults: string[] = []
-    const state = { id: builder.id, self: peerOf('b').peer, roster: builder.roster }
+    const done: string[] = []
+    const log = builder.entries.map(({ entry }) => ({ link: linkOf(entry), entry: entryCodec.decode(entry) as Entry }))
+    const { id, charter } = builder
+    const persisted = { term: 0, votedFor: null, accepted: null }
+    const state = initialFederation({ id, charter, self: peerOf('b').peer, rank: 0, entries: log, persisted })
     const emit = ({ code }: { code: string }) => void faults.push(code)
     const node = {
       id: builder.id,
       state,
-      options: { charter: builder.charter, services: { events: { emit } } },
+      environment: { linkOf: () => '', sketchBytes: 0, roundTokens: 1000 },
+      options: { charter, services: { events: { emit }, host: { learn: async () => done.push('learned') } } },
       seen: () => {},
+      keepUpdate: (link: string) => done.push(`kept ${link}`),
       dispatch: (event: FederationEvent) => void events.push(event)
     } as unknown as FederationCore
     const evidence = new Evidence({
@@ -102,7 +109,16 @@ describe('what others say in a federation', () => {
       accuse: () => {},
       fault: () => {}
     })
-    return { incoming: new Incoming(node, { evidence } as never), events, faults }
+    const parts = {
+      evidence,
+      sync: { catchUp: async (from: string) => done.push(`catches up from ${from}`), onHead: () => done.push('head') },
+      presence: {
+        strengthOf: (_: string, strength: number) => done.push(`strength ${strength}`),
+        leads: (_: string, { aggregator, term }: Leads) => done.push(`${aggregator} leads in term ${term}`)
+      },
+      onContribution: () => done.push('contribution')
+    }
+    return { incoming: new Incoming(node, parts as never), node, events, faults, done }
   }
 
   it('goes no further with a wrong signature: a certificate made of it would be nobody’s (I1)', () => {
@@ -135,5 +151,33 @@ describe('what others say in a federation', () => {
     const verdicts = [incoming.validate(a.peer, bytes), incoming.validate(mallory.peer, bytes)]
     assert.deepEqual([...verdicts, faults], ['accept', 'ignore', []])
     assert.deepEqual([incoming.validate(a.peer, bytes.slice(1)), faults], ['reject', ['MALFORMED']])
+  })
+
+  it('in a presence: who leads, as it says, how strong it is, and that there is more to fetch', () => {
+    const { incoming, node, done } = listener()
+    const { commitIndex } = node.state.consensus
+    const say = (aggregator: string | null, index: number) => {
+      const presence = { index, term: 3, aggregator, addresses: [], phase: 'idle', starting: false, strength: 7 }
+      incoming.onTopic(a.peer, topicCodec.encode({ kind: 'presence', ...presence }))
+      return done.splice(0)
+    }
+    assert.deepEqual(say(a.peer, commitIndex), ['learned', 'strength 7', `${a.peer} leads in term 3`])
+    assert.deepEqual(say(null, commitIndex + 1).slice(2), ['null leads in term 3', `catches up from ${a.peer}`])
+  })
+
+  it('of updates is kept, held to what is known of their maker, and counted, if it is of this federation and rightly signed', () => {
+    const { incoming, events, faults, done } = listener()
+    const say = (facts: object, edit = (bytes: Uint8Array) => bytes) => {
+      const link = builder.signUpdate(builder.update('a', facts))
+      const signed = signedCodec.decode(edit(builder.updates.get(link)!))
+      assert.ok(!isMalformed(signed))
+      incoming.onTopic(a.peer, topicCodec.encode({ kind: 'update', signed }))
+      return link
+    }
+    const link = say({})
+    assert.deepEqual([done, events.map(({ type }) => type), faults], [[`kept ${link}`], ['update'], []])
+    say({ federation: linkOf(new Uint8Array(1)) })
+    say({}, bytes => bytes.with(bytes.length - 1, bytes.at(-1)! ^ 1))
+    assert.deepEqual([done.length, events.length, faults], [1, 1, ['BAD_UPDATE', 'BAD_UPDATE']])
   })
 })

@@ -1,12 +1,18 @@
-/** Whom a node asks for a place in a federation, and when it goes that wants to leave. */
+/** Whom a node asks for a place in a federation, what it gives that is asked, and when it goes that wants to leave. */
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Entry } from '../../src/federation/entry.ts'
+import type { FederationEvent } from '../../src/federation/federation.ts'
 import { initialFederation } from '../../src/federation/federation-start.ts'
 import { Random } from '../../src/math/random.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { Joining } from '../../src/node/joining.ts'
+import { linkOf } from '../../src/wire/codec.ts'
+import { enrollRecord, leaveRecord } from '../../src/wire/member-proofs.ts'
+import { entryCodec } from '../../src/wire/records.ts'
 import { testCharter } from '../federation/charters.ts'
 import { stateOf } from '../federation/states.ts'
+import { LogBuilder, peerOf } from '../wire/peers.ts'
 
 describe('a node that asks for a place', () => {
   it('asks anybody when its aggregator does not answer, and then its aggregator again', async () => {
@@ -112,6 +118,71 @@ describe('a node that is let go', () => {
     await later(joining, 6_000)
     assert.deepEqual([gone(), told.length], [1, 2])
     assert.match(told[1]!, /^LEFT_UNSEEN world: .*other.* for good$/)
+  })
+})
+
+describe('an aggregator that is asked for a place', () => {
+  const builder = new LogBuilder().admit('a', 'b')
+  const [b, d, mallory] = [peerOf('b'), peerOf('d'), peerOf('mallory')]
+
+  function aggregator(role = 'leader') {
+    const events: FederationEvent[] = []
+    const faults: string[] = []
+    const { id, charter, entries } = builder
+    const log = entries.map(({ entry }) => ({ link: linkOf(entry), entry: entryCodec.decode(entry) as Entry }))
+    const persisted = { term: 1, votedFor: null, accepted: null }
+    const state = initialFederation({ id, charter, self: peerOf('a').peer, entries: log, persisted, rank: 0 })
+    const node = {
+      id,
+      self: peerOf('a').peer,
+      path: 'prose',
+      heard: { aggregator: b.peer, term: 1 },
+      state: { ...state, consensus: { ...state.consensus, role } },
+      seen: () => undefined,
+      options: {
+        services: { events: { emit: ({ peer, detail }: Record<string, string>) => faults.push(`${peer} ${detail}`) } }
+      },
+      dispatch: (event: FederationEvent) => events.push(event)
+    }
+    const joining = new Joining(node as unknown as FederationCore, new Random('asked'), async () => undefined)
+    return { joining, events, faults }
+  }
+  const nothing = { member: null, enrolled: null, left: null }
+  const wishes = {
+    member: d.member(builder.id),
+    enrolled: enrollRecord(d.sign, builder.id, d.peer, 5),
+    left: leaveRecord(d.sign, builder.id, d.peer, builder.entries.length)
+  }
+
+  it('takes what a peer wants for itself, all in one: enrolled first', () => {
+    const { joining, events, faults } = aggregator()
+    assert.equal((joining.onJoin(d.peer, wishes) as { taken: boolean }).taken, true)
+    assert.deepEqual([events.map(({ type }) => type), faults], [['enroll', 'join', 'leave'], []])
+  })
+
+  it('takes nothing that a peer wants for another, or that is wrongly signed, and says so', () => {
+    const { joining, events, faults } = aggregator()
+    const signedByMallory = enrollRecord(mallory.sign, builder.id, d.peer, 5)
+    const asked = [
+      ...Object.entries(wishes).map(([kind, wish]) => [mallory.peer, { ...nothing, [kind]: wish }] as const),
+      [d.peer, { ...nothing, member: { ...wishes.member, name: 'other' } }] as const,
+      [d.peer, { ...nothing, enrolled: signedByMallory }] as const,
+      [d.peer, { ...nothing, left: { ...wishes.left, proof: b.sign(new Uint8Array(1)) } }] as const
+    ]
+    for (const [from, wish] of asked)
+      assert.deepEqual(joining.onJoin(from, wish), { kind: 'join', taken: false, aggregator: peerOf('a').peer })
+    assert.deepEqual([events, faults.length], [[], asked.length])
+    assert.deepEqual(faults.slice(0, 3), [
+      `${mallory.peer} it asks for another`,
+      `${mallory.peer} it speaks for another`,
+      `${mallory.peer} it speaks for another`
+    ])
+  })
+
+  it('that leads no more says who does', () => {
+    const { joining, events } = aggregator('follower')
+    assert.deepEqual(joining.onJoin(d.peer, wishes), { kind: 'join', taken: false, aggregator: b.peer })
+    assert.deepEqual(events, [])
   })
 })
 

@@ -11,8 +11,11 @@ import { initNodeFolder, writeCharter } from '../../src/node/genesis.ts'
 import { openModel } from '../../src/cli/model.ts'
 import { readNodeModel } from '../../src/node/node-model.ts'
 import { startNode, type RunningNode } from '../../src/node/node.ts'
-import { addStart } from '../../src/node/starting-model.ts'
+import { Blobs } from '../../src/node/blobs.ts'
+import { addStart, prepareStart } from '../../src/node/starting-model.ts'
 import { plainLayout } from '../../src/train/hugging-face-folder.ts'
+import { readModelFile, writeModelFile } from '../../src/train/model-file.ts'
+import { limits } from '../../src/wire/limits.ts'
 import { readModel, type StandaloneModel, writeModel } from '../../src/train/model-source.ts'
 import { micro } from '../engine/models.ts'
 import { temporaryFolder } from '../temporary.ts'
@@ -117,5 +120,37 @@ describe('a federation that begins with a checkpoint', () => {
     const child = writeCharter(folder, { name: 'child' }, { id, charter })
     assert.equal(child.charter.tokenizer, fields.tokenizer)
     await assert.rejects(readNodeModel(folder.root), { code: 'CHARTER_MISSING' })
+  })
+
+  it('is not begun with where its founder named what is no model of the charter, or too long a tokenizer; nothing of it is left', async () => {
+    const folder = await makeNode('begins', [])
+    const { blobs } = await Blobs.open(folder.blobs)
+    const { config, parameters } = checkpoint()
+    const layout = plainLayout(config)
+    const put = async (floats: Float32Array, of = layout) => {
+      writeModelFile(folder.model('made'), of, [floats])
+      return (await blobs.put(folder.model('made'))).link
+    }
+    const { charter, id } = writeCharter(folder, { name: 'world', model: config }, null)
+    const begin = (facts: object, store: object = blobs) =>
+      prepareStart({ folder, blobs: store } as never, { id, charter: { ...charter, ...facts }, layout }, () => false)
+    const spoiled = [0, layout.floats - 1].map(place => parameters.with(place, Number.NaN))
+    for (const floats of spoiled) await assert.rejects(begin({ initial: await put(floats) }), { code: 'MODEL_NOT_FINITE' })
+    const wider = plainLayout({ ...config, hidden: config.hidden + 8 })
+    const other = await put(initialParameters(wider, 1), wider)
+    await assert.rejects(begin({ initial: other }), { code: 'MODEL_DAMAGED' })
+    assert.equal(existsSync(folder.model('initial')), false)
+    assert.equal(await begin({ initial: await put(parameters) }), null)
+    const read = new Float32Array(layout.floats)
+    readModelFile(folder.model('initial'), layout, [read])
+    assert.deepEqual(read, parameters)
+    for (const [bytes, code] of [
+      [limits.tokenizerBytesMax, null],
+      [limits.tokenizerBytesMax + 1, 'TOKENIZER_INVALID']
+    ] as const) {
+      const store = { has: () => true, path: () => 'there', bytes: () => bytes }
+      if (code === null) assert.equal(await begin({ tokenizer: 'bafyT' }, store), 'there')
+      else await assert.rejects(begin({ tokenizer: 'bafyT' }, store), { code })
+    }
   })
 })
