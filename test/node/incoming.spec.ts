@@ -107,7 +107,7 @@ describe('what others say in a federation', () => {
       ...signedProofs(() => builder.id),
       say: () => {},
       accuse: () => {},
-      fault: () => {}
+      fault: (peer, code) => void faults.push(`${code} of ${peer}`)
     })
     const parts = {
       evidence,
@@ -166,7 +166,7 @@ describe('what others say in a federation', () => {
   })
 
   it('of updates is kept, held to what is known of their maker, and counted, if it is of this federation and rightly signed', () => {
-    const { incoming, events, faults, done } = listener()
+    const { incoming, node, events, faults, done } = listener()
     const say = (facts: object, edit = (bytes: Uint8Array) => bytes) => {
       const link = builder.signUpdate(builder.update('a', facts))
       const signed = signedCodec.decode(edit(builder.updates.get(link)!))
@@ -179,5 +179,10 @@ describe('what others say in a federation', () => {
     say({ federation: linkOf(new Uint8Array(1)) })
     say({}, bytes => bytes.with(bytes.length - 1, bytes.at(-1)! ^ 1))
     assert.deepEqual([done.length, events.length, faults], [1, 1, ['BAD_UPDATE', 'BAD_UPDATE']])
+    Object.assign(node.state, { known: new Map([[a.peer, { link, update: builder.update('a') }]]) })
+    say({})
+    assert.equal(faults.length, 2)
+    say({ weight: 64 })
+    assert.equal(faults.at(-1), `TWO_UPDATES of ${a.peer}`)
   })
 })

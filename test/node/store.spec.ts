@@ -242,6 +242,22 @@ describe('blobs on disk', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
+  it('are as long as they say: what a dying process left behind is not part of them, and one that is cut off is not given', async () => {
+    const folder = temporaryFolder()
+    const { blobs: source } = await Blobs.open(temporaryFolder())
+    const { link } = await put(source, folder)
+    writeFileSync(join(folder, `${link}.part`), Buffer.alloc(content.length + 99, 'worldlm '))
+    writeFileSync(join(folder, 'unfinished.tmp'), '')
+    const { blobs } = await Blobs.open(folder)
+    const partial = await blobs.begin(link, source.indexBytes(link)!)
+    assert.equal(partial!.missing.size, 0)
+    await partial!.finish()
+    assert.ok(readFileSync(blobs.path(link)).equals(content))
+    assert.deepEqual(readdirSync(folder).sort(), [link, `${link}.index`])
+    truncateSync(blobs.path(link), content.length - 1)
+    await assert.rejects(chunkOf(blobs, link, 2), /ends before byte/)
+  })
+
   it('are begun with no index that is not theirs', async () => {
     const folder = temporaryFolder()
     const { blobs: source } = await Blobs.open(temporaryFolder())

@@ -165,7 +165,6 @@ export class Director {
   #end(step: StepOf<'kill' | 'stop'>, node: TestnetNode): void {
     node.endPlanned = true
     this.#fault(`${step.do}-${this.#roleOf(node, step.whom)}`, [node], node.plan.path)
-    if (node.paused) node.process?.kill('SIGCONT')
     node.process?.kill(step.do === 'kill' ? 'SIGKILL' : 'SIGTERM')
     const { again } = step
     if (again !== undefined) this.#after(draw(again.afterSeconds, this.#random), () => void this.#start(node, again.disk))
