@@ -29,8 +29,8 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
       if (accepted.link === link) this.effects.push({ do: 'sign', to: from, index: accepted.index, term, link })
       return
     }
-    // An entry that was checked and accepted in an earlier term needs no second check.
-    if (accepted !== null && accepted.link === link) this.acceptFrom(from, { index: entry.index, term, link, entry })
+    // An entry that was checked and accepted in an earlier term needs no second check, as it was then.
+    if (accepted !== null && accepted.link === link) this.acceptFrom(from, { ...accepted, term })
     else if (this.state.givenUp === link) this.refuse(from, term, entry.index, link)
     else this.effects.push({ do: 'check', from, link, term, entry })
   }

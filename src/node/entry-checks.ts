@@ -27,6 +27,9 @@ export async function verify(node: FederationCore, question: Question): Promise<
   try {
     const fault = await checkEntry(node, question)
     if (fault !== overtaken) node.dispatch({ type: 'verified', ...question, fault })
+  } catch (error) {
+    // A disk that cannot be read, or this node's own end.
+    if (!node.stopped) node.options.services.fail(error)
   } finally {
     running.delete(question.link)
   }

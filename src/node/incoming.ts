@@ -43,6 +43,11 @@ export class Incoming {
         return
       }
     }
+    // [REJECT] Under another's name it would be signed, and stored, as that one.
+    if (message.type === 'propose' && this.#node.environment.linkOf(message.entry) !== message.link) {
+      this.#fault(from, 'BAD_ACCEPTANCE', `it proposes as ${message.link} what has another link`)
+      return
+    }
     this.#node.dispatch({ type: 'consensus', event: { type: 'message', from, message } })
   }
 

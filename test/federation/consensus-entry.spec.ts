@@ -175,6 +175,15 @@ describe('consensus: the open entry', () => {
     assert.deepEqual([peer.find('check').length, peer.find('sign').map(({ term }) => term)], [0, [4]])
   })
 
+  it('keeps the entry that it accepted, whatever is proposed by its link', () => {
+    const peer = new Peer({ term: 2 }).on({ type: 'checked', from: 'b', link, term: 2, entry, ok: true }).forget()
+    peer.hears('c', { type: 'propose', term: 3, link, entry: entryAt(1, 'another'), signature: signatureOf('c') })
+    assert.deepEqual(
+      [peer.find('sign')[0]?.link, peer.find('persist').at(-1)?.accepted],
+      [link, { index: 1, term: 3, link, entry }]
+    )
+  })
+
   it('says an open entry again with each heartbeat to who has not signed it, for messages get lost', () => {
     const peer = new Peer().elected().proposes('x').accepts('b', entry).forget().timer('heartbeat')
     assert.deepEqual(

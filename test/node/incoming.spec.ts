@@ -95,7 +95,7 @@ describe('what others say in a federation', () => {
     const node = {
       id: builder.id,
       state,
-      environment: { linkOf: () => '', sketchBytes: 0, roundTokens: 1000 },
+      environment: { linkOf: (entry: Entry) => linkOf(entryCodec.encode(entry)), sketchBytes: 0, roundTokens: 1000 },
       options: { charter, services: { events: { emit }, host: { learn: async () => done.push('learned') } } },
       seen: () => {},
       keepUpdate: (link: string) => done.push(`kept ${link}`),
@@ -123,7 +123,7 @@ describe('what others say in a federation', () => {
 
   it('goes no further with a wrong signature: a certificate made of it would be nobody’s (I1)', () => {
     const entry = builder.membersEntry({})
-    const [link, other] = [linkOf(new Uint8Array(1)), linkOf(new Uint8Array(2))]
+    const [link, other] = [linkOf(entryCodec.encode(entry)), linkOf(new Uint8Array(2))]
     const { index } = entry
     const good = a.sign(acceptBytes(builder.id, index, 3, link))
     const messages = (signature: Uint8Array): ConsensusMessage<Entry>[] => [
@@ -142,6 +142,22 @@ describe('what others say in a federation', () => {
     assert.deepEqual([events.length, faults], [2, Array(6).fill('BAD_ACCEPTANCE')])
     incoming.onConsensus(a.peer, { federation: builder.id, message: { type: 'recall' } })
     assert.equal(events.length, 3)
+  })
+
+  it('goes no further where an entry is proposed by another’s link: who has accepted that one would take it for that', () => {
+    const [entry, another] = [builder.membersEntry({}), builder.membersEntry({ absent: [a.peer] })]
+    const link = linkOf(entryCodec.encode(entry))
+    const signature = a.sign(acceptBytes(builder.id, entry.index, 3, link))
+    const { incoming, events, faults } = listener()
+    const propose = (proposed: Entry) =>
+      incoming.onConsensus(a.peer, {
+        federation: builder.id,
+        message: { type: 'propose', term: 3, link, entry: proposed, signature }
+      })
+    propose(another)
+    assert.deepEqual([events.length, faults], [0, ['BAD_ACCEPTANCE']])
+    propose(entry)
+    assert.equal(events.length, 1)
   })
 
   it('is passed on if it is well formed and of somebody in the roster', () => {
