@@ -22,6 +22,7 @@ import { backboneRanges, type Layout } from '../model/layout.ts'
 import type { Evaluated, Trained } from '../train/session.ts'
 import { downAt, stepsBefore } from '../train/schedule.ts'
 import type { Trainer } from '../train/trainer.ts'
+import { fetchAncestors } from './ancestor-models.ts'
 import { renameDurably, writeFileDurably } from './files.ts'
 import type { Services } from './services.ts'
 import { likeNothing, Soundness } from './soundness.ts'
@@ -226,29 +227,25 @@ export class Organization {
     if (entry === null) return
     const { services, federation, holders } = this.#options
     const { folder, blobs, exchange, records } = services
-    const { down } = this.#options.charter.algorithm
+    const { timings, algorithm } = this.#options.charter
+    const { down } = algorithm
     const pullBegan = performance.now()
-    const models = [
-      { name: 'federation', federation, model: entry.model, textBytes: entry.textBytes },
-      // Only likelihood asks for more than one's own federation, and not for light ones every round.
-      ...(down === 'likelihood' ? entry.ancestors : [])
-        .filter(({ path }) => isDue(this.#asked, path, round))
-        .map(one => ({ name: one.path, ...one }))
-    ]
+    // Only likelihood asks for more than one's own federation, and not for light ones every round.
+    const ancestors = (down === 'likelihood' ? entry.ancestors : [])
+      .filter(({ path }) => isDue(this.#asked, path, round))
+      .map(one => ({ name: one.path, ...one }))
     await exchange.pull(entry.model, [entry.proposer, ...holders(federation)])
-    const reached: typeof models = []
-    for (const one of models) {
-      try {
-        await exchange.pull(one.model, holders(one.federation))
-        reached.push(one)
-      } catch (error) {
+    const reached = await fetchAncestors(ancestors, {
+      pull: (blob, from, signal) => exchange.pull(blob, from, signal),
+      holders,
+      patienceMs: timings.parentTimeoutMs,
+      onAway: (name, { message }) =>
         services.events.emit({
           type: 'warning',
           code: 'MODEL_AWAY',
-          message: `round ${round} goes on without the model of ${one.name}: ${(error as Error).message}`
+          message: `round ${round} goes on without the model of ${name}: ${message}`
         })
-      }
-    }
+    })
     this.#times.transfer += (performance.now() - pullBegan) / 1000
     const [attendBegan, judgedBefore] = [performance.now(), this.#times.judge]
     await this.#mix(round, entry, reached)
@@ -261,8 +258,8 @@ export class Organization {
     this.#endTimes(round)
   }
 
-  /** @param models - the federation's, which is here for sure, and those of federations above that could be had. */
-  async #mix(round: number, entry: RoundEntry, models: { name: string; model: Link; textBytes: number }[]): Promise<void> {
+  /** @param reached - models of federations above that could be had; the federation's is here for sure. */
+  async #mix(round: number, entry: RoundEntry, reached: { name: string; model: Link; textBytes: number }[]): Promise<void> {
     const { services, charter } = this.#options
     const { folder, mixer, blobs, events } = services
     const layout = this.#layout
@@ -284,7 +281,7 @@ export class Organization {
     const start = this.#saved.pending === null ? personal : this.#startModel()
     const own = { name: 'own', model: personal, start, textBytes: this.textBytes }
     const federation = { name: 'federation', model: blobs.path(entry.model), textBytes: entry.textBytes }
-    const ancestors = models.slice(1).map(one => ({ ...one, model: blobs.path(one.model) }))
+    const ancestors = reached.map(one => ({ ...one, model: blobs.path(one.model) }))
     const brought = this.#options.residuals.use(round).map(one => ({ ...one, isResidual: true }))
     const isJudged = charter.algorithm.down !== 'chain'
     const residuals = isJudged ? brought : await sound.drawn(brought, [personal, federation.model])
