@@ -6,6 +6,7 @@
  * (blob-server.ts). Is not: a judge of who may have a blob; `allow` is asked before each answer.
  */
 import { setFlagsFromString } from 'node:v8'
+import { BlobAway } from '../errors.ts'
 import type { Link, PeerName } from '../ids.ts'
 import { limits } from '../wire/limits.ts'
 import { Bandwidth } from './bandwidth.ts'
@@ -46,11 +47,18 @@ const tellBytesEveryMs = 200
 /** Pairs of holder and blob that are not asked again, the newest. */
 const liarsKept = 1_000
 
+interface Pulling {
+  pull: BlobPull
+  received: Promise<number>
+  /** Who waits for it. */
+  waiting: number
+}
+
 export class BlobExchange {
   readonly bytes: Traffic = { in: 0, out: 0 }
   readonly #options: BlobExchangeOptions
   readonly #buffers = new ChunkBuffers()
-  readonly #pulling = new Map<Link, { pull: BlobPull; received: Promise<number> }>()
+  readonly #pulling = new Map<Link, Pulling>()
   readonly #traffic = new Map<PeerName, Traffic>()
   readonly #liars = new Set<string>()
   readonly #toldAtMs = new Map<PeerName, number>()
@@ -82,17 +90,21 @@ export class BlobExchange {
   /**
    * Brings a blob here from several holders at once; resumes what is already here.
    * @param holders - who is likely to hold it, or to be pulling it too; the likeliest first.
+   * @param signal - ends the wait of this caller; the pull ends when nobody waits for it.
    * @returns bytes that were received; 0 if it was here.
-   * @throws {BlobAway} when no holder gives, or has, all that is missing, or nothing more comes; what has arrived is kept.
+   * @throws {BlobAway} when no holder gives, or has, all that is missing, nothing more comes, or `signal` ends the wait; what has arrived is kept.
    */
   pull(blob: Link, holders: PeerName[], signal?: AbortSignal): Promise<number> {
-    const { host, store, onLiar, bytesMax, fruitlessMs, liarsMax = liarsKept } = this.#options
-    if (store.has(blob)) return Promise.resolve(0)
+    if (this.#options.store.has(blob)) return Promise.resolve(0)
     const running = this.#pulling.get(blob)
-    if (running !== undefined) {
-      for (const holder of holders) running.pull.consider(holder)
-      return running.received
-    }
+    if (running !== undefined) for (const holder of holders) running.pull.consider(holder)
+    const pulling = running ?? this.#begin(blob, holders)
+    pulling.waiting++
+    return signal === undefined ? pulling.received : waitFor(pulling, blob, signal)
+  }
+
+  #begin(blob: Link, holders: PeerName[]): Pulling {
+    const { host, store, onLiar, bytesMax, fruitlessMs, liarsMax = liarsKept } = this.#options
     const pull = new BlobPull({
       host,
       store,
@@ -111,12 +123,13 @@ export class BlobExchange {
         this.#tellBytes(peer)
       }
     })
-    const received = pull.run(holders, signal).finally(() => {
+    const received = pull.run(holders).finally(() => {
       this.#pulling.delete(blob)
       if (this.#pulling.size === 0) this.#toldAtMs.clear()
     })
-    this.#pulling.set(blob, { pull, received })
-    return received
+    const pulling = { pull, received, waiting: 0 }
+    this.#pulling.set(blob, pulling)
+    return pulling
   }
 
   #tellBytes(peer: PeerName): void {
@@ -133,6 +146,20 @@ export class BlobExchange {
     counted[way] += bytes
     if (!this.#traffic.has(peer) && this.#traffic.size < peersCountedMax) this.#traffic.set(peer, counted)
   }
+}
+
+function waitFor(pulling: Pulling, blob: Link, signal: AbortSignal): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const giveUp = () => {
+      reject(new BlobAway(`${blob} did not come in time`))
+      pulling.waiting--
+      if (pulling.waiting === 0) pulling.pull.giveUp()
+    }
+    const settled = () => signal.removeEventListener('abort', giveUp)
+    pulling.received.then(resolve, reject).finally(settled)
+    if (signal.aborted) giveUp()
+    else signal.addEventListener('abort', giveUp, { once: true })
+  })
 }
 
 /**

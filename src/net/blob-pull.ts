@@ -89,10 +89,7 @@ export class BlobPull {
   }
 
   /** @returns bytes received. @throws as BlobExchange.pull does. */
-  async run(holders: PeerName[], signal?: AbortSignal): Promise<number> {
-    const onAbort = () => this.#fail(signal?.reason instanceof Error ? signal.reason : new Error('the pull was given up'))
-    if (signal?.aborted === true) onAbort()
-    signal?.addEventListener('abort', onAbort)
+  async run(holders: PeerName[]): Promise<number> {
     const ticks = setInterval(() => this.#tick(), tickMs)
     for (const holder of holders) this.consider(holder)
     this.#openMore()
@@ -104,10 +101,14 @@ export class BlobPull {
     } finally {
       this.#over = true
       clearInterval(ticks)
-      signal?.removeEventListener('abort', onAbort)
       for (const session of this.#sessions.values()) this.#close(session)
       await this.#partial?.leave()
     }
+  }
+
+  /** Nobody waits for it any more. */
+  giveUp(): void {
+    if (!this.#over) this.#fail(new BlobAway(`${this.#options.blob} was given up`))
   }
 
   /** A peer that may hold the blob, or some of it. */

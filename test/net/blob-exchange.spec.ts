@@ -62,6 +62,24 @@ describe('blob exchange', () => {
     assert.ok(receiver.heard.length >= 3 && receiver.heard.length <= 30, `${receiver.heard.length} times`)
   })
 
+  it('is ended by who gives up waiting for itself alone, and for all when nobody waits any more', async () => {
+    const [slow, receiver] = [await peers.add({ uploadBytesPerSecond: 1.5 * chunkBytes }), await peers.add()]
+    const [one, other] = [await putRandom(slow, 3 * chunkBytes, 'one'), await putRandom(slow, 3 * chunkBytes, 'other')]
+    await peers.introduce(receiver, slow)
+    const pull = (blob: string, ms?: number) =>
+      receiver.exchange.pull(blob, [slow.name], ...(ms === undefined ? [] : [AbortSignal.timeout(ms)]))
+    const awayOf = (pulled: Promise<number>) => assert.rejects(pulled, { code: 'BLOB_AWAY', message: /did not come in time/ })
+    await Promise.all([awayOf(pull(one, 300)), awayOf(pull(one, 600)), pull(one)])
+    assert.ok(receiver.blobs.has(one))
+    await Promise.all([awayOf(pull(other, 300)), awayOf(pull(other, 600))])
+    await assert.rejects(receiver.exchange.pull(other, [], AbortSignal.abort()))
+    const { in: before } = receiver.exchange.bytes
+    await new Promise(resolve => setTimeout(resolve, 1_000))
+    assert.equal(receiver.exchange.bytes.in, before, 'nothing more comes')
+    await pull(other)
+    assert.ok(contentOf(receiver, other).equals(randomBytes(3 * chunkBytes, 'other')))
+  })
+
   it('takes chunks from several holders, each a part', async () => {
     const holders = [await peers.add({ uploadBytesPerSecond: 2e7 }), await peers.add({ uploadBytesPerSecond: 2e7 })]
     const receiver = await peers.add()
@@ -193,7 +211,7 @@ describe('blob exchange', () => {
     }
     while (here() < 5) await new Promise(resolve => setTimeout(resolve, 5))
     stop.abort(new Error('that is enough'))
-    await assert.rejects(pulling, /that is enough/)
+    await assert.rejects(pulling, /did not come in time/)
     assert.ok(existsSync(`${receiver.blobs.path(blob)}.part`))
     await peers.stop(receiver)
     const again = await peers.add({ folder: receiver.folder })
