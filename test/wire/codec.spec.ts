@@ -265,7 +265,7 @@ describe('records and bytes', () => {
     ])
   })
 
-  it('a link is one of dag-cbor by its sha2-256: any other is as long as whoever makes it up likes', () => {
+  it('a link is one of dag-cbor by its sha2-256, another is as long as whoever makes it up likes', () => {
     const { code, multihash } = CID.parse(blob)
     const given = [
       CID.createV1(code, multihash),
