@@ -53,7 +53,7 @@ class Ledger {
   /** By term. */
   readonly aggregators = new Map<number, PeerName>()
   readonly updates = new Map<Link, Update>()
-  /** The newest update that each organization announced, and the newest round for which it made another: an old copy of its disk had none. */
+  /** The update of the highest round that each organization announced, and that round, where it announced another afterwards: its disk knew of none. */
   readonly announced = new Map<MemberId, { link: Link; round: number }>()
   readonly madeTwice = new Map<MemberId, number>()
   /** Where each peer signed two entries. */
@@ -182,8 +182,8 @@ export class Invariants implements Observer {
     if (update.term !== 0) return
     this.#makers.set(update.blob, { maker: update.member, topic })
     const last = ledger.announced.get(update.member)
-    if (last !== undefined && last.link !== link && last.round >= update.round) ledger.madeTwice.set(update.member, last.round)
-    ledger.announced.set(update.member, { link, round: update.round })
+    if (last === undefined || last.round < update.round) ledger.announced.set(update.member, { link, round: update.round })
+    else if (last.link !== link) ledger.madeTwice.set(update.member, last.round)
   }
 
   committed({ topic }: FollowedCore, { link, entry, certificate }: Certified): void {

@@ -23,4 +23,25 @@ describe('voters that lost their disks', () => {
     assert.deepEqual([complete, faults.warnings.ENROLL_WAITS], [false, 3])
     assert.ok(invariants.violations.every(({ invariant }) => invariant === 'I8'))
   })
+  it('make another update for a round, also after they were lost a second time: either of them is counted (I4)', async () => {
+    const faults = { name: 'none', clockDrift: 0, faults: [] }
+    const report = await short({
+      tree: 'tree:3',
+      rounds: 5,
+      faults,
+      sabotage: ({ invariants, peers: [, peer] }) => {
+        const announced = invariants.announced.bind(invariants)
+        invariants.announced = (topic, record) => {
+          announced(topic, record)
+          const { update } = record
+          if (update.member !== peer!.name || update.round !== 2) return
+          // As if each life before had announced these, and a receipt had been given for the first.
+          const made = [3, 1, 2, 1].map((round, nth) => ({ link: `life ${nth}`, update: { ...update, round, blob: `${nth}` } }))
+          for (const one of made) announced(topic, one)
+          invariants.receipt(peer!, topic, made[0]!)
+        }
+      }
+    })
+    assert.deepEqual([report.invariants.violations, report.complete], [[], true])
+  })
 })
