@@ -119,7 +119,7 @@ describe('encodings of updates', () => {
   })
 
   for (const encoding of encodings) {
-    it(`${encoding}: any length takes the bytes that it should, and equal floats equal bytes`, () => {
+    it(`${encoding} takes the bytes that it should at whatever length, and equal floats equal bytes`, () => {
       for (const floats of [1, 2, 15, 16, 17, 255, 256, 257, 4096, stretchFloats - 1, stretchFloats]) {
         const made = encodeStretch(encoding, normal(floats, 'length'))
         assert.equal(made.length, stretchBytes(encoding, floats))

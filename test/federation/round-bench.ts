@@ -1,35 +1,8 @@
-/** One round on a bench: members, what an aggregation made, a parent's head. */
-import type { Member, Update } from '../../src/federation/entry.ts'
+/** One round on a bench: what an aggregation made, a parent's head. */
 import { type RoundEffect, type RoundEvent, type RoundFacts, stepRound } from '../../src/federation/round.ts'
 import type { Aggregated, ParentHead, RoundState } from '../../src/federation/round-state.ts'
 import { testCharter } from './charters.ts'
-
-export const organization = (name: string): Member => ({
-  member: name,
-  kind: 'organization',
-  name,
-  peers: [name],
-  proof: new Uint8Array()
-})
-
-export const update = (member: string, facts: Partial<Update> = {}): Update => ({
-  federation: 'bafyF',
-  round: 1,
-  base: 'bafyF',
-  member,
-  by: member,
-  term: 0,
-  blob: `blob-${member}`,
-  blobBytes: 4,
-  holders: [member],
-  weight: 100,
-  organizations: 1,
-  textBytes: 1024,
-  sketches: new Uint8Array(),
-  loss: 1,
-  trainSeconds: 1,
-  ...facts
-})
+import { memberOf, updateOf } from './federation-bench.ts'
 
 export const aggregated: Aggregated = {
   model: 'bafyM',
@@ -60,7 +33,7 @@ export class Bench {
   effects: RoundEffect[] = []
 
   constructor(members: string[], overrides: Parameters<typeof testCharter>[0] = {}) {
-    const contributors = members.map(name => ({ member: organization(name), present: true }))
+    const contributors = members.map(name => ({ member: memberOf(name), present: true }))
     this.facts = {
       id: 'bafyF',
       charter: testCharter(overrides),
@@ -85,7 +58,7 @@ export class Bench {
   open = (): this => this.send({ type: 'open', round: 1, base: 'bafyF' })
   bring = (name: string, staleness = 0): this =>
     this.send(
-      { type: 'update', link: `u-${name}`, update: update(name), staleness },
+      { type: 'update', link: `u-${name}`, update: updateOf(name), staleness },
       { type: 'pulled', link: `u-${name}`, keysDistance: 1 }
     )
   leaves(name: string): this {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { type RoundEvent, type RoundFacts, stepRound } from '../../src/federation/round.ts'
 import { shortText } from '../../src/wire/codec.ts'
-import { aggregated, Bench, parentHead, update } from './round-bench.ts'
+import { updateOf } from './federation-bench.ts'
+import { aggregated, Bench, parentHead } from './round-bench.ts'
 
 describe('a round', () => {
   it('closes when all that are present are in, and counts each once, in the order of their ids', () => {
@@ -49,7 +50,7 @@ describe('a round', () => {
 
   it('answers every update with a receipt: accepted, or the fault by name', () => {
     const bench = new Bench(['a', 'b']).open().bring('a')
-    bench.send({ type: 'update', link: 'u-b', update: update('b'), staleness: 0 })
+    bench.send({ type: 'update', link: 'u-b', update: updateOf('b'), staleness: 0 })
     bench.send({ type: 'unpulled', link: 'u-b', fault: { code: 'DAMAGED', verdict: 'reject', detail: 'not finite' } })
     bench.send({ type: 'aggregated', result: aggregated })
     assert.deepEqual(
@@ -64,7 +65,7 @@ describe('a round', () => {
 
   it('says in one line why an update is not counted, however much its holders answered: a longer text is no entry', () => {
     const bench = new Bench(['a', 'b']).open().bring('a')
-    bench.send({ type: 'update', link: 'u-b', update: update('b'), staleness: 0 })
+    bench.send({ type: 'update', link: 'u-b', update: updateOf('b'), staleness: 0 })
     bench.send({ type: 'unpulled', link: 'u-b', fault: { code: 'NOT_FOUND', verdict: 'ignore', detail: 'x'.repeat(1000) } })
     bench.send({ type: 'aggregated', result: aggregated })
     const { reason } = bench.find('propose')[0]!.body.excluded[0]!
@@ -85,7 +86,7 @@ describe('a round', () => {
     const bring = (link: string, term: number): RoundEvent => ({
       type: 'update',
       link,
-      update: update('b', { term }),
+      update: updateOf('b', { term }),
       staleness: 0
     })
     bench.send(
@@ -107,7 +108,7 @@ describe('a round', () => {
       for (let nth = 0; nth < count; nth++) {
         const link = `${by}-${nth}`
         const fault = { code: 'DAMAGED', verdict: 'reject', detail: 'no model' } as const
-        const told = { type: 'update', link, update: update(member, { by, term: nth }), staleness: 0 } as const
+        const told = { type: 'update', link, update: updateOf(member, { by, term: nth }), staleness: 0 } as const
         bench.send(told, { type: 'unpulled', link, fault })
       }
     }
@@ -121,7 +122,7 @@ describe('a round', () => {
     const away = { code: 'NOT_FOUND', verdict: 'ignore', detail: 'away' } as const
     for (let nth = 0; nth < 20; nth++)
       bench.send(
-        { type: 'update', link: 'mine', update: update('a'), staleness: 0 },
+        { type: 'update', link: 'mine', update: updateOf('a'), staleness: 0 },
         { type: 'unpulled', link: 'mine', fault: away }
       )
     assert.equal(bench.find('pull').length, 37)
@@ -160,7 +161,7 @@ describe('a round', () => {
       fc.property(fc.array(event, { maxLength: 40 }), events => {
         const bench = new Bench(names).open()
         for (const { name, what } of events) {
-          if (what === 'update') bench.send({ type: 'update', link: `u-${name}`, update: update(name), staleness: 0 })
+          if (what === 'update') bench.send({ type: 'update', link: `u-${name}`, update: updateOf(name), staleness: 0 })
           if (what === 'pulled') bench.send({ type: 'pulled', link: `u-${name}`, keysDistance: 0 })
           if (what === 'unpulled')
             bench.send({ type: 'unpulled', link: `u-${name}`, fault: { code: 'NOT_FOUND', verdict: 'ignore', detail: '' } })
@@ -185,7 +186,7 @@ describe('a round', () => {
   it('answers every event in every state, and gives up its office from each', () => {
     const events: RoundEvent[] = [
       { type: 'open', round: 1, base: 'bafyF' },
-      { type: 'update', link: 'u-a', update: update('a'), staleness: 0 },
+      { type: 'update', link: 'u-a', update: updateOf('a'), staleness: 0 },
       { type: 'pulled', link: 'u-a', keysDistance: 0 },
       { type: 'aggregated', result: aggregated },
       { type: 'timer', name: 'parent' }

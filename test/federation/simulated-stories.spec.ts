@@ -15,19 +15,10 @@ import {
 import { testCharter } from './charters.ts'
 import { Peer } from './consensus-bench.ts'
 import { FederationBench, memberOf } from './federation-bench.ts'
+import { aggregated as anAggregation } from './round-bench.ts'
 
 const proof = new Uint8Array()
-const aggregated = {
-  model: 'bafyM',
-  modelBytes: 4,
-  outer: null,
-  contribution: 'bafyC',
-  contributionBytes: 4,
-  contributionBase: null,
-  sketches: proof,
-  attention: [[1], [1]],
-  measured: { bytesIn: 0, bytesOut: 0, transferSeconds: 0, aggregateSeconds: 0 }
-}
+const aggregated = { ...anAggregation, attention: [[1], [1]] }
 const phaseOf = ({ state }: FederationBench): string => state.round.phase
 const wishes: Wishes = { joining: [], leaving: [], accused: [], enrolling: [], isPresent: () => true, isAway: () => false }
 

@@ -12,6 +12,7 @@ import { enrollRecord, leaveRecord } from '../../src/wire/member-proofs.ts'
 import { entryCodec } from '../../src/wire/records.ts'
 import { testCharter } from '../federation/charters.ts'
 import { stateOf } from '../federation/states.ts'
+import { fakeClock } from '../fake-clock.ts'
 import { LogBuilder, peerOf } from '../wire/peers.ts'
 
 describe('a node that asks for a place', () => {
@@ -76,17 +77,9 @@ function leaver(voters: string[], answer: (peer: string) => object | null) {
 }
 
 describe('a node that is let go', () => {
-  const nowReally = performance.now
-  let nowMs = 0
-  beforeEach(() => {
-    nowMs = 1_000
-    performance.now = () => nowMs
-  })
-  afterEach(() => {
-    performance.now = nowReally
-  })
+  const clock = fakeClock()
   async function later(joining: Joining, ms: number): Promise<void> {
-    nowMs += ms
+    clock.nowMs += ms
     for (let time = 0; time < 2; time++) {
       await joining.join()
       await new Promise(resolve => setImmediate(resolve))

@@ -5,6 +5,7 @@ import { withPeer } from '../../src/federation/requests.ts'
 import type { FederationCore } from '../../src/node/federation-core.ts'
 import { Presence } from '../../src/node/presence.ts'
 import type { TopicMessage } from '../../src/wire/messages.ts'
+import { fakeClock } from '../fake-clock.ts'
 import { LogBuilder, peerOf } from '../wire/peers.ts'
 
 const presenceMs = 100
@@ -55,24 +56,16 @@ const cannot = async (): Promise<void> => {
 }
 
 describe('who is there', () => {
-  const nowReally = performance.now
-  let nowMs = 0
-  beforeEach(() => {
-    nowMs = 1_000
-    performance.now = () => nowMs
-  })
-  afterEach(() => {
-    performance.now = nowReally
-  })
+  const clock = fakeClock()
 
   it('is who was heard, until nothing is heard for four presences; nobody hears itself', () => {
     const { presence, state, told } = nodeOf()
     for (const peer of [self, member, other]) presence.seen(peer)
     assert.deepEqual([...state.present], [member, other])
-    nowMs += 300
+    clock.nowMs += 300
     presence.seen(other)
     presence.seen(member, false)
-    nowMs += 101
+    clock.nowMs += 101
     presence.tick(true)
     assert.deepEqual([[...state.present], told], [[other], [`b: nothing heard of ${member}`]])
     presence.seen(member)
@@ -88,7 +81,7 @@ describe('who is there', () => {
     reach.dial = cannot
     for (let place = 0; place < 500; place++) await presence.lost(`stranger ${place}`)
     assert.equal(heardAtMs.size, 501)
-    nowMs += 600
+    clock.nowMs += 600
     presence.seen('another stranger')
     presence.tick(true)
     assert.deepEqual([...heardAtMs.keys()], [member, 'another stranger'])
@@ -113,7 +106,7 @@ describe('who is there', () => {
     assert.deepEqual([[...state.present], told], [[member], [`c: ${other} cannot be reached any more`]])
     // To dial takes longer than its silence.
     reach.dial = async () => {
-      nowMs += 5_000
+      clock.nowMs += 5_000
       presence.tick(true)
       return cannot()
     }
@@ -126,11 +119,11 @@ describe('who is there', () => {
     const { presence, events } = nodeOf()
     const away = () => events.flatMap(event => (event.type === 'away' ? event.peer : []))
     presence.tick(true)
-    nowMs += 30 * presenceMs
+    clock.nowMs += 30 * presenceMs
     presence.seen(other)
     presence.tick(true)
     assert.deepEqual(away(), [])
-    nowMs += 1
+    clock.nowMs += 1
     for (let time = 0; time < 3; time++) presence.tick(true)
     assert.deepEqual(away(), [member])
   })
@@ -162,7 +155,7 @@ describe('who is there', () => {
     stranger.presence.tick(true)
     assert.deepEqual(stranger.said, [])
     stranger.presence.seen(member)
-    nowMs += 1_000
+    clock.nowMs += 1_000
     stranger.presence.tick(true)
     assert.deepEqual(stranger.told, [], 'whoever looks on tells of nobody')
   })
@@ -173,7 +166,7 @@ describe('who is there', () => {
     assert.deepEqual([events, [...state.present]], [[], []], 'it has said nothing yet')
     presence.seen(member)
     for (const passedMs of [20_000, 30_000, 30_001]) {
-      nowMs = 1_000 + passedMs
+      clock.nowMs = 1_000 + passedMs
       presence.alive(member)
       presence.tick(true)
     }
@@ -181,7 +174,7 @@ describe('who is there', () => {
       [events.filter(event => event.type === 'consensus' && event.event.type === 'alive'), [...state.present]],
       [[alive, alive], [member]]
     )
-    nowMs += 4 * presenceMs
+    clock.nowMs += 4 * presenceMs
     presence.alive(member)
     presence.tick(true)
     assert.deepEqual([...state.present], [])
