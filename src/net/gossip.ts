@@ -6,6 +6,7 @@
  */
 import { type GossipSub, type Message, TopicValidatorResult } from '@libp2p/gossipsub'
 import type { PeerName } from '../ids.ts'
+import { TokenBucket } from '../token-bucket.ts'
 import { limits } from '../wire/limits.ts'
 import { keepGossipStreams } from './gossip-streams.ts'
 import type { Host } from './host.ts'
@@ -18,21 +19,6 @@ const verdicts = {
   ignore: TopicValidatorResult.Ignore,
   reject: TopicValidatorResult.Reject
 } as const
-
-/** A token bucket a sender and topic: bursts of a new aggregator pass, floods do not. */
-class Budget {
-  #tokens: number = limits.gossipBurst
-  #at = performance.now()
-
-  take(): boolean {
-    const now = performance.now()
-    this.#tokens = Math.min(limits.gossipBurst, this.#tokens + ((now - this.#at) / 1000) * limits.gossipPerSecond)
-    this.#at = now
-    if (this.#tokens < 1) return false
-    this.#tokens--
-    return true
-  }
-}
 
 /**
  * Which of a sender's numbered messages were heard: the newest, and those of the last `gossipWindow` before it (as IPsec has it, RFC 4303
@@ -62,7 +48,8 @@ class Heard {
 const gossipWindow = BigInt(limits.gossipWindow)
 
 interface Sender {
-  budget: Budget
+  /** Bursts of a new aggregator pass, floods do not. */
+  budget: TokenBucket
   heard: Heard
 }
 
@@ -168,7 +155,7 @@ export class Gossip {
       this.counts.again++
       return 'ignore'
     }
-    if (budget.take()) return 'accept'
+    if (budget.take(performance.now())) return 'accept'
     this.counts.overBudget++
     return 'ignore'
   }
@@ -180,7 +167,10 @@ export class Gossip {
     const known = senders.get(from)
     if (known !== undefined) return known
     if (senders.size >= 2 * limits.membersMax) senders.clear()
-    const sender = { budget: new Budget(), heard: new Heard() }
+    const sender = {
+      budget: new TokenBucket(limits.gossipBurst, limits.gossipPerSecond, performance.now()),
+      heard: new Heard()
+    }
     senders.set(from, sender)
     return sender
   }
