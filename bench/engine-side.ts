@@ -25,7 +25,7 @@ export interface SideOptions {
   vs: string | null
   /** Of PyTorch's products; default: f32. */
   dtype?: 'bf16'
-  /** Of ours. */
+  /** Of ours; PyTorch knows GPUs by the name `cuda` alone. */
   device?: EngineOptions['device']
   recompute?: EngineOptions['recompute']
   microBatch?: number
@@ -128,7 +128,7 @@ function openNode(options: SideOptions): Side {
 /** A Python that has torch: `WORLDLM_PYTHON`, or python3. */
 export const python = (): string => process.env.WORLDLM_PYTHON ?? 'python3'
 
-function openTorch({ size, threads, dtype }: SideOptions): Side {
+function openTorch({ size, threads, dtype, device = 'cpu' }: SideOptions): Side {
   const { layout, parameters, batch, data } = benchModel(size)
   const folder = openBenchFolder()
   const [floats, tokens] = [join(folder, 'floats'), join(folder, 'tokens')]
@@ -137,7 +137,7 @@ function openTorch({ size, threads, dtype }: SideOptions): Side {
   const script = fileURLToPath(
     new URL(import.meta.url.endsWith('.ts') ? './torch/step.py' : '../../bench/torch/step.py', import.meta.url)
   )
-  const job = JSON.stringify({ config: layout.config, batch, threads, floats, tokens, dtype })
+  const job = JSON.stringify({ config: layout.config, batch, threads, floats, tokens, dtype, device: device === 'cpu' ? 'cpu' : 'cuda' })
   const child = spawn(python(), [script, job], { stdio: ['pipe', 'pipe', 'pipe'] })
   const side = Side.of('PyTorch', child, steps => void child.stdin.write(`${steps}\n`), folder)
   child.stdin.on('error', () => undefined)

@@ -16,7 +16,7 @@ export interface EngineBenchOptions {
   /** `torch`, `tfjs`, or a folder with model.mjs, onnx.mjs and adam.as.ts. */
   vs?: string
   threads?: number
-  /** Of ours. */
+  /** Of ours, and whether PyTorch computes on the CPU or on a GPU. */
   device?: EngineOptions['device']
   recompute?: EngineOptions['recompute']
   microBatch?: number
@@ -58,7 +58,7 @@ async function benchSize(
   }
   try {
     await open(null, settings)
-    if (vs !== undefined) await open(vs)
+    if (vs !== undefined) await open(vs, vs === 'torch' ? { device: settings.device } : {})
     const [ours, theirs] = sides as [Side, Side | undefined]
     if (theirs !== undefined && Math.abs(ours.loss - theirs.loss) > 1e-4) {
       throw new WorldlmError(

@@ -2,11 +2,12 @@
  * What the trainer protocol costs: rounds of the external PyTorch trainer in bf16 beside the same steps in a bare script (torch/step.py), tokens a
  * second. A round is one call: batches there, losses, parameters and moments back.
  * Goal: ≥ 0.97 of the bare script. Command: `WORLDLM_PYTHON=… worldlm bench trainer`.
- * Not measured: training by several processes, and how much faster a GPU is.
+ * Not measured: training by several processes.
  */
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { createEngine } from '../src/engine/create.ts'
+import type { EngineOptions } from '../src/engine/engine.ts'
 import { WorldlmError } from '../src/errors.ts'
 import { openBenchFolder, removeBenchFolder } from './bench-folder.ts'
 import { type BenchSize, benchModel } from './engine-model.ts'
@@ -16,6 +17,8 @@ import { type BenchReport, type BenchResult, benchReport, median } from './repor
 interface TrainerBenchOptions {
   threads?: number
   sizes?: BenchSize[]
+  /** Of both. */
+  device?: EngineOptions['device']
   /** Of a round. */
   steps?: number
   /** Rounds of each side. */
@@ -26,18 +29,19 @@ interface TrainerBenchOptions {
 export async function benchTrainer({
   threads = availableParallelism(),
   sizes = ['S'],
+  device = 'cpu',
   steps = 50,
   rounds = 5,
   onProgress
 }: TrainerBenchOptions = {}): Promise<BenchReport> {
   const results: BenchResult[] = []
-  for (const size of sizes) results.push(await benchSize(size, { threads, steps, rounds, onProgress }))
+  for (const size of sizes) results.push(await benchSize(size, { threads, device, steps, rounds, onProgress }))
   return benchReport('trainer', results)
 }
 
 async function benchSize(
   size: BenchSize,
-  { threads, steps, rounds, onProgress }: Required<Omit<TrainerBenchOptions, 'sizes' | 'onProgress'>> & TrainerBenchOptions
+  { threads, device, steps, rounds, onProgress }: Required<Omit<TrainerBenchOptions, 'sizes' | 'onProgress'>> & TrainerBenchOptions
 ): Promise<BenchResult> {
   const { layout, parameters, batch, data } = benchModel(size)
   const script = fileURLToPath(
@@ -47,9 +51,9 @@ async function benchSize(
     )
   )
   const folder = openBenchFolder()
-  const command = [python(), script, '--dtype', 'bf16', '--compile']
+  const command = [python(), script, '--device', device, '--dtype', 'bf16', '--compile']
   const external = { command, folder, silenceMs: 600_000 }
-  const bare = await Side.open({ size, threads, vs: 'torch', dtype: 'bf16' })
+  const bare = await Side.open({ size, threads, vs: 'torch', dtype: 'bf16', device })
   const engine = await createEngine('external', { layout, batch, threads, weightDecay: 0.1, gradientClip: 0, external })
   const round = (count: number) => engine.steps!(Array(count).fill(data), Array(count).fill(1e-4), () => undefined)
   const speeds: number[] = []
@@ -75,7 +79,7 @@ async function benchSize(
       )
     }
     const [value, baseline] = [median(speeds), median(bare.speeds)]
-    const name = `${size}, bf16, rounds of ${steps} steps, ${threads} threads`
+    const name = `${size}, ${device}, bf16, rounds of ${steps} steps, ${threads} threads`
     return { case: name, value, unit: 'tokens/s', baseline, ratio: value / baseline }
   } finally {
     await Promise.all([engine.dispose(), bare.close()])

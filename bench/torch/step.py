@@ -1,7 +1,7 @@
-"""One side of `worldlm bench engine --vs torch`: the same model and step in PyTorch, as fast as its users know how to make it on a CPU:
-it keeps freed memory as trainers/pytorch does, for a step that faults its pages in again takes a tenth longer.
+"""One side of `worldlm bench engine --vs torch`: the same model and step in PyTorch, as fast as its users know how to make it. On a CPU it keeps
+freed memory as trainers/pytorch does, for a step that faults its pages in again takes a tenth longer.
 
-Reads a job as JSON on its command line ({config, batch, threads, floats, tokens, dtype}: floats and tokens are files of float32 and int32), then a
+Reads a job as JSON on its command line ({config, batch, threads, floats, tokens, dtype, device}: floats and tokens are files of float32 and int32), then a
 number of steps a line; answers a JSON line each. fp32 (or bf16 products), torch.compile, scaled_dot_product_attention, fused AdamW.
 """
 import ctypes
@@ -25,6 +25,7 @@ try:  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc
 except (AttributeError, OSError):
     pass  # another C library
 torch.set_num_threads(job["threads"])
+device = torch.device(job.get("device", "cpu"))
 torch.manual_seed(0)
 
 
@@ -78,8 +79,8 @@ class Model(torch.nn.Module):
         return F.cross_entropy(logits.view(-1, V), targets.view(-1))
 
 
-model = Model()
-tokens = torch.from_numpy(np.fromfile(job["tokens"], dtype=np.int32)).long().view(2, batch, T)
+model = Model().to(device)
+tokens = torch.from_numpy(np.fromfile(job["tokens"], dtype=np.int32)).long().view(2, batch, T).to(device)
 matrices = [p for p in model.parameters() if p.ndim > 1]
 vectors = [p for p in model.parameters() if p.ndim == 1]
 optimizer = torch.optim.AdamW(
@@ -89,7 +90,7 @@ compiled = torch.compile(model) if job.get("compile", True) else model
 
 
 def step():
-    with torch.autocast("cpu", torch.bfloat16, enabled=job.get("dtype") == "bf16"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=job.get("dtype") == "bf16"):
         loss = compiled(tokens[0], tokens[1])
     loss.backward()
     optimizer.step()

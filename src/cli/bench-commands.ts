@@ -18,7 +18,7 @@ export function bench(program: Command): void {
     .option('--vs <torch|tfjs|dir>', 'in turns with PyTorch, engine tfjs, or a folder’s model.mjs, onnx.mjs and adam.as.ts')
     .option('--sizes <list>', 'S, M, L (default: S,M; with torch all, with tfjs S)', sizeList)
     .option('--threads <n>', 'of each engine', whole(1))
-    .addOption(new Option('--device <name>', 'where ours computes').choices(['cpu', 'webgpu', 'cuda']))
+    .addOption(new Option('--device <name>', 'where ours computes, and PyTorch: on the CPU, or else on CUDA').choices(['cpu', 'webgpu', 'cuda']))
     .option('--micro-batch <n>', 'windows that ours computes at once, at most (see engine.microBatch)', whole(1))
     .addOption(
       new Option('--recompute <what>', 'what ours computes again (see engine.recompute)').choices([
@@ -30,11 +30,13 @@ export function bench(program: Command): void {
     .action(run('engine'))
   add(group, 'trainer', 'What the trainer protocol costs: the PyTorch trainer in bf16 beside a bare script.', [
     'WORLDLM_PYTHON=venv/bin/python worldlm bench trainer',
-    'WORLDLM_PYTHON=venv/bin/python worldlm bench trainer --sizes M --steps 20'
+    'WORLDLM_PYTHON=venv/bin/python worldlm bench trainer --sizes M --steps 20',
+    'worldlm bench trainer --device cuda --sizes M --steps 500'
   ])
     .option('--sizes <list>', 'S, M, L (default: S)', sizeList)
     .option('--steps <n>', 'of a round (default: 50)', whole(1))
     .option('--rounds <n>', 'of each side (default: 5)', whole(1))
+    .addOption(new Option('--device <name>', 'where both compute').choices(['cpu', 'cuda']).default('cpu'))
     .option('--threads <n>', 'of each side', whole(1))
     .action(run('trainer'))
   add(group, 'generate', 'Milliseconds to the first token behind 200 bytes, then tokens/s, at size S.', [

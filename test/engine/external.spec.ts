@@ -196,8 +196,9 @@ describe('the PyTorch trainer', () => {
   const two = [torchrun, '--nproc-per-node', '2', '--rdzv-backend', 'c10d', '--rdzv-endpoint', 'localhost:0']
   const ways: { why: string; command: string[] }[] = [
     { why: 'one process', command: [python, trainer] },
-    { why: 'two processes, DDP', command: [...two, trainer] },
-    { why: 'two processes, FSDP', command: [...two, trainer, '--parallel', 'fsdp'] }
+    // Where there is a GPU there may be one alone, and two processes cannot share it.
+    { why: 'two processes, DDP', command: [...two, trainer, '--device', 'cpu'] },
+    { why: 'two processes, FSDP', command: [...two, trainer, '--device', 'cpu', '--parallel', 'fsdp'] }
   ]
   const config = { ...families.at(-1)!.config, context: 8 }
 
