@@ -153,7 +153,10 @@ class Trainer:
             kind = "cuda" if torch.cuda.is_available() else "cpu"
         if kind == "cpu":
             keep_freed_memory()
-        self.device = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
+        place = int(os.environ.get("LOCAL_RANK", "0"))
+        if kind == "cuda" and place >= torch.cuda.device_count():
+            sys.exit(f"process {place} of this machine has no GPU: {torch.cuda.device_count()} here. Start fewer (--nproc-per-node), or --device cpu")
+        self.device = torch.device(kind, place) if kind == "cuda" else torch.device(kind)
         if self.world > 1:
             # Between rounds nobody speaks for as long as the federation takes.
             dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=timedelta(days=7))
@@ -175,11 +178,14 @@ class Trainer:
             raise ValueError(f"the model's tensors are {wanted}, this trainer's {known}")
         run = self.model
         if self.world > 1 and self.arguments.parallel == "fsdp":
+            from torch.distributed.device_mesh import init_device_mesh
             from torch.distributed.fsdp import fully_shard
 
+            # Its own choice would be the GPU wherever there is one.
+            mesh = init_device_mesh(self.device.type, (self.world,))
             for block in self.model.blocks:
-                fully_shard(block)
-            fully_shard(self.model)
+                fully_shard(block, mesh=mesh)
+            fully_shard(self.model, mesh=mesh)
         elif self.world > 1:
             run = nn.parallel.DistributedDataParallel(self.model)
         self.parameters, self.base = self.model.named(True), self.model.named(False)
