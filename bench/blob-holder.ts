@@ -38,7 +38,7 @@ const [folder = '', count = '1', uploadBytesPerSecond = '0'] = process.argv.slic
 async function startPeer(place: number) {
   const { blobs } = await Blobs.open(join(folder, `peer-${process.pid}-${place}`))
   const host = await loopbackHost()
-  const options = { host, store: blobs, allow: () => true, onLiar: () => undefined }
+  const options = { host, store: blobs, allow: () => 'shared' as const, onLiar: () => undefined }
   const exchange = await BlobExchange.start({ ...options, uploadBytesPerSecond: Number(uploadBytesPerSecond) })
   return { host, blobs, exchange }
 }

@@ -137,7 +137,15 @@ function openTorch({ size, threads, dtype, device = 'cpu' }: SideOptions): Side 
   const script = fileURLToPath(
     new URL(import.meta.url.endsWith('.ts') ? './torch/step.py' : '../../bench/torch/step.py', import.meta.url)
   )
-  const job = JSON.stringify({ config: layout.config, batch, threads, floats, tokens, dtype, device: device === 'cpu' ? 'cpu' : 'cuda' })
+  const job = JSON.stringify({
+    config: layout.config,
+    batch,
+    threads,
+    floats,
+    tokens,
+    dtype,
+    device: device === 'cpu' ? 'cpu' : 'cuda'
+  })
   const child = spawn(python(), [script, job], { stdio: ['pipe', 'pipe', 'pipe'] })
   const side = Side.of('PyTorch', child, steps => void child.stdin.write(`${steps}\n`), folder)
   child.stdin.on('error', () => undefined)

@@ -41,7 +41,13 @@ export async function benchTrainer({
 
 async function benchSize(
   size: BenchSize,
-  { threads, device, steps, rounds, onProgress }: Required<Omit<TrainerBenchOptions, 'sizes' | 'onProgress'>> & TrainerBenchOptions
+  {
+    threads,
+    device,
+    steps,
+    rounds,
+    onProgress
+  }: Required<Omit<TrainerBenchOptions, 'sizes' | 'onProgress'>> & TrainerBenchOptions
 ): Promise<BenchResult> {
   const { layout, parameters, batch, data } = benchModel(size)
   const script = fileURLToPath(

@@ -18,7 +18,13 @@ export function bench(program: Command): void {
     .option('--vs <torch|tfjs|dir>', 'in turns with PyTorch, engine tfjs, or a folder’s model.mjs, onnx.mjs and adam.as.ts')
     .option('--sizes <list>', 'S, M, L (default: S,M; with torch all, with tfjs S)', sizeList)
     .option('--threads <n>', 'of each engine', whole(1))
-    .addOption(new Option('--device <name>', 'where ours computes, and PyTorch: on the CPU, or else on CUDA').choices(['cpu', 'webgpu', 'cuda']))
+    .addOption(
+      new Option('--device <name>', 'where ours computes, and PyTorch: on the CPU, or else on CUDA').choices([
+        'cpu',
+        'webgpu',
+        'cuda'
+      ])
+    )
     .option('--micro-batch <n>', 'windows that ours computes at once, at most (see engine.microBatch)', whole(1))
     .addOption(
       new Option('--recompute <what>', 'what ours computes again (see engine.recompute)').choices([

@@ -12,7 +12,7 @@ import { limits } from '../wire/limits.ts'
 import { Bandwidth } from './bandwidth.ts'
 import { ChunkBuffers } from './blob-line.ts'
 import { BlobPull } from './blob-pull.ts'
-import { BlobServer } from './blob-server.ts'
+import { BlobServer, type Permission } from './blob-server.ts'
 import type { BlobStore } from './blob-store.ts'
 import type { Host } from './host.ts'
 
@@ -20,7 +20,7 @@ export interface BlobExchangeOptions {
   host: Host
   store: BlobStore
   /** Whether this peer may have this blob. */
-  allow: (peer: PeerName, blob: Link) => boolean
+  allow: (peer: PeerName, blob: Link) => Permission
   /** A holder that sent wrong bytes, or a wrong index. */
   onLiar: (peer: PeerName, blob: Link, detail: string) => void
   /** Bytes come from this peer; told a few times a second. */

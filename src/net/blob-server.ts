@@ -19,12 +19,18 @@ import { BlobOffers } from './blob-offers.ts'
 import type { Host } from './host.ts'
 import { sendBufferBytes, takeSendBuffer } from './send-buffers.ts'
 
+/**
+ * `alone`: it may have the blob, and passes nothing of it on, nor has anything of it from others who have it from here; `shared`: whoever may have
+ * it from here in this way may have it from whomever else may.
+ */
+export type Permission = 'forbidden' | 'alone' | 'shared'
+
 export interface BlobServerOptions {
   host: Host
   store: BlobStore
   bandwidth: Bandwidth
   /** Asked before each answer about a blob that is here. */
-  allow: (peer: PeerName, blob: Link) => boolean
+  allow: (peer: PeerName, blob: Link) => Permission
   /** `peer` pulls this blob too, and may hold some of it soon. */
   onAsker: (peer: PeerName, blob: Link) => void
   onSent: (peer: PeerName, bytes: number) => void
@@ -33,7 +39,7 @@ export interface BlobServerOptions {
 /** Who pulls a blob from here. */
 interface Asked {
   offers: BlobOffers
-  /** When each last asked for anything of it. */
+  /** When each that shares it last asked for anything of it. */
   askers: Map<PeerName, number>
 }
 
@@ -82,10 +88,12 @@ export class BlobServer {
     const { allow, store, onAsker } = this.#options
     const { blob } = question
     const chunkCount = store.chunkCount(blob)
-    if (chunkCount !== null && !allow(peer, blob)) return this.#refuse(stream, blobAnswers.forbidden)
-    onAsker(peer, blob)
+    const permission = chunkCount === null ? 'shared' : allow(peer, blob)
+    if (permission === 'forbidden') return this.#refuse(stream, blobAnswers.forbidden)
+    const isShared = permission === 'shared'
+    if (isShared) onAsker(peer, blob)
     if (chunkCount === null) return this.#refuse(stream, blobAnswers.notHeld)
-    const asked = this.#note(peer, blob, chunkCount)
+    const asked = this.#note(peer, blob, chunkCount, isShared)
     switch (question.ask) {
       case 'index':
         return this.#sendIndex(stream, peer, blob)
@@ -165,7 +173,7 @@ export class BlobServer {
     while (stream.writeBufferLength > 0) await drained(stream)
   }
 
-  #note(peer: PeerName, blob: Link, chunkCount: number): Asked {
+  #note(peer: PeerName, blob: Link, chunkCount: number, isShared: boolean): Asked {
     let asked = this.#asked.get(blob)
     if (asked === undefined) {
       asked = { offers: new BlobOffers(chunkCount), askers: new Map() }
@@ -174,18 +182,22 @@ export class BlobServer {
       if (this.#asked.size > blobsRememberedMax && oldest.done !== true) this.#asked.delete(oldest.value)
     }
     asked.askers.delete(peer)
-    asked.askers.set(peer, performance.now())
+    if (isShared) asked.askers.set(peer, performance.now())
     const first = asked.askers.keys().next()
     if (asked.askers.size > limits.membersMax && first.done !== true) asked.askers.delete(first.value)
     return asked
   }
 
   #forget(peer: PeerName): void {
-    for (const { offers, askers } of this.#asked.values()) if (askers.delete(peer)) offers.forget(peer)
+    for (const { offers, askers } of this.#asked.values()) {
+      askers.delete(peer)
+      offers.forget(peer)
+    }
   }
 
-  /** Who else has asked a moment ago, the latest first. */
+  /** Who else has asked a moment ago, the latest first; none for who has it for itself. */
   #others(askers: Map<PeerName, number>, peer: PeerName): PeerName[] {
+    if (!askers.has(peer)) return []
     const oldest = performance.now() - askerMs
     return [...askers]
       .filter(([other, ms]) => other !== peer && ms >= oldest)

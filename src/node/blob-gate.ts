@@ -12,6 +12,7 @@ import type { Update } from '../federation/entry.ts'
 import { memberOf, rosterPeers } from '../federation/membership.ts'
 import { forbidsAny, mayFetch, type Place, type TensorClass } from '../governance/egress.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
+import type { Permission } from '../net/blob-server.ts'
 import { backboneRanges } from '../model/layout.ts'
 import { readUpdate } from '../wire/certified-log.ts'
 import { chainOf, type FederationCore } from './federation-core.ts'
@@ -34,21 +35,27 @@ export class BlobGate {
     this.#onRefused = onRefused
   }
 
-  allows(peer: PeerName, blob: Link): boolean {
+  /** `alone`: as a residual, also where it might have it as an update: it cannot know what it is, and refuses those that have it as one. */
+  permission(peer: PeerName, blob: Link): Permission {
+    if (this.#readers(blob).some(granted => granted.has(peer))) return 'alone'
     const why = this.#refusal(peer, blob)
-    if (why === null) return true
+    if (why === null) return 'shared'
     const pair = `${peer} ${blob}`
     if (!this.#told.has(pair) && this.#told.size < toldMax) {
       this.#told.add(pair)
       this.#onRefused(peer, `${blob}: ${why}`)
     }
-    return false
+    return 'forbidden'
   }
 
+  #readers(blob: Link): ReadonlySet<PeerName>[] {
+    return this.#federations().flatMap(({ residuals }) => residuals.readersOf(blob) ?? [])
+  }
+
+  /** But as a residual. */
   #refusal(peer: PeerName, blob: Link): string | null {
     const federations = this.#federations()
-    const readers = federations.flatMap(({ residuals }) => residuals.readersOf(blob) ?? [])
-    if (readers.some(granted => granted.has(peer))) return null
+    const readers = this.#readers(blob)
     const isFree = !federations.some(({ options }) => forbidsAny([options.charter]))
     if (readers.length === 0 && isFree) return null
     if (federations.some(({ options: { charter } }) => charter.initial === blob || charter.tokenizer === blob)) return null

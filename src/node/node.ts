@@ -122,7 +122,7 @@ class Node implements RunningNode {
       events: this.#events,
       log: this.#log,
       fail: error => this.#fail(error),
-      mayFetch: (peer, blob) => this.#gate.allows(peer, blob),
+      mayFetch: (peer, blob) => this.#gate.permission(peer, blob),
       blobBytesMax: () => largestBlobBytes([...this.#federations.values()].map(({ layout }) => layout)),
       onBlobBytes: peer => {
         for (const federation of this.#federations.values()) federation.alive(peer)

@@ -4,6 +4,7 @@ import { WorldlmError } from '../errors.ts'
 import type { Link } from '../ids.ts'
 import type { Logger } from '../log.ts'
 import { BlobExchange } from '../net/blob-exchange.ts'
+import type { Permission } from '../net/blob-server.ts'
 import { Direct } from '../net/direct.ts'
 import { Directory } from '../net/directory.ts'
 import { Gossip } from '../net/gossip.ts'
@@ -24,7 +25,7 @@ export interface Opening {
   log: Logger
   fail: (error: unknown) => void
   /** Whether a peer may have a blob that is here. */
-  mayFetch: (peer: string, blob: Link) => boolean
+  mayFetch: (peer: string, blob: Link) => Permission
   /** Bytes of the largest blob that this node has any use for. */
   blobBytesMax: () => number
   /** Blobs are coming from a peer. */

@@ -47,7 +47,7 @@ async function fetchAs(identity: Uint8Array, blob: string, holder: TestNode): Pr
   const { blobs } = await Blobs.open(folder)
   const host = await loopbackHost({ identity })
   try {
-    const exchange = await BlobExchange.start({ host, store: blobs, allow: () => false, onLiar: () => undefined })
+    const exchange = await BlobExchange.start({ host, store: blobs, allow: () => 'forbidden', onLiar: () => undefined })
     await host.learn(holder.peer, holder.folder.running()!.addresses)
     await exchange.pull(blob, [holder.peer])
     return blobs.has(blob) ? 'fetched' : 'nothing'

@@ -56,7 +56,7 @@ export class Impostor {
     const folder = mkdtempSync(join(tmpdir(), 'worldlm-impostor-'))
     const { blobs } = await Blobs.open(join(folder, 'blobs'))
     let made: Impostor | null = null
-    const allow = (peer: PeerName, blob: Link) => made!.gives(peer, blob)
+    const allow = (peer: PeerName, blob: Link) => (made!.gives(peer, blob) ? 'shared' : 'forbidden')
     const exchange = await BlobExchange.start({ host, store: blobs, allow, onLiar: () => undefined })
     made = new Impostor(host, folder, blobs, () => exchange)
     await made.#open(nodes, topics)

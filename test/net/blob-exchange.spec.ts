@@ -111,6 +111,30 @@ describe('blob exchange', () => {
     assert.ok(copies < 2, `the holder uploaded ${copies} copies`)
   }).timeout(180_000)
 
+  it('names those that may have it for themselves alone to nobody, and nobody to them: each would be refused by the other', async () => {
+    const alone = new Set<string>()
+    const holder = await peers.add({
+      uploadBytesPerSecond: 2e7,
+      allow: peer => (alone.has(peer) ? 'alone' : 'shared')
+    })
+    const blob = await putRandom(holder, 16 * chunkBytes, 'alone')
+    const asked: string[] = []
+    const add = async () => {
+      const receiver = await peers.add({
+        allow: peer => {
+          asked.push(`${receiver.name} by ${peer}`)
+          return 'shared'
+        }
+      })
+      await peers.introduce(receiver, holder)
+      return receiver
+    }
+    const receivers = [await add(), await add(), await add()]
+    for (const { name } of receivers.slice(0, 2)) alone.add(name)
+    await Promise.all(receivers.map(({ exchange }) => exchange.pull(blob, [holder.name])))
+    assert.deepEqual(asked, [])
+  })
+
   it('drops and reports a holder that sends wrong bytes, and takes the chunk from another', async () => {
     const liar = await peers.add({
       serve: blobs =>

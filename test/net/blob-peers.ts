@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Random } from '../../src/math/random.ts'
-import { BlobExchange } from '../../src/net/blob-exchange.ts'
+import { BlobExchange, type BlobExchangeOptions } from '../../src/net/blob-exchange.ts'
 import type { BlobStore } from '../../src/net/blob-store.ts'
 import type { Host } from '../../src/net/host.ts'
 import { Blobs } from '../../src/node/blobs.ts'
@@ -28,6 +28,8 @@ export interface BlobPeerOptions {
   bytesMax?: number
   fruitlessMs?: number
   liarsMax?: number
+  /** Default: whoever asks may have all, and shares it. */
+  allow?: BlobExchangeOptions['allow']
 }
 
 export class BlobPeers {
@@ -39,7 +41,8 @@ export class BlobPeers {
     folder,
     bytesMax,
     fruitlessMs,
-    liarsMax
+    liarsMax,
+    allow = () => 'shared'
   }: BlobPeerOptions = {}): Promise<BlobPeer> {
     const own = folder ?? mkdtempSync(join(tmpdir(), 'worldlm-blobs-'))
     const { blobs } = await Blobs.open(join(own, 'blobs'))
@@ -49,7 +52,7 @@ export class BlobPeers {
     const exchange = await BlobExchange.start({
       host,
       store: serve(blobs),
-      allow: () => true,
+      allow,
       onLiar: (peer, _, detail) => void liars.push({ peer, detail }),
       onBytes: peer => heard.push(peer),
       uploadBytesPerSecond,

@@ -42,7 +42,7 @@ describe('the gate before a node’s blobs', () => {
       () => [comeBack(log, link)],
       (_peer, detail) => refused.push(detail)
     )
-    assert.ok(gate.allows(peerOf('a').peer, update.blob))
+    assert.equal(gate.permission(peerOf('a').peer, update.blob), 'shared')
     assert.deepEqual(refused, [])
   })
 
@@ -51,7 +51,7 @@ describe('the gate before a node’s blobs', () => {
       () => [comeBack(log, null, log.roundEntry(organizations))],
       (_peer, detail) => assert.fail(detail)
     )
-    assert.ok(gate.allows(peerOf('a').peer, update.blob))
+    assert.equal(gate.permission(peerOf('a').peer, update.blob), 'shared')
   })
 
   it('gives it as a residual alone once it is settled', () => {
@@ -65,7 +65,7 @@ describe('the gate before a node’s blobs', () => {
         () => [comeBack(log, pending, entry)],
         (_peer, detail) => refused.push(detail)
       )
-      assert.ok(!gate.allows(peerOf('a').peer, update.blob))
+      assert.equal(gate.permission(peerOf('a').peer, update.blob), 'forbidden')
     }
     assert.equal(refused.length, 2)
   })
@@ -93,7 +93,11 @@ describe('the gate before a node’s blobs', () => {
     }
     for (const name of ['liar', 'law/c']) {
       const gate = gateFor(name)
-      assert.deepEqual([gate.allows(peerOf('c').peer, blob), gate.allows(peerOf('liar').peer, blob)], [true, false], name)
+      assert.deepEqual(
+        [peerOf('c').peer, peerOf('liar').peer].map(peer => gate.permission(peer, blob)),
+        ['shared', 'forbidden'],
+        name
+      )
     }
   })
 
@@ -120,20 +124,25 @@ describe('the gate before a node’s blobs', () => {
   it('gives a residual to those that it was granted to, whatever else forbids it', () => {
     const granted = followed(closed(), { residuals: { readersOf: () => new Set([stranger]) } })
     assert.deepEqual(
-      [stranger, member].map(peer => gateOf(granted).allows(peer, blob)),
-      [true, false]
+      [stranger, member].map(peer => gateOf(granted).permission(peer, blob)),
+      ['alone', 'forbidden']
     )
+    const free = followed(new LogBuilder({ name: 'free', path: 'world/free' }).admit('z'), {
+      log: { blobs: new Set([blob]) },
+      residuals: { readersOf: () => new Set([stranger]) }
+    })
+    assert.equal(gateOf(free).permission(stranger, blob), 'alone', 'where it may have it as an update, too')
   })
 
   it('gives what cannot be told where all that it follows allow it, and what one of them made by that one’s rules', () => {
     const [one, free] = [closed(), new LogBuilder({ name: 'free', path: 'world/free' }).admit('z')]
     const both = (facts: object = {}) => gateOf(followed(one), followed(free, facts))
     assert.deepEqual(
-      [stranger, member].map(peer => both().allows(peer, blob)),
-      [false, true]
+      [stranger, member].map(peer => both().permission(peer, blob)),
+      ['forbidden', 'shared']
     )
-    assert.equal(both({ log: { blobs: new Set([blob]) } }).allows(stranger, blob), true)
-    assert.equal(gateOf(followed(free)).allows(stranger, blob), true, 'where nothing is forbidden')
+    assert.equal(both({ log: { blobs: new Set([blob]) } }).permission(stranger, blob), 'shared')
+    assert.equal(gateOf(followed(free)).permission(stranger, blob), 'shared', 'where nothing is forbidden')
   })
 
   it('gives a child’s contribution by the child’s rules, where it follows the child', () => {
@@ -143,14 +152,14 @@ describe('the gate before a node’s blobs', () => {
     const update = { ...parent.update('z'), member: child.id, blob }
     const above = followed(parent, { state: { ...followed(parent).state, known: new Map([[child.id, { update }]]) } })
     const sees = (sibling: (id: string) => FederationCore | null) =>
-      gateOf(Object.assign(above, { options: { ...above.options, sibling } }), ofChild).allows(stranger, blob)
+      gateOf(Object.assign(above, { options: { ...above.options, sibling } }), ofChild).permission(stranger, blob)
     assert.equal(
       sees(id => (id === child.id ? ofChild : null)),
-      false
+      'forbidden'
     )
     assert.equal(
       sees(() => null),
-      true
+      'shared'
     )
   })
 })
