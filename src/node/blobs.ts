@@ -179,12 +179,17 @@ export class Blobs {
       const part = `${this.path(link)}.part`
       const resumed = existsSync(part)
       const file = await open(part, resumed ? 'r+' : 'w+')
-      await file.truncate(index.length)
-      const missing = new Set(index.chunks.keys())
-      if (resumed) for (const chunk of await wholeChunks(file, index)) missing.delete(chunk)
-      const partial = new Partial(this, link, index, file, missing)
-      this.#arriving.set(link, partial)
-      return partial
+      try {
+        await file.truncate(index.length)
+        const missing = new Set(index.chunks.keys())
+        if (resumed) for (const chunk of await wholeChunks(file, index)) missing.delete(chunk)
+        const partial = new Partial(this, link, index, file, missing)
+        this.#arriving.set(link, partial)
+        return partial
+      } catch (error) {
+        await file.close()
+        throw error
+      }
     } catch (error) {
       throw diskError(error, this.#folder)
     }

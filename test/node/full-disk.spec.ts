@@ -1,12 +1,14 @@
 /** A disk that is full for a moment: what failed is not built upon while the node closes, and what is appended to stays readable. */
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { WorldlmError } from '../../src/errors.ts'
 import type { Entry } from '../../src/federation/entry.ts'
 import { emptyLog } from '../../src/federation/federation-start.ts'
 import { type ConsensusMessage, firstMemory } from '../../src/federation/consensus-state.ts'
+import { Blobs } from '../../src/node/blobs.ts'
 import { CertifiedCar, readCertifiedCar } from '../../src/node/certified-car.ts'
 import { RecordLog } from '../../src/node/events.ts'
 import type { EffectToPerform, FederationNodeOptions } from '../../src/node/federation-core.ts'
@@ -119,5 +121,31 @@ describe('a disk that is full for a moment', () => {
     await hear(vote)
     node.timers.stopAll()
     assert.deepEqual(done, before)
+  })
+
+  it('leaves no descriptor of a blob that found no room open, however often it is begun', async () => {
+    const root = temporaryFolder()
+    const [{ blobs: source }, { blobs }] = [await Blobs.open(join(root, 'source')), await Blobs.open(join(root, 'blobs'))]
+    fs.writeFileSync(join(root, 'made'), 'made')
+    const { link } = await source.put(join(root, 'made'))
+    const handle = await open(join(root, 'source'), 'r')
+    const prototype = Object.getPrototypeOf(handle) as FileHandle
+    await handle.close()
+    const { truncate } = prototype
+    prototype.truncate = () => Promise.reject(Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }))
+    try {
+      for (let time = 0; time < 3; time++)
+        await assert.rejects(blobs.begin(link, source.indexBytes(link)!), { code: 'DISK_FULL' })
+    } finally {
+      prototype.truncate = truncate
+    }
+    const stillOpen = fs.readdirSync('/proc/self/fd').filter(fd => {
+      try {
+        return fs.readlinkSync(`/proc/self/fd/${fd}`).startsWith(root)
+      } catch {
+        return false // the descriptor of the listing itself
+      }
+    })
+    assert.deepEqual(stillOpen, [])
   })
 })
