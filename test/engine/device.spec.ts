@@ -83,6 +83,36 @@ for (const device of ['cpu', 'webgpu'] as const) {
       for (const one of [engine, other]) await one.dispose()
     })
 
+    it('has each of several others in turn, evaluated or not, and its own again; and goes on from another where that is trained', async () => {
+      const options = engineOptions()
+      const [engine, alike] = [await DeviceEngine.create(options, device), await DeviceEngine.create(options, device)]
+      const batch = randomBatch(options, 1)
+      for (const one of [engine, alike]) {
+        await one.load(testParameters(options, 1))
+        await one.step(batch, 0.01)
+      }
+      const { parameters: own } = await alike.read()
+      const buffer = testParameters(options, 2)
+      await engine.swap(buffer)
+      const first = await engine.evaluate(batch)
+      assert.deepEqual(await engine.evaluate(batch), first)
+      for (const seed of [3, 4]) {
+        const other = testParameters(options, seed)
+        await engine.swap(other)
+        assert.deepEqual(other, testParameters(options, seed === 3 ? 2 : 3))
+      }
+      const again = testParameters(options, 2)
+      await engine.swap(again)
+      assert.deepEqual(await engine.evaluate(batch), first)
+      await engine.swap(buffer)
+      assert.deepEqual(buffer, testParameters(options, 2))
+      assert.deepEqual((await engine.read()).parameters, own)
+      for (const one of [engine, alike]) await one.swap(testParameters(options, 5))
+      assert.equal(await engine.step(batch, 0.01), await alike.step(batch, 0.01))
+      assert.deepEqual(await engine.read(), await alike.read())
+      for (const one of [engine, alike]) await one.dispose()
+    })
+
     it('says so when training diverges, and keeps what it had', async () => {
       const options = engineOptions()
       const engine = await DeviceEngine.create(options, device)
