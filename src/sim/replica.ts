@@ -207,16 +207,13 @@ export class Replica implements ReplicaCore {
 
   #take(event: FederationEvent): void {
     this.services.trace.event(this.services.clock.nowMs, this.peer.index, this.topic, event)
-    const lies = this.peer.lying && event.type === 'aggregated'
-    const before = lies ? lieAboutRound(this.state) : this.state
+    const held = this.state
+    const before = this.peer.lying && event.type === 'aggregated' ? lieAboutRound(held) : held
     const [state, effects] = stepFederation(this.topic.env, before, event)
     this.state = state
-    this.#lookWhoListens()
-    if (before.head !== state.head) this.#incoming.noteRound(state.head.round)
-    if (this.participates && tellsOtherwise(before, state)) this.topic.version++
-    if (before.consensus !== state.consensus && moved(before.consensus, state.consensus)) this.topic.moves++
-    if (this.busy && (before.round.phase !== state.round.phase || event.type === 'unpulled')) this.topic.collects++
-    this.#noteBusy()
+    // Most events, heartbeats above all, leave it as it is.
+    if (state !== held) this.#noteChange(before, state)
+    if (this.busy && event.type === 'unpulled') this.topic.collects++
     for (const effect of effects) {
       if (!this.peer.burn()) return
       switch (effect.do) {
@@ -237,6 +234,16 @@ export class Replica implements ReplicaCore {
       }
       if (!this.alive) return
     }
+  }
+
+  #noteChange(before: FederationState, state: FederationState): void {
+    const { topic } = this
+    this.#lookWhoListens()
+    if (before.head !== state.head) this.#incoming.noteRound(state.head.round)
+    if (this.participates && tellsOtherwise(before, state)) topic.version++
+    if (before.consensus !== state.consensus && moved(before.consensus, state.consensus)) topic.moves++
+    if (this.busy && before.round.phase !== state.round.phase) topic.collects++
+    this.#noteBusy()
   }
 
   #jitterMs(effect: FederationEffect & { do: 'start-timer' }): number {
