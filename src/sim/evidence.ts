@@ -2,7 +2,7 @@
 import type { EvidenceHost } from '../federation/evidence.ts'
 import type { ReplicaCore } from './core.ts'
 import { acceptOther } from './lies.ts'
-import { checkEvidence, evidenceOf, sign } from './stand-ins.ts'
+import { checkEvidence, evidenceOf, isSignedBy } from './stand-ins.ts'
 
 export function evidenceHost(replica: ReplicaCore): EvidenceHost {
   const { peer, topic, services } = replica
@@ -11,8 +11,7 @@ export function evidenceHost(replica: ReplicaCore): EvidenceHost {
       return replica.state
     },
     speakers: () => replica.rosterPeers(),
-    isSigned: (voter, { index, term, link, signature }) =>
-      Buffer.compare(sign(voter, topic.id, index, term, link), signature) === 0,
+    isSigned: (voter, acceptance) => isSignedBy(voter, topic.id, acceptance),
     prove: evidenceOf,
     check: checkEvidence,
     say: message => {

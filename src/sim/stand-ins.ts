@@ -48,11 +48,19 @@ export function sign(voter: PeerName, federation: FederationId, index: number, t
       low = Math.imul(low ^ code, 0x01000193)
       high = Math.imul(high ^ code, 0x5bd1e995)
     }
+  // Eight bytes lie within the array's own object, as long as nobody asks for its buffer.
   const bytes = new Uint8Array(8)
-  const view = new DataView(bytes.buffer)
-  view.setInt32(0, low)
-  view.setInt32(4, high)
+  for (let place = 0; place < 4; place++) {
+    bytes[place] = low >>> (24 - 8 * place)
+    bytes[4 + place] = high >>> (24 - 8 * place)
+  }
   return bytes
+}
+
+export function isSignedBy(voter: PeerName, federation: FederationId, { index, term, link, signature }: Acceptance): boolean {
+  const good = sign(voter, federation, index, term, link)
+  for (let place = 0; place < good.length; place++) if (signature[place] !== good[place]) return false
+  return signature.length === good.length
 }
 
 /** Whether what a voter accepts or proposes bears its own signature. */
@@ -60,7 +68,7 @@ export function isTrulySigned(from: PeerName, federation: FederationId, message:
   if (message.type !== 'accept' && message.type !== 'propose') return true
   const { term, link, signature } = message
   const index = message.type === 'accept' ? message.index : message.entry.index
-  return Buffer.compare(sign(from, federation, index, term, link), signature) === 0
+  return isSignedBy(from, federation, { index, term, link, signature })
 }
 
 /** A proof of two acceptances (wire/member-proofs.ts). */
@@ -106,12 +114,12 @@ const signers = new WeakMap<Certificate, ReadonlySet<PeerName> | null>()
 function goodSigners(certificate: Certificate): ReadonlySet<PeerName> | null {
   const known = signers.get(certificate)
   if (known !== undefined) return known
-  const { federation, index, term, entry, signatures } = certificate
+  const { federation, index, term, entry: link, signatures } = certificate
   const good = new Set<PeerName>()
   let result: ReadonlySet<PeerName> | null = good
   for (const { voter, signature } of signatures) {
-    if (Buffer.compare(sign(voter, federation, index, term, entry), signature) !== 0) result = null
-    else good.add(voter)
+    if (isSignedBy(voter, federation, { index, term, link, signature })) good.add(voter)
+    else result = null
   }
   signers.set(certificate, result)
   return result
