@@ -40,7 +40,7 @@ interface Kept {
 export class Trace {
   events = 0
   readonly #hash = createHash('sha256')
-  readonly #buffer = Buffer.alloc(recordBytes * recordsAtOnce)
+  readonly #records = new DataView(new ArrayBuffer(recordBytes * recordsAtOnce))
   #filled = 0
   readonly #kept: Kept[] = []
   #next = 0
@@ -49,10 +49,11 @@ export class Trace {
   event(atMs: number, peer: number, topic: { index: number; charter: { path: string } }, event: FederationEvent): void {
     this.events++
     const at = this.#filled * recordBytes
-    this.#buffer.writeDoubleLE(atMs, at)
-    this.#buffer.writeUInt32LE(peer, at + 8)
-    this.#buffer.writeUInt16LE(topic.index & 0xffff, at + 12)
-    this.#buffer.writeUInt16LE((kinds[event.type] << 8) | detailOf(event), at + 14)
+    const records = this.#records
+    records.setFloat64(at, atMs, true)
+    records.setUint32(at + 8, peer, true)
+    records.setUint16(at + 12, topic.index & 0xffff, true)
+    records.setUint16(at + 14, (kinds[event.type] << 8) | detailOf(event), true)
     if (++this.#filled === recordsAtOnce) this.#flush()
     this.#keep(atMs, peer, topic.charter.path, event)
   }
@@ -91,7 +92,7 @@ export class Trace {
   }
 
   #flush(): void {
-    this.#hash.update(this.#buffer.subarray(0, this.#filled * recordBytes))
+    this.#hash.update(new Uint8Array(this.#records.buffer, 0, this.#filled * recordBytes))
     this.#filled = 0
   }
 }
