@@ -20,7 +20,7 @@ import { isForDeputy } from './levels.ts'
 import type { KnownUpdate } from './known-updates.ts'
 import { applyMembers, checkMembers, contributors, planMembers } from './membership.ts'
 import { type ParticipationEffect, type ParticipationEvent, staleRoundsMax, stepParticipation } from './participation.ts'
-import { type RoundEffect, type RoundEvent, stepRound } from './round.ts'
+import { type RoundEffect, type RoundEvent, type RoundFacts, stepRound } from './round.ts'
 import type { Aggregated, ParentHead, RoundBody, RoundState } from './round-state.ts'
 import { asked, withPeer, without } from './requests.ts'
 
@@ -120,7 +120,7 @@ class Turn {
   round(event: RoundEvent): void {
     // Nothing else moves an idle round; most peers hear of most updates while theirs is idle.
     if (this.state.round.phase === 'idle' && event.type !== 'open' && event.type !== 'close') return
-    const [round, effects] = stepRound(this.state.round, event, this.#roundFacts())
+    const [round, effects] = stepRound(this.state.round, event, new Facts(this.state))
     if (round !== this.state.round) this.state = { ...this.state, round }
     for (const effect of effects) {
       if (effect.do === 'propose') this.tryPropose()
@@ -292,20 +292,46 @@ class Turn {
     }
     this.round({ type: 'look' })
   }
+}
 
-  #roundFacts() {
-    const { id, charter, self, consensus, roster, present, parentHead, startTimedOut } = this.state
+/** What a round's decisions depend on, as the state says when it is asked. */
+class Facts implements RoundFacts {
+  readonly #state: FederationState
+  #contributors: RoundFacts['contributors'] | null = null
+
+  constructor(state: FederationState) {
+    this.#state = state
+  }
+
+  get id() {
+    return this.#state.id
+  }
+  get charter() {
+    return this.#state.charter
+  }
+  get self() {
+    return this.#state.self
+  }
+  get term() {
+    return this.#state.consensus.term
+  }
+  get parentHead() {
+    return this.#state.parentHead
+  }
+  get startTimedOut() {
+    return this.#state.startTimedOut
+  }
+
+  /** An update that is taken asks for none of them. */
+  get contributors() {
+    const { roster, self, present } = this.#state
     const isPresent = (member: Member) => member.peers.some(peer => peer === self || present.has(peer))
-    const evicted = (member: MemberId) => roster.evicted.has(member)
-    let all: { member: Member; present: boolean }[] | null = null
-    return {
-      ...{ id, charter, self, term: consensus.term, evicted, parentHead, startTimedOut },
-      // An update that is taken asks for none of them.
-      get contributors() {
-        all ??= contributors(roster).map(member => ({ member, present: isPresent(member) }))
-        return all
-      }
-    }
+    this.#contributors ??= contributors(roster).map(member => ({ member, present: isPresent(member) }))
+    return this.#contributors
+  }
+
+  evicted(member: MemberId): boolean {
+    return this.#state.roster.evicted.has(member)
   }
 }
 

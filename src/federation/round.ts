@@ -34,17 +34,17 @@ export type RoundEvent =
 
 /** What a decision depends on besides the state. */
 export interface RoundFacts {
-  id: FederationId
-  charter: Charter
-  self: PeerName
-  term: number
+  readonly id: FederationId
+  readonly charter: Charter
+  readonly self: PeerName
+  readonly term: number
   /** Members that contribute, and whether each is present. */
-  contributors: { member: Member; present: boolean }[]
+  readonly contributors: readonly { member: Member; present: boolean }[]
   /** Whether a member that is gone was evicted; else it left. */
-  evicted: (member: MemberId) => boolean
-  parentHead: ParentHead | null
+  evicted(member: MemberId): boolean
+  readonly parentHead: ParentHead | null
   /** Round 1 may open although members are missing. */
-  startTimedOut: boolean
+  readonly startTimedOut: boolean
 }
 
 export type RoundEffect =
