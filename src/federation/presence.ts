@@ -36,22 +36,27 @@ export class LastHeard {
     return this.#atMs.get(peer) ?? Number.NEGATIVE_INFINITY
   }
 
+  /** Whether something was heard of `peer` since then. */
+  since(peer: PeerName, atMs: number): boolean {
+    return this.at(peer) >= atMs
+  }
+
   /** Those of `peers` that nothing was heard of for long. Asked regularly, from the start on. */
   away(peers: Iterable<PeerName>, nowMs: number, presenceMs: number): PeerName[] {
     this.#sinceMs ??= nowMs
     const oldest = nowMs - presenceMs * presencesAway
-    const since = this.#sinceMs
-    return [...peers].filter(peer => {
-      const at = this.at(peer)
-      return (at === Number.NEGATIVE_INFINITY ? since : at) < oldest
-    })
+    const wasHere = this.#sinceMs < oldest
+    const away: PeerName[] = []
+    for (const peer of peers)
+      if (!this.since(peer, oldest) && (wasHere || this.at(peer) > Number.NEGATIVE_INFINITY)) away.push(peer)
+    return away
   }
 
   /** Those of `present` that nothing was heard of for too long. */
   silent(present: ReadonlySet<PeerName>, nowMs: number, presenceMs: number): PeerName[] {
     const oldest = nowMs - presenceMs * presencesMissed
     const silent: PeerName[] = []
-    for (const peer of present) if (this.at(peer) < oldest) silent.push(peer)
+    for (const peer of present) if (!this.since(peer, oldest)) silent.push(peer)
     return silent
   }
 }

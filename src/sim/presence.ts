@@ -54,8 +54,14 @@ class Heard extends LastHeard {
     return Math.max(noted, said.heardMs(services.network, from, self, sinceMs) * self.rate)
   }
 
-  /** Whether it was heard of since then, or will have been. */
-  since(peer: PeerName, localMs: number): boolean {
+  /** Mostly what was noted says so already. Not in a weather that holds messages back: there a look at one draws how long. */
+  override since(peer: PeerName, localMs: number): boolean {
+    const mayDraw = this.#replica.services.network.weather.reordering > 0
+    return (!mayDraw && super.at(peer) >= localMs) || this.at(peer) >= localMs
+  }
+
+  /** Whether it was heard of after that, or will have been. */
+  after(peer: PeerName, localMs: number): boolean {
     return super.at(peer) > localMs || this.at(peer) > localMs
   }
 }
@@ -105,7 +111,7 @@ export class Presence implements Happening {
   expects(peer: PeerName, delayMs: number): boolean {
     const { state, peer: self, topic } = this.#replica
     if (!economy.on || !state.present.has(peer) || !this.#replica.rosterPeers().has(peer)) return false
-    return this.#last.since(peer, self.localMs() + delayMs - topic.charter.timings.presenceMs * 3)
+    return this.#last.after(peer, self.localMs() + delayMs - topic.charter.timings.presenceMs * 3)
   }
 
   touch(peer: PeerName, delayMs: number): boolean {
