@@ -10,7 +10,7 @@
 import { exponential } from '../math/exponential.ts'
 import type { Random } from '../math/random.ts'
 import type { Clock, Happening } from './clock.ts'
-import { lineBetween, linkBetween, type LinkClass, linkClasses, type LinkFigures, type Place } from './place.ts'
+import { between, lineBetween, type LinkClass, linkClasses, type LinkFigures, type Place } from './place.ts'
 
 /** A peer, as the network sees it. */
 export interface Endpoint {
@@ -126,10 +126,9 @@ export class Network {
   /** One message on a stream. */
   send(from: Endpoint, to: Endpoint, message: unknown, bytes: number, level: number): void {
     if (!to.up || !this.reaches(from, to)) return
-    const name = linkBetween(from.place, to.place)
-    this.count(name, level, bytes)
+    this.countBetween(from, to, level, bytes)
     if (this.weather.loss > 0 && this.#random.float() < this.weather.loss) return
-    this.deliver(from, to, message, this.#delayMs(name, from, to, bytes, this.#random.float()))
+    this.deliver(from, to, message, this.#delayMs(this.#figuresOf(from, to), from, to, bytes, this.#random.float()))
   }
 
   /** A heartbeat or its answer: its delay is drawn as a gossiped message's is. */
@@ -142,29 +141,28 @@ export class Network {
 
   beatDelayMs(from: Endpoint, to: Endpoint, bytes: number): number {
     const drawn = chance(this.#seed + 2, from.index, to.index, Math.floor(this.#clock.nowMs * 64))
-    return this.#delayMs(linkBetween(from.place, to.place), from, to, bytes, drawn)
+    return this.#delayMs(this.#figuresOf(from, to), from, to, bytes, drawn)
   }
 
   /** Delay of one gossiped message from `from` to `to`; negative where it is lost. @param listeners - size of the topic. @param nth - see `chance`. */
   gossip(from: Endpoint, to: Endpoint, bytes: number, listeners: number, level: number, nth: number): number {
     if (!to.up || !this.reaches(from, to)) return -1
-    this.count(linkBetween(from.place, to.place), level, bytes)
+    this.countBetween(from, to, level, bytes)
     if (this.weather.loss > 0 && this.#random.float() < this.weather.loss) return -1
     return this.gossipDelayMs(from, to, bytes, listeners, nth)
   }
 
   /** The same of a message whose bytes are counted, and that reaches its listener. */
   gossipDelayMs(from: Endpoint, to: Endpoint, bytes: number, listeners: number, nth: number): number {
-    const name = linkBetween(from.place, to.place)
-    const { loss } = this.#figures[name]
-    if (loss > 0 && chance(this.#seed, from.index, to.index, nth) < loss) return -1
-    return this.#delayMs(name, from, to, bytes, chance(this.#seed + 1, from.index, to.index, nth)) * hops(listeners)
+    const figures = this.#figuresOf(from, to)
+    if (figures.loss > 0 && chance(this.#seed, from.index, to.index, nth) < figures.loss) return -1
+    return this.#delayMs(figures, from, to, bytes, chance(this.#seed + 1, from.index, to.index, nth)) * hops(listeners)
   }
 
   /** Those of `listeners` to whom messages of `from` may get lost, for `lostTo`. */
   atRisk(from: Endpoint, listeners: Iterable<Endpoint>): AtRisk {
     const risks = [...listeners].flatMap(to => {
-      const { loss } = this.#figures[linkBetween(from.place, to.place)]
+      const { loss } = this.#figuresOf(from, to)
       return loss > 0 ? [{ index: to.index, loss }] : []
     })
     return {
@@ -200,8 +198,7 @@ export class Network {
    * @param done - whether it arrived; not called when the receiver is gone by then.
    */
   transfer(from: Endpoint, to: Endpoint, bytes: number, level: number, done: (whole: boolean) => void): void {
-    const name = linkBetween(from.place, to.place)
-    const { latencyMs } = this.#figures[name]
+    const { latencyMs } = this.#figuresOf(from, to)
     const beginMs = this.#clock.nowMs + dialTrips * latencyMs
     const { mbitUp } = this.#figures[lineBetween(from.place, to.place)]
     const { mbitDown } = this.#figures[lineBetween(to.place, from.place)]
@@ -212,24 +209,23 @@ export class Network {
     this.#clock.call(delayMs, () => {
       if (!to.up || to.incarnation !== target) return
       const whole = from.up && from.incarnation === source && this.reaches(from, to)
-      if (whole) this.count(name, level, bytes)
+      if (whole) this.countBetween(from, to, level, bytes)
       done(whole)
     })
   }
 
   /** From when on what is asked of `from` now need not wait for what it sends to others. */
   freeMs(from: Endpoint, to: Endpoint): number {
-    return from.upFreeMs - dialTrips * this.#figures[linkBetween(from.place, to.place)].latencyMs
+    return from.upFreeMs - dialTrips * this.#figuresOf(from, to).latencyMs
   }
 
   /** There and back, of an empty message. */
   roundTripMs(from: Endpoint, to: Endpoint): number {
-    return 2 * this.#figures[linkBetween(from.place, to.place)].latencyMs
+    return 2 * this.#figuresOf(from, to).latencyMs
   }
 
   /** @param drawn - 0 ≤ x < 1. */
-  #delayMs(name: LinkClass, from: Endpoint, to: Endpoint, bytes: number, drawn: number): number {
-    const { latencyMs, jitterMs, mbitUp } = this.#figures[name]
+  #delayMs({ latencyMs, jitterMs, mbitUp }: LinkFigures, from: Endpoint, to: Endpoint, bytes: number, drawn: number): number {
     const { weather } = this
     let delay = latencyMs + jitterMs * exponential(drawn) + (bytes * 8) / (mbitUp * 1000)
     if (weather.reordering > 0 && this.#random.float() < weather.reordering) delay += this.#random.float() * weather.reorderMs
@@ -237,14 +233,21 @@ export class Network {
     return delay
   }
 
+  #figuresOf(from: Endpoint, to: Endpoint): LinkFigures {
+    return between(this.#figures, from.place, to.place)
+  }
+
   countBetween(from: Endpoint, to: Endpoint, level: number, bytes: number): void {
-    this.count(linkBetween(from.place, to.place), level, bytes)
+    add(between(this.bytes, from.place, to.place), level, bytes)
   }
 
   count(name: LinkClass, level: number, bytes: number): void {
-    const row = this.bytes[name]
-    row[level] = (row[level] ?? 0) + bytes
+    add(this.bytes[name], level, bytes)
   }
+}
+
+function add(row: number[], level: number, bytes: number): void {
+  row[level] = (row[level] ?? 0) + bytes
 }
 
 /** 0 ≤ x < 1, for one message of one speaker to one listener. @param nth - of the speaker's, in one topic. */

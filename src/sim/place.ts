@@ -30,10 +30,20 @@ export interface Place {
   access: 'line' | '4g'
 }
 
-export function linkBetween(left: Place, right: Place): LinkClass {
-  if (left.access === '4g' || right.access === '4g') return '4g'
-  if (left.continent !== right.continent) return 'intercontinental'
-  return left.site === right.site ? 'lan' : 'continental'
+const names: Record<LinkClass, LinkClass> = {
+  lan: 'lan',
+  continental: 'continental',
+  intercontinental: 'intercontinental',
+  '4g': '4g'
+}
+
+export const linkBetween = (left: Place, right: Place): LinkClass => between(names, left, right)
+
+/** What `classes` has for the link between two. */
+export function between<Of>(classes: Record<LinkClass, Of>, left: Place, right: Place): Of {
+  if (left.access === '4g' || right.access === '4g') return classes['4g']
+  if (left.continent !== right.continent) return classes.intercontinental
+  return left.site === right.site ? classes.lan : classes.continental
 }
 
 /** Whose figures the line of `own` has towards `other`: that of a peer at home is no slower because the other's is mobile. */
