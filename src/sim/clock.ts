@@ -21,6 +21,8 @@ export class Clock {
   readonly #items: Happening[] = []
   #size = 0
   #reachedMs = 0
+  /** Of those without a tie of their own. */
+  #scheduled = 0
 
   constructor(random: Random) {
     this.#random = random
@@ -30,9 +32,13 @@ export class Clock {
     return this.#size
   }
 
-  /** @param atMs - not in the past. @param tie - drawn, unless given. */
-  at(atMs: number, happening: Happening, tie = this.#random.uint32()): void {
+  /**
+   * @param atMs - not in the past. @param given - its tie, which is drawn else. 0: before all that are drawn, and of these in the order in
+   * which they are scheduled, whatever else waits.
+   */
+  at(atMs: number, happening: Happening, given = this.#random.uint32()): void {
     const time = Math.max(atMs, this.#reachedMs)
+    const tie = given === 0 ? ++this.#scheduled / 2 ** 53 : given
     let place = this.#size++
     // Sift up with a hole: each parent that is later moves down.
     while (place > 0) {

@@ -30,6 +30,18 @@ describe('virtual time', () => {
     }
   })
 
+  it('fires those without a tie in the order in which they were scheduled, whatever else waits', () => {
+    for (let others = 0; others < 30; others++) {
+      const clock = new Clock(new Random('order'))
+      const seen: number[] = []
+      for (let count = 0; count < others; count++) clock.call((count * 7) % 13, () => undefined)
+      clock.at(10, { fire: () => seen.push(-1) })
+      for (let name = 0; name < 20; name++) clock.at(10, { fire: () => seen.push(name) }, 0)
+      while (clock.next());
+      assert.deepEqual(seen, [...Array(20).keys(), -1], `${others} others`)
+    }
+  })
+
   it('does not go back: what is scheduled for the past comes now', () => {
     const clock = new Clock(new Random('past'))
     const seen: number[] = []
