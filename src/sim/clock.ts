@@ -32,11 +32,16 @@ export class Clock {
     return this.#size
   }
 
+  /** What decides between happenings of one moment. */
+  tie(): number {
+    return this.#random.uint32()
+  }
+
   /**
    * @param atMs - not in the past. @param given - its tie, which is drawn else. 0: before all that are drawn, and of these in the order in
    * which they are scheduled, whatever else waits.
    */
-  at(atMs: number, happening: Happening, given = this.#random.uint32()): void {
+  at(atMs: number, happening: Happening, given = this.tie()): void {
     const time = Math.max(atMs, this.#reachedMs)
     const tie = given === 0 ? ++this.#scheduled / 2 ** 53 : given
     let place = this.#size++

@@ -22,6 +22,7 @@ import type { Fingerprint } from './fingerprint.ts'
 import type { FoldedLog } from './folded-log.ts'
 import type { Certified } from './stand-ins.ts'
 import type { Swarm } from './swarm.ts'
+import type { Timeouts } from './timeouts.ts'
 import type { Trace } from './trace.ts'
 
 /** One federation of the world, and who follows it. */
@@ -197,6 +198,8 @@ export interface PeerCore extends Endpoint {
   /** On disk, synced. */
   readonly blobs: Map<Link, Blob>
   readonly replicas: Map<FederationId, FollowedCore>
+  /** Of its questions. */
+  readonly timeouts: Timeouts
   readonly lying: boolean
   readonly equivocating: boolean
   /** Until when it trains what it began while its machine was slow, by the world's clock. */

@@ -12,6 +12,7 @@ import { SimOrganization } from './organization.ts'
 import type { Place } from './place.ts'
 import { Pulling } from './pulling.ts'
 import { Replica } from './replica.ts'
+import { Timeouts } from './timeouts.ts'
 
 /** Who wants to leave waits at most so long for the entry that lets it go, or for its aggregator's word that there is none. */
 const leaveMs = 120_000
@@ -42,6 +43,7 @@ export class Peer implements PeerCore {
   readonly strength: number
   readonly blobs = new Map<Link, Blob>()
   readonly replicas = new Map<FederationId, FollowedCore>()
+  readonly timeouts: Timeouts
   up = false
   incarnation = 0
   silent = false
@@ -77,6 +79,7 @@ export class Peer implements PeerCore {
     this.#pace = pace
     this.strength = strength
     this.#pulling = new Pulling(this, services, random)
+    this.timeouts = new Timeouts(services.clock)
   }
 
   localMs(): number {

@@ -1,9 +1,10 @@
 /** Questions between peers, and what a replica answers: the fetch protocol of the daemon (docs/protocol.md, "Messages"). */
 import type { PeerName } from '../ids.ts'
-import type { Answer, FollowedCore, PeerCore, Question, ReplicaCore } from './core.ts'
+import type { Answer, FollowedCore, Message, PeerCore, Question, ReplicaCore } from './core.ts'
 import type { Joining } from './joining.ts'
 import type { LogSync } from './log-sync.ts'
 import { answerBytes, questionBytes } from './sizes.ts'
+import type { Waiting } from './timeouts.ts'
 
 const askTimeoutMs = 5_000
 /** Updates in one answer. */
@@ -13,22 +14,43 @@ const updatesMax = 50
 export function ask(replica: FollowedCore, to: PeerName, question: Question, done: (answer: Answer | null) => void): void {
   const { network, peers, clock, peaceful } = replica.services
   const peer = peers.get(to)
-  const { incarnation } = replica.peer
-  let open = true
-  const once = (answer: Answer | null) => {
-    if (!open || replica.peer.incarnation !== incarnation || !replica.alive) return
-    open = false
-    done(answer)
-  }
+  const asked = new Asked(replica, done)
   if (peer === undefined || (!peer.up && network.reaches(replica.peer, peer))) {
     // Nobody listens there: the dial is refused.
-    clock.call(peer === undefined ? 1 : network.roundTripMs(replica.peer, peer), () => once(null))
+    clock.call(peer === undefined ? 1 : network.roundTripMs(replica.peer, peer), () => asked.timedOut())
     return
   }
   const { topic } = replica
-  network.send(replica.peer, peer, { kind: 'question', topic, question, done: once }, questionBytes(question), topic.level)
+  const message: Message = { kind: 'question', topic, question, done: answer => asked.answer(answer) }
+  network.send(replica.peer, peer, message, questionBytes(question), topic.level)
   // Where nobody dies and nothing is cut, there is an answer.
-  if (!peaceful) clock.call(replica.peer.worldMs(askTimeoutMs), () => once(null))
+  if (!peaceful) replica.peer.timeouts.add(replica.peer.worldMs(askTimeoutMs), asked)
+}
+
+/** One question, until it is answered or its time is over. */
+class Asked implements Waiting {
+  readonly #replica: FollowedCore
+  readonly #done: (answer: Answer | null) => void
+  #isAnswered = false
+
+  constructor(replica: FollowedCore, done: (answer: Answer | null) => void) {
+    this.#replica = replica
+    this.#done = done
+  }
+
+  get isOpen(): boolean {
+    return !this.#isAnswered && this.#replica.alive
+  }
+
+  answer(answer: Answer | null): void {
+    if (!this.isOpen) return
+    this.#isAnswered = true
+    this.#done(answer)
+  }
+
+  timedOut(): void {
+    this.answer(null)
+  }
 }
 
 /** Answers a question of `from`. */
