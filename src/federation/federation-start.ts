@@ -5,12 +5,13 @@ import { countInputs, nothingCounted } from './checks.ts'
 import { type ConsensusStart, initialConsensus } from './consensus-state.ts'
 import type { Entry } from './entry.ts'
 import type { FederationState } from './federation-state.ts'
+import { countLate, nobodyLate } from './lateness.ts'
 import { KnownUpdates } from './known-updates.ts'
 import { applyMembers, genesisRoster, type Roster } from './membership.ts'
 import { staleRoundsMax } from './participation.ts'
 
 /** What a certified log comes to. */
-export interface FoldedLog extends Pick<FederationState, 'head' | 'bases' | 'counted'> {
+export interface FoldedLog extends Pick<FederationState, 'head' | 'bases' | 'counted' | 'late'> {
   roster: Roster
   tip: { index: number; link: Link }
 }
@@ -20,6 +21,7 @@ export const emptyLog = (id: FederationId, charter: Charter): FoldedLog => ({
   head: { round: 0, link: id, entry: null },
   bases: [{ link: id, round: 0 }],
   counted: nothingCounted,
+  late: nobodyLate,
   tip: { index: 0, link: id }
 })
 
@@ -28,7 +30,8 @@ export function foldEntry(log: FoldedLog, { link, entry }: { link: Link; entry: 
   const tip = { index: entry.index, link }
   if (entry.kind === 'members') return { ...log, tip, roster: applyMembers(log.roster, entry) }
   const bases = [...log.bases, { link, round: entry.round }].slice(-(staleRoundsMax + 1))
-  return { ...log, tip, head: { round: entry.round, link, entry }, bases, counted: countInputs(log.counted, entry) }
+  const [counted, late] = [countInputs(log.counted, entry), countLate(log.late, entry)]
+  return { ...log, tip, head: { round: entry.round, link, entry }, bases, counted, late }
 }
 
 /** What was on the disk: the certified log, and consensus's own state. */
@@ -56,7 +59,7 @@ export function initialFederation({ entries, ...start }: FederationStart): Feder
 /** The same of a log that was folded before. */
 export function resumeFederation(
   { id, charter, self, persisted, rank, nonce }: Omit<FederationStart, 'entries'>,
-  { roster, head, bases, counted, tip }: FoldedLog
+  { roster, head, bases, counted, late, tip }: FoldedLog
 ): FederationState {
   const consensus = initialConsensus<Entry>({
     self,
@@ -79,5 +82,5 @@ export function resumeFederation(
     vouched: nobodyVouched
   }
   const idle = { round: { phase: 'idle' }, participation: { phase: 'away' }, parentHead: null, startTimedOut: false } as const
-  return { id, charter, self, consensus, roster, head, bases, counted, ...empty, ...idle }
+  return { id, charter, self, consensus, roster, head, bases, counted, late, ...empty, ...idle }
 }

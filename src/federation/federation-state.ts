@@ -3,6 +3,7 @@ import type { Charter } from '../governance/charter.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { ConsensusState } from './consensus-state.ts'
 import type { Enrolled, Entry, Evicted, Left, Member } from './entry.ts'
+import type { Lateness } from './lateness.ts'
 import type { KnownUpdates } from './known-updates.ts'
 import type { Roster } from './membership.ts'
 import type { Participation, RoundHead } from './participation.ts'
@@ -19,6 +20,7 @@ export interface FederationState {
   readonly bases: readonly { link: Link; round: number }[]
   /** The highest round of each member that a certified entry counts: an update for it or an earlier one is settled. */
   readonly counted: ReadonlyMap<MemberId, number>
+  readonly late: Lateness
   readonly known: KnownUpdates
   /** What was asked for here, until a certified entry settles it. */
   readonly pending: ReadonlyMap<MemberId, Member>

@@ -8,7 +8,7 @@
  */
 import { isAnswer, withLatecomers } from './round-answers.ts'
 import { assert } from '../errors.ts'
-import type { Link, MemberId, PeerName } from '../ids.ts'
+import type { Link, PeerName } from '../ids.ts'
 import { assertRound, checkRound, checkUpdate, countInputs, staleness } from './checks.ts'
 import { stepConsensus } from './consensus.ts'
 import type { ConsensusEffect, ConsensusEvent } from './consensus-state.ts'
@@ -16,11 +16,13 @@ import type { Certificate, Enrolled, Entry, Evicted, Left, Member, MembersEntry,
 import type { EntryFault, UpdateFault } from './fault.ts'
 import { nobodyVouched } from './federation-start.ts'
 import type { Environment, FederationState } from './federation-state.ts'
+import { countLate } from './lateness.ts'
 import { isForDeputy } from './levels.ts'
 import type { KnownUpdate } from './known-updates.ts'
-import { applyMembers, checkMembers, contributors, planMembers } from './membership.ts'
+import { applyMembers, checkMembers, planMembers } from './membership.ts'
 import { type ParticipationEffect, type ParticipationEvent, staleRoundsMax, stepParticipation } from './participation.ts'
-import { type RoundEffect, type RoundEvent, type RoundFacts, stepRound } from './round.ts'
+import { type RoundEffect, type RoundEvent, stepRound } from './round.ts'
+import { StateFacts } from './round-facts.ts'
 import type { Aggregated, ParentHead, RoundBody, RoundState } from './round-state.ts'
 import { asked, withPeer, without } from './requests.ts'
 
@@ -120,7 +122,7 @@ class Turn {
   round(event: RoundEvent): void {
     // Nothing else moves an idle round; most peers hear of most updates while theirs is idle.
     if (this.state.round.phase === 'idle' && event.type !== 'open' && event.type !== 'close') return
-    const [round, effects] = stepRound(this.state.round, event, new Facts(this.state))
+    const [round, effects] = stepRound(this.state.round, event, new StateFacts(this.state))
     if (round !== this.state.round) this.state = { ...this.state, round }
     for (const effect of effects) {
       if (effect.do === 'propose') this.tryPropose()
@@ -272,7 +274,14 @@ class Turn {
     const counted = countInputs(this.state.counted, entry)
     const known = this.state.known.filter(({ update }) => update.round > (counted.get(update.member) ?? 0))
     const bases = [...this.state.bases, { link, round: entry.round }].slice(-(staleRoundsMax + 1))
-    this.state = { ...this.state, head: { round: entry.round, link, entry }, bases, counted, known }
+    this.state = {
+      ...this.state,
+      head: { round: entry.round, link, entry },
+      bases,
+      counted,
+      late: countLate(this.state.late, entry),
+      known
+    }
     this.round({ type: 'close' })
     this.participate({ type: 'certified' })
     if (this.state.consensus.role === 'leader') this.#openRound()
@@ -291,47 +300,6 @@ class Turn {
         this.round({ type: 'update', link, update, staleness: late })
     }
     this.round({ type: 'look' })
-  }
-}
-
-/** What a round's decisions depend on, as the state says when it is asked. */
-class Facts implements RoundFacts {
-  readonly #state: FederationState
-  #contributors: RoundFacts['contributors'] | null = null
-
-  constructor(state: FederationState) {
-    this.#state = state
-  }
-
-  get id() {
-    return this.#state.id
-  }
-  get charter() {
-    return this.#state.charter
-  }
-  get self() {
-    return this.#state.self
-  }
-  get term() {
-    return this.#state.consensus.term
-  }
-  get parentHead() {
-    return this.#state.parentHead
-  }
-  get startTimedOut() {
-    return this.#state.startTimedOut
-  }
-
-  /** An update that is taken asks for none of them. */
-  get contributors() {
-    const { roster, self, present } = this.#state
-    const isPresent = (member: Member) => member.peers.some(peer => peer === self || present.has(peer))
-    this.#contributors ??= contributors(roster).map(member => ({ member, present: isPresent(member) }))
-    return this.#contributors
-  }
-
-  evicted(member: MemberId): boolean {
-    return this.#state.roster.evicted.has(member)
   }
 }
 

@@ -38,8 +38,8 @@ export interface RoundFacts {
   readonly charter: Charter
   readonly self: PeerName
   readonly term: number
-  /** Members that contribute, and whether each is present. */
-  readonly contributors: readonly { member: Member; present: boolean }[]
+  /** Members that contribute, whether each is present, and whether a round that all others are in waits for it. */
+  readonly contributors: readonly { member: Member; present: boolean; awaited: boolean }[]
   /** Whether a member that is gone was evicted; else it left. */
   evicted(member: MemberId): boolean
   readonly parentHead: ParentHead | null
@@ -180,12 +180,12 @@ function accepted(state: Collecting, { contributors }: RoundFacts): Received[] {
 const byLink = (state: Collecting, link: Link): Received | null =>
   [...state.received.values()].find(received => received.link === link && received.state === 'pulling') ?? null
 
-/** All that are present have answered, and nobody's blob is still on its way. */
+/** All that are waited for have answered, and nobody's blob is still on its way. */
 function closeIfComplete(state: Collecting, facts: RoundFacts, effects: RoundEffect[]): [RoundState, RoundEffect[]] {
   const enough = state.round > 1 || facts.startTimedOut || facts.contributors.length >= facts.charter.startMembers
   const pulling = [...state.received.values()].some(received => received.state === 'pulling')
   const missing = facts.contributors.some(
-    ({ member, present }) => present && !state.received.has(member.member) && !state.refused.has(member.member)
+    ({ member, awaited }) => awaited && !state.received.has(member.member) && !state.refused.has(member.member)
   )
   if (!enough || pulling || missing || accepted(state, facts).length < facts.charter.minMembers) return [state, effects]
   return close(state, facts, effects)

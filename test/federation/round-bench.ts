@@ -33,7 +33,7 @@ export class Bench {
   effects: RoundEffect[] = []
 
   constructor(members: string[], overrides: Parameters<typeof testCharter>[0] = {}) {
-    const contributors = members.map(name => ({ member: memberOf(name), present: true }))
+    const contributors = members.map(name => ({ member: memberOf(name), present: true, awaited: true }))
     this.facts = {
       id: 'bafyF',
       charter: testCharter(overrides),
@@ -62,7 +62,9 @@ export class Bench {
       { type: 'pulled', link: `u-${name}`, keysDistance: 1 }
     )
   leaves(name: string): this {
-    const contributors = this.facts.contributors.map(one => (one.member.name === name ? { ...one, present: false } : one))
+    const contributors = this.facts.contributors.map(one =>
+      one.member.name === name ? { ...one, present: false, awaited: false } : one
+    )
     this.facts = { ...this.facts, contributors }
     return this.send({ type: 'look' })
   }
