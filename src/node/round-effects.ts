@@ -247,10 +247,16 @@ async function contributionOf(
   return { ...(await blobs.put(output)), base: parent === 'none yet' ? charter.parent : parent.entry }
 }
 
-/** Brings the parent's model here, the newest at each try. @returns whose model it is; null when nobody gives one after `triesMax` tries. */
+/**
+ * Brings the parent's model here, the newest at each try. Where the parent's rounds are so short that a model is gone before it has come, the next
+ * goes the same way.
+ * @returns whose model it is; null when nobody gives one after `triesMax` tries, or none came in `parentTimeoutMs`.
+ */
 async function pullParent(node: FederationCore): Promise<ParentHead | 'none yet' | null> {
-  const { exchange, events } = node.options.services
-  for (let tries = 1; tries <= triesMax; tries++) {
+  const { services, charter } = node.options
+  const { exchange, events } = services
+  const until = performance.now() + charter.timings.parentTimeoutMs
+  for (let tries = 1; tries <= triesMax && (tries === 1 || performance.now() < until); tries++) {
     const { parentHead } = node.state
     if (parentHead === null) return 'none yet'
     try {

@@ -112,15 +112,16 @@ function contributeLater(
   model: Float32Array,
   round: number,
   send: (link: Link | null, base: Link | null) => void,
-  tries = 1
+  tries = 1,
+  until = replica.services.clock.nowMs + replica.topic.charter.timings.parentTimeoutMs
 ): void {
   const { peer, topic, services } = replica
   const head = replica.state.parentHead!
   peer.pull(head.model, head.holders, topic, round, () => {
     const base = peer.blobs.get(head.model)?.model
     if (!replica.alive) return
-    if (base === undefined && tries >= triesMax) send(null, null)
-    else if (base === undefined) replica.later(retryMs, () => contributeLater(replica, model, round, send, tries + 1))
+    if (base === undefined && (tries >= triesMax || services.clock.nowMs >= until)) send(null, null)
+    else if (base === undefined) replica.later(retryMs, () => contributeLater(replica, model, round, send, tries + 1, until))
     else send(peer.put(services.mixing.difference(model, base), round), head.entry)
   })
 }
