@@ -2,9 +2,34 @@
 import { assert } from '../errors.ts'
 import type { Link, PeerName } from '../ids.ts'
 import { Recalling } from './consensus-recall.ts'
-import { type Accepted, beatsPerLook, type Checked, type LogEntry, majority, mayVote } from './consensus-state.ts'
+import {
+  type Accepted,
+  beatsPerLook,
+  type Checked,
+  type ConsensusMessage,
+  type LogEntry,
+  majority,
+  mayVote
+} from './consensus-state.ts'
 import type { Certificate } from './entry.ts'
-import { isBeyond, isKnownAccepted } from './recall.ts'
+import { isBeyond, isKnownAccepted, maySignedFor } from './recall.ts'
+
+type Signature = Omit<Extract<ConsensusMessage<never>, { type: 'accept' }>, 'type'>
+
+/** @param before - for whom it was signed before; undefined: that is not known. */
+function signedAlsoFor<Entry>(
+  aggregator: PeerName,
+  before: readonly PeerName[] | undefined,
+  { index, term, link, entry }: Accepted<Entry>
+): Accepted<Entry> {
+  const signedFor = before === undefined ? {} : { signedFor: [...new Set([...before, aggregator])] }
+  return { index, term, link, entry, ...signedFor }
+}
+
+function forgetfulAfter(forgetful: ReadonlySet<PeerName>, { enrolled = [] }: LogEntry): ReadonlySet<PeerName> {
+  if (!enrolled.some(({ peer }) => forgetful.has(peer))) return forgetful
+  return new Set([...forgetful].filter(one => !enrolled.some(({ peer }) => peer === one)))
+}
 
 export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
   propose(link: Link, entry: Entry): void {
@@ -14,7 +39,7 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
       index: entry.index,
       commitIndex: state.commitIndex
     })
-    this.accept({ index: entry.index, term: state.term, link, entry })
+    this.accept({ index: entry.index, term: state.term, link, entry, signedFor: [] })
   }
 
   protected onPropose(from: PeerName, { term, link, entry }: { term: number; link: Link; entry: Entry }): void {
@@ -26,7 +51,7 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
     const { accepted } = this.state
     if (accepted !== null && accepted.term === term) {
       // Again: the first answer was lost. Another entry in the same term is an aggregator's lie, and gets none (I2).
-      if (accepted.link === link) this.effects.push({ do: 'sign', to: from, index: accepted.index, term, link })
+      if (accepted.link === link) this.sign(from, accepted)
       return
     }
     // An entry that was checked and accepted in an earlier term needs no second check, as it was then.
@@ -47,8 +72,24 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
     if (!open || !mayVote(state) || (state.accepted !== null && state.accepted.term >= term)) return
     // What it may have accepted before it forgot can be settled by nobody else, should others refuse it too.
     if (ok || (state.old && this.isBehind() && isKnownAccepted(state, link)))
-      this.acceptFrom(from, { index: entry.index, term, link, entry })
+      this.acceptFrom(from, {
+        index: entry.index,
+        term,
+        link,
+        entry,
+        signedFor: this.hasSignedNone(entry.index) ? [] : undefined
+      })
     else this.refuse(from, term, entry.index, link)
+  }
+
+  /**
+   * Whether this peer knows that it has not signed, for the open index, what it does not hold. Who has signed something there, and neither
+   * holds it nor gave it up, has lost the end of its log, and with it maybe a certificate.
+   */
+  protected hasSignedNone(index: number): boolean {
+    const { old, signed, accepted, givenUp } = this.state
+    if (old || signed === null) return false
+    return signed.index < index || accepted !== null || givenUp !== null
   }
 
   protected acceptFrom(to: PeerName, accepted: Accepted<Entry>): void {
@@ -57,25 +98,34 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
       term: this.state.term
     })
     assert((this.state.accepted?.term ?? 0) < accepted.term, 'I2: one acceptance a term', { term: accepted.term })
-    this.state = { ...this.state, accepted, signed: { index: accepted.index, term: accepted.term } }
+    const mine = signedAlsoFor(to, maySignedFor(this.state, accepted.link, accepted.signedFor), accepted)
+    this.state = { ...this.state, accepted: mine, signed: { index: accepted.index, term: accepted.term } }
     this.persist() // I2: not spoken before it is stored
-    this.effects.push({ do: 'sign', to, index: accepted.index, term: accepted.term, link: accepted.link })
+    this.sign(to, mine)
+  }
+
+  protected sign(to: PeerName, { index, term, link, signedFor }: Accepted<Entry>): void {
+    const others = signedFor?.filter(peer => peer !== to) ?? null
+    this.effects.push({ do: 'sign', to, index, term, link, ...(others?.length === 0 ? {} : { signedFor: others }) })
   }
 
   /** The leader's own acceptance of what it proposes, under its term. */
   protected accept(accepted: Accepted<Entry>): void {
     assert(this.state.role === 'leader', 'only a leader proposes')
+    const mine = signedAlsoFor(this.state.self, accepted.signedFor, accepted)
     const signed = { index: accepted.index, term: accepted.term }
-    this.state = { ...this.state, accepted, signed, signatures: new Map(), refused: new Set(), looksRefused: 0 }
+    this.state = { ...this.state, accepted: mine, signed, signatures: new Map(), refused: new Set(), looksRefused: 0 }
     this.persist()
-    this.effects.push({ do: 'sign', to: this.state.self, index: accepted.index, term: accepted.term, link: accepted.link })
+    this.sign(this.state.self, mine)
   }
 
-  onSignature(from: PeerName, index: number, term: number, link: Link, signature: Uint8Array): void {
+  onSignature(from: PeerName, { index, term, link, signature, signedFor = [] }: Signature): void {
     const { state } = this
     if (state.role !== 'leader' || state.accepted === null || term !== state.term) return
     if (index !== state.accepted.index || link !== state.accepted.link || !state.voters.includes(from)) return
-    const signatures = new Map(state.signatures).set(from, signature)
+    // Whether it has signed it for this aggregator in an earlier term, too, it need not say.
+    const given = { signature, signedFor: signedFor === null ? undefined : [...signedFor, state.self] }
+    const signatures = new Map(state.signatures).set(from, given)
     this.state = { ...state, signatures, heard: new Set(state.heard).add(from) }
     if (from === state.self) this.repropose()
     if (signatures.size < majority(state.voters)) return
@@ -85,7 +135,7 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
       index,
       term,
       entry: link,
-      signatures: sorted.map(([voter, bytes]) => ({ voter, signature: bytes }))
+      signatures: sorted.map(([voter, given]) => ({ voter, signature: given.signature }))
     }
     const { entry } = state.accepted
     this.onCertified(link, entry, certificate)
@@ -100,10 +150,9 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
   }
 
   /**
-   * Those that refused the open entry do not hold it, so none of them had accepted it when it entered this term, and the others are too few
-   * to certify it. Nothing else was certified at its index either, or it would be what this aggregator had to propose; and a certificate
-   * of this term could only be made here. So it is forgotten, and whoever is elected next is free. Held on to, it could block for good: one
-   * voter holds it, another holds a second entry, and each refuses the other's.
+   * Nobody has certified the open entry (giving-up.ts). Nothing else was certified at its index either, or it would be what this aggregator
+   * had to propose; and a certificate of this term could only be made here. So it is forgotten, and whoever is elected next is free. Held on
+   * to, it could block for good: one voter holds it, another holds a second entry, and each refuses the other's.
    */
   protected giveUp(): void {
     this.state = { ...this.state, accepted: null, givenUp: this.state.accepted?.link ?? null }
@@ -126,7 +175,8 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
     const voters = entry.voters ?? state.voters
     const enrolled = entry.enrolled?.some(({ peer, nonce }) => peer === state.self && nonce === state.nonce) ?? false
     const nonce = enrolled ? null : state.nonce
-    this.state = { ...state, commitIndex: certificate.index, head: link, voters, nonce, accepted: null, givenUp: null }
+    const settled = { accepted: null, givenUp: null, forgetful: forgetfulAfter(state.forgetful, entry) }
+    this.state = { ...state, commitIndex: certificate.index, head: link, voters, nonce, ...settled }
     // Whatever it signed in a life that it has forgotten concerns indices up to here.
     if (enrolled) this.state = { ...this.state, signed: { index: certificate.index, term: certificate.term }, old: false }
     this.effects.push({ do: 'commit', link, entry, certificate })
@@ -149,12 +199,16 @@ export class OpenEntry<Entry extends LogEntry> extends Recalling<Entry> {
     const { state } = this
     if (state.role !== 'leader' || state.accepted === null) return
     // Its own signature goes along: two of them on different entries prove that it lied (evidence.ts).
-    const signature = state.signatures.get(state.self)
-    if (signature === undefined) return
+    const own = state.signatures.get(state.self)
+    if (own === undefined) return
     for (const voter of state.voters) {
       if (voter === state.self || state.signatures.has(voter)) continue
       const { link, entry } = state.accepted
-      this.effects.push({ do: 'send', to: voter, message: { type: 'propose', term: state.term, link, entry, signature } })
+      this.effects.push({
+        do: 'send',
+        to: voter,
+        message: { type: 'propose', term: state.term, link, entry, signature: own.signature }
+      })
     }
   }
 }

@@ -62,7 +62,7 @@ export class ConsensusMoves<Entry extends LogEntry> {
     const outvoted = state.refused.size + (state.accepted === null ? 1 : 0) >= majority(state.voters)
     const refused = (voter: PeerName) => Number(state.refused.has(voter) !== outvoted)
     const best = others
-      .filter(voter => state.heard.has(voter) || state.positions.has(voter))
+      .filter(voter => (state.heard.has(voter) || state.positions.has(voter)) && !state.forgetful.has(voter))
       .sort(
         (left, right) => refused(left) - refused(right) || (state.positions.get(right) ?? 0) - (state.positions.get(left) ?? 0)
       )[0]
@@ -92,8 +92,8 @@ export class ConsensusMoves<Entry extends LogEntry> {
   }
 
   protected persist(): void {
-    const { term, votedFor, accepted, nonce, signed, old } = this.state
-    this.effects.push({ do: 'persist', term, votedFor, accepted, nonce, signed, old })
+    const { term, votedFor, accepted, givenUp, nonce, signed, old } = this.state
+    this.effects.push({ do: 'persist', term, votedFor, accepted, givenUp, nonce, signed, old })
   }
 
   protected toOthers(message: ConsensusMessage<Entry>): void {
@@ -103,7 +103,7 @@ export class ConsensusMoves<Entry extends LogEntry> {
   /** The fields that every role has. */
   protected shared(): Shared<Entry> {
     const { self, federation, term, votedFor, commitIndex, head, voters, accepted, aggregator, timing, rank } = this.state
-    const { nonce, recall, signed, old, distrusted, givenUp } = this.state
+    const { nonce, recall, signed, old, distrusted, givenUp, forgetful } = this.state
     return {
       self,
       federation,
@@ -114,6 +114,7 @@ export class ConsensusMoves<Entry extends LogEntry> {
       voters,
       accepted,
       givenUp,
+      forgetful,
       aggregator,
       timing,
       rank,

@@ -13,7 +13,8 @@ export class Recalling<Entry extends LogEntry> extends ConsensusMoves<Entry> {
   onRecall(from: PeerName): void {
     const { term, accepted, voters } = this.state
     const told = { term, ...position(this.state), accepted: accepted?.link ?? null, voters: accepted?.entry.voters ?? voters }
-    this.effects.push({ do: 'send', to: from, message: { type: 'recalled', ...told } })
+    const signedFor = accepted === null ? {} : { signedFor: accepted.signedFor ?? null }
+    this.effects.push({ do: 'send', to: from, message: { type: 'recalled', ...told, ...signedFor } })
   }
 
   /** Anything of another voter. */
@@ -24,10 +25,10 @@ export class Recalling<Entry extends LogEntry> extends ConsensusMoves<Entry> {
   }
 
   /** Its term is taken over with all the others: until then this peer may be the only one that it is news to. */
-  onRecalled(from: PeerName, { term, commitIndex, acceptedTerm, accepted, voters }: Recalled): void {
+  onRecalled(from: PeerName, { term, commitIndex, acceptedTerm, accepted, voters, signedFor }: Recalled): void {
     const { recall } = this.state
     if (recall === null || !askedFor(this.state).has(from)) return
-    const answers = new Map(recall.answers).set(from, { term, commitIndex, acceptedTerm, accepted, voters })
+    const answers = new Map(recall.answers).set(from, { term, commitIndex, acceptedTerm, accepted, voters, signedFor })
     this.state = { ...this.state, recall: { ...recall, answers } }
     this.catchUp(from, commitIndex)
   }

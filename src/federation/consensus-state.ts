@@ -18,6 +18,8 @@ export interface Accepted<Entry> {
   term: number
   link: Link
   entry: Entry
+  /** Aggregators that were given this peer's signature of it, since it took it up; left out: there may be some that it has forgotten. */
+  signedFor?: readonly PeerName[] | undefined
 }
 
 /** What a peer says of its own log when it stands, votes or answers. */
@@ -34,7 +36,15 @@ export type ConsensusMessage<Entry> =
   | { type: 'heartbeat-reply'; term: number; commitIndex: number }
   /** `signature` over (federation, index, term, link), made and checked by who performs the effects: here the proposer's own. */
   | { type: 'propose'; term: number; link: Link; entry: Entry; signature: Uint8Array }
-  | { type: 'accept'; term: number; index: number; link: Link; signature: Uint8Array }
+  /** `signedFor`: for whom else it has signed that (`Accepted`), null: it does not know. Left out: for nobody. */
+  | {
+      type: 'accept'
+      term: number
+      index: number
+      link: Link
+      signature: Uint8Array
+      signedFor?: readonly PeerName[] | null | undefined
+    }
   | { type: 'refuse'; term: number; index: number; link: Link }
   | { type: 'timeout-now'; term: number }
   /** Where do you stand? From a peer whose memory of its votes may be an old copy (recall.ts). */
@@ -55,6 +65,8 @@ export interface Shared<Entry> {
   readonly accepted: Accepted<Entry> | null
   /** An entry of the open index that this peer proposed and gave up, for too many refused it: it does not take it from another. */
   readonly givenUp: Link | null
+  /** Voters that wait to be enrolled, as far as this peer was told: before that they sign nothing. */
+  readonly forgetful: ReadonlySet<PeerName>
   readonly aggregator: PeerName | null
   readonly timing: { electionTimeoutMs: number; heartbeatMs: number }
   /** Place in the order of strength, 0 (first) to 1: a stronger peer stands earlier. */
@@ -80,8 +92,8 @@ export type ConsensusState<Entry extends LogEntry> = Shared<Entry> &
     | { readonly role: 'candidate'; readonly grants: ReadonlySet<PeerName> }
     | {
         readonly role: 'leader'
-        /** Signatures of the open entry. */
-        readonly signatures: ReadonlyMap<PeerName, Uint8Array>
+        /** Signatures of the open entry, and for whom their voters have signed it. */
+        readonly signatures: ReadonlyMap<PeerName, Given>
         /** Voters that refused the open entry since the last look, and in how many looks too many of them did. */
         readonly refused: ReadonlySet<PeerName>
         readonly looksRefused: number
@@ -92,6 +104,10 @@ export type ConsensusState<Entry extends LogEntry> = Shared<Entry> &
         readonly beatsLeft: number
       }
   )
+
+interface Given extends Pick<Accepted<never>, 'signedFor'> {
+  signature: Uint8Array
+}
 
 /** The answer to `check`, with what it asked. */
 export interface Checked<Entry> {
@@ -121,15 +137,19 @@ export type ConsensusEvent<Entry> =
   | { type: 'alive'; peer: PeerName }
   | { type: 'ranked'; rank: number }
   | { type: 'distrust'; peer: PeerName }
+  /** It does not remember how it voted, and asks to be enrolled anew. */
+  | { type: 'forgot'; peer: PeerName }
 
 /** What outlives a restart. */
-export interface Memory<Entry> extends Pick<Shared<Entry>, 'term' | 'votedFor' | 'accepted' | 'nonce' | 'signed' | 'old'> {}
+export interface Memory<Entry>
+  extends Pick<Shared<Entry>, 'term' | 'votedFor' | 'accepted' | 'givenUp' | 'nonce' | 'signed' | 'old'> {}
 
 /** Of who has never voted, and knows it. */
 export const firstMemory: Memory<never> = {
   term: 0,
   votedFor: null,
   accepted: null,
+  givenUp: null,
   nonce: null,
   signed: { index: 0, term: 0 },
   old: false
@@ -140,7 +160,7 @@ export type ConsensusEffect<Entry> =
   | { do: 'send'; to: PeerName; message: ConsensusMessage<Entry> }
   | { do: 'check'; from: PeerName; link: Link; term: number; entry: Entry }
   /** Sign the acceptance; answer `signed`, and send it to `to` unless that is this peer. */
-  | { do: 'sign'; to: PeerName; index: number; term: number; link: Link }
+  | { do: 'sign'; to: PeerName; index: number; term: number; link: Link; signedFor?: readonly PeerName[] | null | undefined }
   | { do: 'commit'; link: Link; entry: Entry; certificate: Certificate }
   /** Tell everybody of a certificate that this aggregator has just completed. */
   | { do: 'publish'; link: Link; entry: Entry; certificate: Certificate }
@@ -164,6 +184,7 @@ export interface ConsensusStart<Entry> {
   accepted: Accepted<Entry> | null
   timing: { electionTimeoutMs: number; heartbeatMs: number }
   rank: number
+  givenUp?: Link | null
   /** See `Shared.nonce`; left out: it remembers. */
   nonce?: number | null
   signed?: SignedPlace | null
@@ -174,13 +195,17 @@ export interface ConsensusStart<Entry> {
 
 /** What was on the disk, as the state that it resumes. An acceptance at an index that is certified by now is dropped. */
 export function initialConsensus<Entry extends LogEntry>(start: ConsensusStart<Entry>): ConsensusState<Entry> {
-  const { nonce = null, signed = start.accepted, old = false, fromDisk = false, ...rest } = start
-  const accepted = start.accepted !== null && start.accepted.index === start.commitIndex + 1 ? start.accepted : null
-  const memory = { nonce, accepted, signed: signed && { index: signed.index, term: signed.term }, old }
+  const { nonce = null, signed = start.accepted, old = false, fromDisk = false, givenUp = null, ...rest } = start
+  const open = start.accepted !== null && start.accepted.index === start.commitIndex + 1 ? start.accepted : null
+  // An old copy has forgotten for whom it signed it since.
+  const accepted = open !== null && old ? { ...open, signedFor: undefined } : open
+  // It was given up at the index that this peer has signed last.
+  const given = { givenUp: signed?.index === start.commitIndex + 1 ? givenUp : null }
+  const memory = { nonce, accepted, ...given, signed: signed && { index: signed.index, term: signed.term }, old }
   // Nobody waits for others before there are any: a federation begins at once.
   const begins = start.voters.length === 1 && start.term === 0 && start.commitIndex === 0
   const recall = (fromDisk && !begins) || old ? newRecall(start.timing) : null
-  return { ...rest, ...memory, recall, givenUp: null, aggregator: null, distrusted: new Set(), role: 'follower' }
+  return { ...rest, ...memory, recall, forgetful: new Set(), aggregator: null, distrusted: new Set(), role: 'follower' }
 }
 
 /** Whether this peer has a vote and a memory of it, be it an old one. */

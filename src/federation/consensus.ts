@@ -37,6 +37,7 @@ import {
   position,
   termStepMax
 } from './consensus-state.ts'
+import { isStuck } from './giving-up.ts'
 import { acceptedTermKnown } from './recall.ts'
 
 type Step<Entry extends LogEntry> = [ConsensusState<Entry>, ConsensusEffect<Entry>[]]
@@ -65,7 +66,7 @@ export function stepConsensus<Entry extends LogEntry>(state: ConsensusState<Entr
       turn.onChecked(event)
       break
     case 'signed':
-      turn.onSignature(state.self, event.index, event.term, event.link, event.signature)
+      turn.onSignature(state.self, { ...event, signedFor: state.accepted?.signedFor ?? null })
       break
     case 'certified':
       turn.onCertified(event.link, event.entry, event.certificate)
@@ -85,6 +86,9 @@ export function stepConsensus<Entry extends LogEntry>(state: ConsensusState<Entr
       break
     case 'distrust':
       turn.onDistrust(event.peer)
+      break
+    case 'forgot':
+      turn.onForgot(event.peer)
       break
     default:
       assertNever(event)
@@ -136,6 +140,11 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
     this.onLost(peer)
   }
 
+  onForgot(peer: PeerName): void {
+    const { forgetful, voters } = this.state
+    if (voters.includes(peer) && !forgetful.has(peer)) this.state = { ...this.state, forgetful: new Set(forgetful).add(peer) }
+  }
+
   onHeartbeatTimer(): void {
     const { state } = this
     if (state.role !== 'leader') return
@@ -146,8 +155,7 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
         this.follow(state.term, null)
         return
       }
-      const blocked = state.voters.length - state.refused.size < majority(state.voters)
-      const looksRefused = blocked ? state.looksRefused + 1 : 0
+      const looksRefused = isStuck(state) ? state.looksRefused + 1 : 0
       if (looksRefused >= looksRefusedMax) {
         this.giveUp()
         return
@@ -242,7 +250,7 @@ class Turn<Entry extends LogEntry> extends OpenEntry<Entry> {
         this.onPropose(from, message)
         break
       case 'accept':
-        this.onSignature(from, message.index, message.term, message.link, message.signature)
+        this.onSignature(from, message)
         break
       case 'refuse':
         this.onRefuse(from, message.index, message.term, message.link)

@@ -40,7 +40,7 @@ export interface FederationStart {
   charter: Charter
   self: PeerName
   entries: Iterable<{ link: Link; entry: Entry }>
-  persisted: Pick<ConsensusStart<Entry>, 'term' | 'votedFor' | 'accepted' | 'signed' | 'old' | 'fromDisk'>
+  persisted: Pick<ConsensusStart<Entry>, 'term' | 'votedFor' | 'accepted' | 'givenUp' | 'signed' | 'old' | 'fromDisk'>
   /** See `ConsensusState.rank`. */
   rank: number
   /** See `ConsensusState.nonce`; left out: this peer remembers how it voted. */

@@ -326,6 +326,8 @@ export function stepFederation(env: Environment, state: FederationState, event: 
       break
     case 'enroll':
       turn.state = { ...state, enrolling: asked(state.enrolling, event.enrolled.peer, event.enrolled) }
+      if (state.roster.enrolled.get(event.enrolled.peer) !== event.enrolled.nonce)
+        turn.consensus({ type: 'forgot', peer: event.enrolled.peer })
       turn.tryPropose()
       break
     case 'accuse':

@@ -20,6 +20,8 @@ export interface Recalled {
   acceptedTerm: number
   /** That entry. */
   accepted: Link | null
+  /** For whom it has signed that (`Accepted` in consensus-state.ts); null: it does not know. Left out: for nobody. */
+  signedFor?: readonly PeerName[] | null | undefined
   /** Voters after the entry that it has accepted, else of its open index: if that one was certified, the asker may have gone on with these. */
   voters: readonly PeerName[]
 }
@@ -86,6 +88,23 @@ export const acceptedTermKnown = (standing: Standing): number =>
 /** Whether `link` is what somebody accepted in that term. */
 export const isKnownAccepted = (standing: Standing, link: Link): boolean =>
   besides(standing).some(({ acceptedTerm, accepted }) => accepted === link && acceptedTerm === acceptedTermKnown(standing))
+
+/**
+ * For whom this peer may have signed `link`: for those that it remembers, and for those that the others, who tell that they hold it, have
+ * signed it for. Undefined: nobody knows. One that the others have signed it for and that does not know it has forgotten more than that.
+ * @param remembered - undefined: it does not know.
+ */
+export function maySignedFor(
+  standing: Standing,
+  link: Link,
+  remembered: readonly PeerName[] | undefined
+): readonly PeerName[] | undefined {
+  const holding = [...(standing.recall?.answers.values() ?? [])].filter(({ accepted }) => accepted === link)
+  const isKnown = acceptedTermKnown(standing) <= (standing.accepted?.term ?? 0) || isKnownAccepted(standing, link)
+  if (remembered === undefined || !isKnown || holding.some(({ signedFor }) => signedFor === null)) return undefined
+  const told = holding.flatMap(({ signedFor }) => signedFor ?? [])
+  return told.includes(standing.self) && !remembered.includes(standing.self) ? undefined : [...remembered, ...told]
+}
 
 /** The highest term that a voter told. */
 export const termTold = ({ voters }: Pick<Standing, 'voters'>, { answers }: Recall): number =>

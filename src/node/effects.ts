@@ -114,14 +114,15 @@ export async function performEffect(node: FederationCore, effect: Effect): Promi
 const memoryOld = (index: number): string =>
   `this node’s disk is an older copy of what it was: the certified entry ${index} is signed by it, and it does not remember that. It votes and accepts again as soon as every other voter has told it what it may have forgotten`
 
-function sign(node: FederationCore, { to, index, term, link }: Extract<Effect, { do: 'sign' }>): void {
+function sign(node: FederationCore, { to, index, term, link, signedFor }: Extract<Effect, { do: 'sign' }>): void {
   const { host, records } = node.options.services
   // I2: what was signed is on disk before the signature leaves.
   records.append({ record: 'accept', federation: node.id, index, term, entry: link })
   const signature = host.sign(acceptBytes(node.id, index, term, link))
   if (to === node.self) node.dispatch({ type: 'consensus', event: { type: 'signed', index, term, link, signature } })
   else {
-    node.send(to, { federation: node.id, message: { type: 'accept', term, index, link, signature } })
+    const told = signedFor === undefined ? {} : { signedFor }
+    node.send(to, { federation: node.id, message: { type: 'accept', term, index, link, signature, ...told } })
     node.accepted({ index, term, link, signature }, to)
   }
 }

@@ -5,7 +5,7 @@ import { WorldlmError } from '../errors.ts'
 import { firstMemory, type Memory } from '../federation/consensus-state.ts'
 import type { Entry } from '../federation/entry.ts'
 import type { SignedPlace } from '../federation/recall.ts'
-import type { PeerName } from '../ids.ts'
+import type { Link, PeerName } from '../ids.ts'
 import { isMalformed, linkOf } from '../wire/codec.ts'
 import { entryCodec } from '../wire/records.ts'
 import { writeFileDurably } from './files.ts'
@@ -17,9 +17,13 @@ import { writeFileDurably } from './files.ts'
  */
 export type PersistedConsensus = Memory<Entry>
 
-export function writeConsensus(path: string, { term, votedFor, accepted, nonce, signed, old }: PersistedConsensus): void {
-  const open = accepted === null ? null : { term: accepted.term, entry: entryCodec.encode(accepted.entry) }
-  writeFileDurably(path, dagCbor.encode({ term, votedFor, accepted: open, nonce, signed, old }))
+export function writeConsensus(
+  path: string,
+  { term, votedFor, accepted, givenUp, nonce, signed, old }: PersistedConsensus
+): void {
+  const signedFor = accepted?.signedFor === undefined ? {} : { signedFor: accepted.signedFor }
+  const open = accepted === null ? null : { term: accepted.term, entry: entryCodec.encode(accepted.entry), ...signedFor }
+  writeFileDurably(path, dagCbor.encode({ term, votedFor, accepted: open, givenUp, nonce, signed, old }))
 }
 
 /**
@@ -36,18 +40,22 @@ export function readConsensus(path: string, drawNonce: () => number): PersistedC
     const stored = dagCbor.decode<{
       term: number
       votedFor: PeerName | null
-      accepted: { term: number; entry: Uint8Array } | null
+      accepted: { term: number; entry: Uint8Array; signedFor?: PeerName[] } | null
+      givenUp?: Link | null
       nonce: number | null
       // Left out by earlier versions: what such a node has signed is known from its next signature on.
       signed?: SignedPlace | null
       old?: boolean
     }>(readFileSync(path))
-    const { term, votedFor, nonce, old = false } = stored
-    const read = { term, votedFor, nonce, old, fromDisk: true }
+    const { term, votedFor, givenUp = null, nonce, old = false } = stored
+    const read = { term, votedFor, givenUp, nonce, old, fromDisk: true }
     if (stored.accepted === null) return { ...read, accepted: null, signed: stored.signed ?? null }
     const entry = entryCodec.decode(stored.accepted.entry)
     if (isMalformed(entry)) throw new Error(entry.detail)
-    const accepted = { index: entry.index, term: stored.accepted.term, link: linkOf(stored.accepted.entry), entry }
+    const { signedFor } = stored.accepted
+    const link = linkOf(stored.accepted.entry)
+    const told = signedFor === undefined ? {} : { signedFor }
+    const accepted = { index: entry.index, term: stored.accepted.term, link, entry, ...told }
     return { ...read, accepted, signed: stored.signed ?? { index: accepted.index, term: accepted.term } }
   } catch (cause) {
     throw new WorldlmError(

@@ -18,6 +18,7 @@ export function performEffect(replica: ReplicaCore, effect: Effect): void {
         term: effect.term,
         votedFor: effect.votedFor,
         accepted: effect.accepted,
+        givenUp: effect.givenUp,
         nonce: effect.nonce,
         signed: effect.signed,
         old: effect.old,
@@ -108,13 +109,13 @@ function hold(peer: PeerCore, topic: Topic, { blob, holders, round }: Update): v
   if (!peer.blobs.has(blob)) peer.pull(blob, holders, topic, round, () => undefined)
 }
 
-function sign(replica: ReplicaCore, { to, index, term, link }: Extract<Effect, { do: 'sign' }>): void {
+function sign(replica: ReplicaCore, { to, index, term, link, signedFor }: Extract<Effect, { do: 'sign' }>): void {
   const { peer, topic, services } = replica
   services.observer.signed(peer, topic, index, term, link)
   const signature = signatureOf(peer.name, topic.id, index, term, link)
   if (to === peer.name) replica.dispatch({ type: 'consensus', event: { type: 'signed', index, term, link, signature } })
   else {
-    replica.send(to, { type: 'accept', term, index, link, signature })
+    replica.send(to, { type: 'accept', term, index, link, signature, signedFor })
     replica.evidence?.tell({ index, term, link, signature }, to)
   }
 }

@@ -92,6 +92,7 @@ export interface ConsensusEnvelope {
 
 const position = { commitIndex: natural, acceptedTerm: natural }
 const reply = { term: natural, granted: z.boolean(), commitIndex: natural }
+const signedFor = z.array(peerName).max(limits.votersMax).nullable()
 export const consensusCodec = codec<ConsensusEnvelope>(
   z.strictObject({
     federation: link,
@@ -103,7 +104,14 @@ export const consensusCodec = codec<ConsensusEnvelope>(
       z.strictObject({ type: z.literal('heartbeat'), term: natural, commitIndex: natural }),
       z.strictObject({ type: z.literal('heartbeat-reply'), term: natural, commitIndex: natural }),
       z.strictObject({ type: z.literal('propose'), term: natural, link, entry: entrySchema, signature: bytes(64) }),
-      z.strictObject({ type: z.literal('accept'), term: natural, index: natural, link, signature: bytes(64) }),
+      z.strictObject({
+        type: z.literal('accept'),
+        term: natural,
+        index: natural,
+        link,
+        signature: bytes(64),
+        signedFor: signedFor.optional()
+      }),
       z.strictObject({ type: z.literal('refuse'), term: natural, index: natural, link }),
       z.strictObject({ type: z.literal('timeout-now'), term: natural }),
       z.strictObject({ type: z.literal('recall') }),
@@ -112,6 +120,7 @@ export const consensusCodec = codec<ConsensusEnvelope>(
         term: natural,
         ...position,
         accepted: link.nullable(),
+        signedFor: signedFor.optional(),
         voters: z.array(peerName).max(limits.votersMax)
       })
     ])

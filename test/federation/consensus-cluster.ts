@@ -8,16 +8,25 @@ import assert from 'node:assert/strict'
 import {
   type ConsensusEffect,
   type ConsensusEvent,
-  type ConsensusMessage,
-  type ConsensusState,
   type ConsensusTimer,
+  firstMemory,
   initialConsensus,
-  type Memory
+  majority
 } from '../../src/federation/consensus-state.ts'
 import { stepConsensus } from '../../src/federation/consensus.ts'
-import type { Certificate } from '../../src/federation/entry.ts'
 import { Random } from '../../src/math/random.ts'
 import { Clock } from '../../src/sim/clock.ts'
+import {
+  calm,
+  type Certified,
+  type ClusterPeer,
+  delicate,
+  type Disk,
+  isEnrolled,
+  newPeer,
+  type Packet,
+  type Weather
+} from './cluster-parts.ts'
 import { federation, linkOf, signatureOf, type TestEntry } from './consensus-bench.ts'
 
 const timing = { electionTimeoutMs: 400, heartbeatMs: 100 }
@@ -25,59 +34,21 @@ const presenceMs = 700
 const proposeMs = 60
 const copiesMax = 40
 
-interface Certified {
-  link: string
-  entry: TestEntry
-  certificate: Certificate
-}
-interface Disk extends Memory<TestEntry> {
-  log: readonly Certified[]
-}
-interface ClusterPeer {
-  name: string
-  disk: Disk
-  /** What was on it lately, the newest last. */
-  copies: Disk[]
-  /** Index from which on it has forgotten what it did, while its disk is an old copy. */
-  forgotSince: number
-  state: ConsensusState<TestEntry> | null
-  /** Grows with each life: what an earlier life asked for is not answered to a later one. */
-  life: number
-  timers: Map<string, number>
-}
-type Packet =
-  | { kind: 'consensus'; message: ConsensusMessage<TestEntry> }
-  | { kind: 'certified'; certified: Certified[] }
-  | { kind: 'fetch'; fromIndex: number }
-  | { kind: 'presence'; index: number }
-
-export interface Weather {
-  /** Shares, 0 to 1. */
-  loss: number
-  doubling: number
-  delayMsMax: number
-  /** Chance that a peer dies after an effect; eight times that after one that is on disk and not told yet, or told. */
-  crash: number
-  refusal: number
-  /** Share of the voters of an entry that refuse it for good, each for reasons of its own. */
-  refusalForGood: number
-  /** Chance that a peer which dies comes back with an earlier copy of its disk, unless a majority would then have forgotten what it did. */
-  old: number
-}
-const delicate = new Set(['commit', 'persist', 'sign', 'send'])
-export const calm: Weather = { loss: 0, doubling: 0, delayMsMax: 20, crash: 0, refusal: 0, refusalForGood: 0, old: 0 }
-
 export class Cluster {
   readonly peers: ClusterPeer[]
   readonly certified = new Map<number, string>()
-  readonly counts = { signed: 0, elections: 0, crashes: 0, partitions: 0, olds: 0 }
+  readonly counts = { signed: 0, elections: 0, crashes: 0, partitions: 0, olds: 0, losses: 0 }
   weather: Weather
+  /** As if nobody knew for whom else it has signed what it holds. */
+  untold = false
   #order = 0
   #values = 0
   /** What is due at one moment comes in the order in which it was asked for. */
   readonly #clock = new Clock(new Random('cluster'))
   #cut = new Set<string>()
   readonly #signed = new Map<string, string>()
+  /** Who proposed an entry, in whatever term. */
+  readonly #offered = new Map<string, Set<string>>()
   readonly #elected = new Map<string, string>()
   readonly #random: Random
 
@@ -86,15 +57,7 @@ export class Cluster {
     this.#random = new Random(`cluster/${seed}`)
     const names = [...'abcdefghi'].slice(0, peers)
     const first = names.slice(0, voters)
-    this.peers = names.map(name => ({
-      name,
-      disk: { term: 0, votedFor: null, accepted: null, nonce: null, signed: { index: 0, term: 0 }, old: false, log: [] },
-      copies: [],
-      forgotSince: 0,
-      state: null,
-      life: 0,
-      timers: new Map()
-    }))
+    this.peers = names.map(newPeer)
     this.#founders = first
     this.#voters = [first]
     for (const peer of this.peers) {
@@ -109,6 +72,20 @@ export class Cluster {
 
   get height(): number {
     return Math.max(0, ...this.certified.keys())
+  }
+
+  /** Whether one proposed an entry that is open, and has forgotten that: it may have certified it, and nobody is left who knows. */
+  get isUndecidable(): boolean {
+    const lost = this.peers.filter(({ disk }) => disk.nonce !== null)
+    if (!this.#canEnroll(new Set(lost))) return true
+    // A certificate that nobody holds any more counts, too; and an old copy is taken for one for an entry longer than it is.
+    const known = Math.max(...this.peers.map(({ disk }) => disk.log.length))
+    const old = this.peers.filter(({ forgotAt }) => forgotAt >= known - 1)
+    const forgetful = [...lost, ...old].map(({ name }) => name)
+    return this.peers.some(({ disk: { accepted } }) => {
+      const offered = accepted?.index === known + 1 ? this.#offered.get(accepted.link) : undefined
+      return forgetful.some(name => offered?.has(name))
+    })
   }
 
   run(ms: number): void {
@@ -132,7 +109,9 @@ export class Cluster {
     peer.state = null
     peer.life++
     peer.timers.clear()
-    if (this.weather.old > 0 && this.#random.float() < this.weather.old) this.#putBack(peer)
+    peer.asked.clear()
+    if (this.weather.lost > 0 && this.#random.float() < this.weather.lost) this.#lose(peer)
+    else if (this.weather.old > 0 && this.#random.float() < this.weather.old) this.#putBack(peer)
     // Half of them are back before the others notice: what they forgot would show then.
     this.#later(this.#random.float() < 0.5 ? this.#random.below(50) : this.#random.below(2000), () => {
       if (peer.state === null) this.#start(peer)
@@ -143,13 +122,40 @@ export class Cluster {
   #putBack(peer: ClusterPeer): void {
     const copy = peer.copies[this.#random.below(peer.copies.length || 1)]
     if (copy === undefined) return
-    const old = this.peers.filter(({ disk, name }) => disk.old && name !== peer.name)
-    const since = Math.min(copy.log.length, ...old.map(({ forgotSince }) => forgotSince))
-    if (!this.#isMinority(new Set([peer.name, ...old.map(({ name }) => name)]), since)) return
+    if (!this.#mayForget(peer, copy.log.length)) return
     this.counts.olds++
-    peer.forgotSince = peer.disk.old ? Math.min(peer.forgotSince, copy.log.length) : copy.log.length
     peer.disk = { ...copy, old: true }
     peer.copies = []
+  }
+
+  /** Its certificate may be the only one of the newest entry in its log. */
+  #lose(peer: ClusterPeer): void {
+    if (!this.#canEnroll(new Set([peer, ...this.peers.filter(({ disk }) => disk.nonce !== null)]))) return
+    if (!this.#mayForget(peer, Math.max(0, peer.disk.log.length - 1))) return
+    this.counts.losses++
+    peer.disk = { ...firstMemory, nonce: ++this.#values, log: [] }
+    peer.copies = []
+  }
+
+  /** Whether of all voters, and of those that some have accepted to follow them, a majority remembers, which is there for the others. */
+  #canEnroll(lost: ReadonlySet<ClusterPeer>, next: readonly string[] = []): boolean {
+    const names = new Set([...lost].map(({ name }) => name))
+    const remembering = this.peers.filter(peer => !lost.has(peer))
+    const open = remembering.flatMap(({ disk }) => [this.#votersAt(disk, disk.log.length), disk.accepted?.entry.voters ?? []])
+    return [...open, this.#voters.at(-1)!, next].every(
+      voters => voters.length === 0 || voters.filter(name => !names.has(name)).length >= majority(voters)
+    )
+  }
+
+  /** Notes that it has forgotten what it did since an index, unless a majority would then have. */
+  #mayForget(peer: ClusterPeer, sinceIndex: number): boolean {
+    const isForgetful = ({ disk }: ClusterPeer) => disk.old || disk.nonce !== null
+    const others = this.peers.filter(other => other !== peer && isForgetful(other))
+    const since = Math.min(sinceIndex, ...others.map(({ forgotSince }) => forgotSince))
+    if (!this.#isMinority(new Set([peer, ...others].map(({ name }) => name)), since)) return false
+    peer.forgotAt = this.height
+    peer.forgotSince = isForgetful(peer) ? Math.min(peer.forgotSince, sinceIndex) : sinceIndex
+    return true
   }
 
   /** Whether of all voters at an index since some minority alone has forgotten: what a majority forgot nobody can tell it. */
@@ -166,7 +172,8 @@ export class Cluster {
 
   /** The state of its disk, whole. */
   #keep(peer: ClusterPeer, changed: Partial<Disk>): void {
-    peer.copies.push(peer.disk)
+    // How long one waits that cannot know that it was enrolled already is for the simulator, too.
+    if (peer.disk.nonce === null) peer.copies.push(peer.disk)
     if (peer.copies.length > copiesMax) peer.copies.shift()
     peer.disk = { ...peer.disk, ...changed }
   }
@@ -190,8 +197,10 @@ export class Cluster {
       head: head?.link ?? federation,
       voters: this.#votersAt(disk, disk.log.length),
       accepted: disk.accepted,
+      givenUp: disk.givenUp,
       signed: disk.signed,
       old: disk.old,
+      nonce: isEnrolled(disk, name) ? null : disk.nonce,
       fromDisk: true,
       timing,
       // All alike: candidates meet the more often.
@@ -202,7 +211,9 @@ export class Cluster {
 
   #dispatch(peer: ClusterPeer, event: ConsensusEvent<TestEntry>): void {
     if (peer.state === null) return
-    const [state, effects] = stepConsensus(peer.state, event)
+    const { accepted } = peer.state
+    const before = this.untold && accepted !== null ? { ...peer.state, accepted: { ...accepted, signedFor: [] } } : peer.state
+    const [state, effects] = stepConsensus(before, event)
     peer.state = state
     const { life } = peer
     for (const effect of effects) {
@@ -262,15 +273,16 @@ export class Cluster {
     }
   }
 
-  #sign(peer: ClusterPeer, { to, index, term, link }: Extract<ConsensusEffect<TestEntry>, { do: 'sign' }>): void {
+  #sign(peer: ClusterPeer, { to, index, term, link, signedFor }: Extract<ConsensusEffect<TestEntry>, { do: 'sign' }>): void {
     this.counts.signed++
     const key = `${peer.name} ${index} ${term}`
     const other = this.#signed.get(key)
     assert.ok(other === undefined || other === link, `I2: ${key}: ${link} and ${other}`)
     this.#signed.set(key, link)
     const signature = signatureOf(peer.name)
+    this.#offered.set(link, new Set(this.#offered.get(link)).add(to))
     if (to === peer.name) this.#dispatch(peer, { type: 'signed', index, term, link, signature })
-    else this.#send(peer.name, to, { kind: 'consensus', message: { type: 'accept', term, index, link, signature } })
+    else this.#send(peer.name, to, { kind: 'consensus', message: { type: 'accept', term, index, link, signature, signedFor } })
   }
 
   /** One aggregator a term (Raft, figure 3, "election safety"), among those that are elected by the same voters. */
@@ -321,19 +333,29 @@ export class Cluster {
       case 'presence':
         if (packet.index > peer.state.commitIndex)
           this.#send(to, from, { kind: 'fetch', fromIndex: peer.state.commitIndex + 1 })
+        return
+      case 'wish':
+        peer.asked.set(from, packet.nonce)
+        if (peer.state.role === 'leader') this.#dispatch(peer, { type: 'forgot', peer: from })
     }
   }
 
   #presence(peer: ClusterPeer): void {
     if (peer.state === null) return
-    for (const { name } of this.peers)
-      if (name !== peer.name) this.#send(peer.name, name, { kind: 'presence', index: peer.state.commitIndex })
+    const { nonce, commitIndex } = peer.state
+    for (const { name } of this.peers) {
+      if (name === peer.name) continue
+      this.#send(peer.name, name, { kind: 'presence', index: commitIndex })
+      if (nonce !== null) this.#send(peer.name, name, { kind: 'wish', nonce })
+    }
   }
 
   #propose(peer: ClusterPeer): void {
     const { state } = peer
     if (state?.role !== 'leader' || state.accepted !== null) return
     const entry: TestEntry = { index: state.commitIndex + 1, prev: state.head, value: `${peer.name}${this.#values++}` }
+    const enrolled = [...peer.asked].map(([name, nonce]) => ({ peer: name, nonce }))
+    entry.enrolled = enrolled.filter(({ peer: name, nonce }) => !isEnrolled({ ...peer.disk, nonce }, name))
     if (this.#random.float() < 0.3) entry.voters = this.#movedVoters(state.voters)
     this.#dispatch(peer, { type: 'propose', link: linkOf(entry), entry })
     if (this.#random.float() < 0.03) this.#dispatch(peer, { type: 'hand-over' })
@@ -341,9 +363,12 @@ export class Cluster {
 
   /** One peer more or less. */
   #movedVoters(voters: readonly string[]): string[] {
-    const one = this.peers[this.#random.below(this.peers.length)]!.name
-    if (!voters.includes(one)) return [...voters, one]
-    return voters.length > 1 ? voters.filter(name => name !== one) : [...voters]
+    const { name: one, disk } = this.peers[this.#random.below(this.peers.length)]!
+    // Only who is enrolled becomes a voter; it may lose its memory before it hears of that.
+    const entering = disk.nonce === null ? [...voters, one] : [...voters]
+    const next = voters.includes(one) ? voters.filter(name => name !== one) : entering
+    const canGo = this.#canEnroll(new Set(this.peers.filter(peer => peer.disk.nonce !== null)), next)
+    return next.length > 0 && canGo ? next : [...voters]
   }
 
   #arm(peer: ClusterPeer, name: ConsensusTimer, ms: number): void {

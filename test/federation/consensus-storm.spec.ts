@@ -1,6 +1,7 @@
 /** I1, I2 and progress over random weather (consensus-cluster.ts). More seeds: test/slow/consensus.slow.ts. */
 import assert from 'node:assert/strict'
-import { calm, Cluster } from './consensus-cluster.ts'
+import { calm } from './cluster-parts.ts'
+import { Cluster } from './consensus-cluster.ts'
 import { storm } from './storm.ts'
 
 describe('consensus of many peers, by seed', () => {

@@ -262,69 +262,6 @@ describe('consensus: election', () => {
     assert.deepEqual([peer.state.term, peer.state.votedFor], [9, null])
   })
 
-  it('gives its entry up when too many refuse it, look after look: another may propose something else', () => {
-    const peer = new Peer().elected().hears('b', { type: 'heartbeat-reply', term: 1, commitIndex: 0 })
-    const entry = entryAt(1, 'x')
-    peer.on({ type: 'propose', link: linkOf(entry), entry })
-    const refuse = (voters: string[]) => {
-      for (const voter of ['b', 'c', 'd']) peer.hears(voter, { type: 'heartbeat-reply', term: 1, commitIndex: 0 })
-      for (const voter of voters) peer.hears(voter, { type: 'refuse', term: 1, index: 1, link: linkOf(entry) })
-      for (let beat = 0; beat <= 4; beat++) peer.timer('heartbeat')
-    }
-    for (const voters of [
-      ['b', 'c', 'd'],
-      ['b', 'c', 'd'],
-      ['b', 'c'],
-      ['b', 'c', 'd'],
-      ['b', 'c', 'd']
-    ])
-      refuse(voters)
-    assert.equal(peer.state.role, 'leader')
-    peer.forget()
-    refuse(['b', 'c', 'd'])
-    assert.equal(peer.state.role, 'follower')
-    assert.equal(peer.sent('timeout-now').length, 1)
-    // On disk before anybody is told: who is elected next may propose what this peer does not hold.
-    assert.ok(peer.done().indexOf('persist') < peer.done().indexOf('send timeout-now'))
-    assert.equal(peer.find('persist')[0]!.accepted, null)
-    // From who holds it still, it is not taken again; anything else is.
-    peer.forget().hears('e', { type: 'propose', term: 2, link: linkOf(entry), entry, signature: signatureOf('e') })
-    assert.deepEqual([peer.sent('refuse').map(({ to }) => to), peer.find('check').length], [['e'], 0])
-    const other = entryAt(1, 'y')
-    peer.forget().hears('b', { type: 'propose', term: 3, link: linkOf(other), entry: other, signature: signatureOf('b') })
-    assert.deepEqual([peer.sent('refuse').length, peer.find('check').length], [0, 1])
-  })
-
-  it('holds on to an entry that others may have certified with it: whose refusals are too few leaves a majority', () => {
-    const peer = new Peer().elected()
-    const entry = entryAt(1, 'x')
-    peer.on({ type: 'propose', link: linkOf(entry), entry })
-    for (let look = 0; look < 12; look++) {
-      for (const voter of ['b', 'c']) peer.hears(voter, { type: 'heartbeat-reply', term: 1, commitIndex: 0 })
-      for (const voter of ['b', 'c']) peer.hears(voter, { type: 'refuse', term: 1, index: 1, link: linkOf(entry) })
-      for (let beat = 0; beat <= 4; beat++) peer.timer('heartbeat')
-    }
-    assert.deepEqual([peer.state.role, peer.state.accepted?.link], ['leader', linkOf(entry)])
-  })
-
-  it('of an even number of voters half give up what the other half refuse, and whoever refused it is to stand', () => {
-    const voters = ['a', 'b', 'c', 'd']
-    const peer = new Peer({ voters }).elected()
-    const entry = entryAt(1, 'x')
-    peer.on({ type: 'propose', link: linkOf(entry), entry })
-    for (let look = 0; look < 4; look++) {
-      for (const voter of ['b', 'c', 'd']) peer.hears(voter, { type: 'heartbeat-reply', term: 1, commitIndex: 0 })
-      for (const voter of ['c', 'd']) peer.hears(voter, { type: 'refuse', term: 1, index: 1, link: linkOf(entry) })
-      peer.accepts('b', entry)
-      for (let beat = 0; beat <= 4; beat++) peer.timer('heartbeat')
-    }
-    assert.deepEqual([peer.state.role, peer.state.accepted], ['follower', null])
-    assert.deepEqual(
-      peer.sent('timeout-now').map(({ to }) => to),
-      ['c']
-    )
-  })
-
   it('hands what is refused over to whoever can win: of a majority that refused it one, else one that holds it', () => {
     const heir = (voters: string[], refusing: string[]) => {
       const peer = new Peer({ voters }).elected()

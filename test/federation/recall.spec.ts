@@ -58,6 +58,7 @@ describe('a peer with a memory from a disk', () => {
       commitIndex: 0,
       acceptedTerm: 1,
       accepted: linkOf(entry),
+      signedFor: null,
       voters: ['a', 'b', 'c', 'd']
     }
     assert.deepEqual(peer.sent('recalled'), [{ to: 'b', message: answer }])
@@ -269,7 +270,7 @@ describe('a peer that may have accepted what others hold', () => {
 describe('peers that come back with old copies of their disks, in storms', () => {
   it('certify no two entries for an index (I1), sign no two in a term (I2), and go on', () => {
     let olds = 0
-    for (let seed = 0; seed < 150; seed++) olds += storm(seed, 30_000, 0.8).counts.olds
+    for (let seed = 0; seed < 150; seed++) olds += storm(seed, 30_000, { old: 0.8 }).counts.olds
     assert.ok(olds > 450, `${olds}`)
   })
 })

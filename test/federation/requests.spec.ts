@@ -62,4 +62,15 @@ describe('requests to an aggregator', () => {
     assert.deepEqual([...bench.state.roster.members.keys()], ['a', 'b'])
     assert.equal(bench.state.roster.enrolled.get('b'), 2)
   })
+
+  it('tell it of voters that have forgotten how they voted, and will sign nothing before they are enrolled', () => {
+    const bench = new FederationBench({ charter: testCharter({ founders: ['a', 'b', 'c'] }), self: 'a' }).start()
+    const asks = (peer: string, nonce: number) =>
+      bench.on({ type: 'enroll', enrolled: { peer, nonce, signature: new Uint8Array() } })
+    asks('b', 0)
+    assert.deepEqual([...bench.state.consensus.forgetful], [], 'by the number that it is enrolled by')
+    asks('b', 7)
+    asks('z', 7)
+    assert.deepEqual([...bench.state.consensus.forgetful], ['b'])
+  })
 })

@@ -50,10 +50,12 @@ describe('consensus on disk', () => {
 
   it('comes back as it was, with the entry that was accepted', () => {
     const path = join(temporaryFolder(), 'c.cbor')
-    for (const accepted of [null, { index: 1, term: 4, link: builder.head, entry }])
+    const open = { index: 1, term: 4, link: builder.head, entry }
+    for (const accepted of [null, open, { ...open, signedFor: [] }, { ...open, signedFor: ['a', 'b'] }])
       for (const votedFor of [null, 'peer']) {
         for (const nonce of [null, 7]) {
-          const memory = { term: 5, votedFor, accepted, nonce, signed: { index: 1, term: 4 }, old: nonce === null }
+          const givenUp = accepted === null ? builder.head : null
+          const memory = { term: 5, votedFor, accepted, givenUp, nonce, signed: { index: 1, term: 4 }, old: nonce === null }
           writeConsensus(path, memory)
           assert.deepEqual(readConsensus(path, noDraw), { ...memory, fromDisk: true })
         }
