@@ -79,6 +79,7 @@ export function resumeFederation(
     ...asked,
     present: new Set<PeerName>(),
     away: new Set<PeerName>(),
+    remembering: new Set<PeerName>(),
     vouched: nobodyVouched
   }
   const idle = { round: { phase: 'idle' }, participation: { phase: 'away' }, parentHead: null, startTimedOut: false } as const

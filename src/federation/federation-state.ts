@@ -30,6 +30,8 @@ export interface FederationState {
   readonly present: ReadonlySet<PeerName>
   /** Peers that this one has not heard for long. */
   readonly away: ReadonlySet<PeerName>
+  /** Peers that are there and say that they remember how they voted; or were enrolled by the number by which they asked for it last. */
+  readonly remembering: ReadonlySet<PeerName>
   /** By peer that this one hears: which voters have proposed, for the open index, that it is absent. */
   readonly vouched: ReadonlyMap<PeerName, ReadonlySet<PeerName>>
   readonly round: RoundState

@@ -24,7 +24,7 @@ import { type ParticipationEffect, type ParticipationEvent, staleRoundsMax, step
 import { type RoundEffect, type RoundEvent, stepRound } from './round.ts'
 import { StateFacts } from './round-facts.ts'
 import type { Aggregated, ParentHead, RoundBody, RoundState } from './round-state.ts'
-import { asked, withPeer, without } from './requests.ts'
+import { asked, enrolledBy, enrolling, hasForgotten, heardOf, withPeer, without } from './requests.ts'
 
 export type FederationEvent =
   | { type: 'consensus'; event: ConsensusEvent<Entry> }
@@ -33,7 +33,8 @@ export type FederationEvent =
   | { type: 'enroll'; enrolled: Enrolled }
   /** It has been proven that a peer lied: nothing it says counts from here on, and it is to be evicted. */
   | { type: 'accuse'; evicted: Evicted }
-  | { type: 'presence'; peer: PeerName; present: boolean }
+  /** `remembers`: whether it remembers how it voted, if it says that. */
+  | { type: 'presence'; peer: PeerName; present: boolean; remembers?: boolean }
   /** Nothing was heard of it for long. */
   | { type: 'away'; peer: PeerName }
   /** Its signature is good; `by` is who signed. */
@@ -184,6 +185,7 @@ class Turn {
       leaving: open ? this.state.leaving.values() : [],
       accused: open ? this.state.accused.values() : [],
       isPresent: peer => peer === self || this.state.present.has(peer),
+      remembers: peer => peer === self || this.state.remembering.has(peer),
       isAway: peer => this.state.away.has(peer)
     })
     if (change !== null) this.#propose({ kind: 'members', ...change })
@@ -258,7 +260,7 @@ class Turn {
       pending: without(this.state.pending, [...entry.joined.map(({ member }) => member)]),
       leaving: without(this.state.leaving, [...entry.left.map(({ member }) => member)]),
       accused: without(this.state.accused, [...entry.evicted.map(({ peer }) => peer)]),
-      enrolling: without(this.state.enrolling, [...entry.enrolled.map(({ peer }) => peer)])
+      ...enrolledBy(this.state, entry)
     }
     if (before.members.has(self) && !roster.members.has(self)) this.participate({ type: 'left' })
     const wasOpen = this.state.round.phase !== 'idle'
@@ -325,9 +327,8 @@ export function stepFederation(env: Environment, state: FederationState, event: 
       turn.tryPropose()
       break
     case 'enroll':
-      turn.state = { ...state, enrolling: asked(state.enrolling, event.enrolled.peer, event.enrolled) }
-      if (state.roster.enrolled.get(event.enrolled.peer) !== event.enrolled.nonce)
-        turn.consensus({ type: 'forgot', peer: event.enrolled.peer })
+      turn.state = { ...state, ...enrolling(state, event.enrolled) }
+      if (hasForgotten(state, event.enrolled)) turn.consensus({ type: 'forgot', peer: event.enrolled.peer })
       turn.tryPropose()
       break
     case 'accuse':
@@ -337,11 +338,7 @@ export function stepFederation(env: Environment, state: FederationState, event: 
       turn.tryPropose()
       break
     case 'presence':
-      turn.state = {
-        ...state,
-        present: withPeer(state.present, event.peer, event.present),
-        away: event.present ? withPeer(state.away, event.peer, false) : state.away
-      }
+      turn.state = { ...state, ...heardOf(state, event) }
       turn.round({ type: 'look' })
       turn.tryPropose()
       break

@@ -45,6 +45,8 @@ export interface Wishes {
   accused: Iterable<Evicted>
   enrolling: Iterable<Enrolled>
   isPresent: (peer: PeerName) => boolean
+  /** Whether it says that it remembers how it voted; left out: all do. */
+  remembers?: (peer: PeerName) => boolean
   /** Silent for long. Neither present nor away: silent for a short while, which changes nothing. */
   isAway: (peer: PeerName) => boolean
 }
@@ -185,8 +187,11 @@ export function planMembers(roster: Roster, charter: Charter, wishes: Wishes): M
   // Nobody signs that it is absent itself: an entry that too few could sign would stay open for as long as they are heard.
   const signing = roster.voters.filter(peer => !people.absent.includes(peer))
   if (signing.length < majority(roster.voters)) people.absent = people.absent.filter(peer => roster.absent.has(peer))
-  // A vote given to a peer that is not there would ask for its hand at once: of one voter and it, nobody could decide any more.
-  const { voters, delegates } = officesAfter(roster, charter, people, wishes.isPresent)
+  // A vote given to a peer that is not there would ask for its hand at once: of one voter and it, nobody could decide any more. Nor could they
+  // where it is back with an empty disk, is still in the roster with the number of its former life, and waits for an entry with another.
+  const remembers = (peer: PeerName) =>
+    (wishes.remembers?.(peer) ?? true) || people.enrolled.some(enrolled => enrolled.peer === peer)
+  const { voters, delegates } = officesAfter(roster, charter, people, peer => wishes.isPresent(peer) && remembers(peer))
   const nobody = joined.length + left.length + evicted.length + people.enrolled.length === 0
   const same = sameList(voters, roster.voters) && sameList(delegates, roster.delegates)
   return nobody && same && sameList(people.absent, [...roster.absent].sort()) ? null : { ...people, voters, delegates }

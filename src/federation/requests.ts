@@ -1,5 +1,7 @@
 /** What a peer has been asked for and whom it hears, as values that change by copies. */
 import type { PeerName } from '../ids.ts'
+import type { Enrolled } from './entry.ts'
+import type { FederationState } from './federation-state.ts'
 
 /**
  * Requests that wait at once; past it the oldest is forgotten, for whoever still wants something asks again. Not the newest: strangers may ask for
@@ -25,4 +27,41 @@ export function withPeer(peers: ReadonlySet<PeerName>, peer: PeerName, present: 
   if (present) next.add(peer)
   else next.delete(peer)
   return next
+}
+
+type There = Pick<FederationState, 'present' | 'away' | 'remembering'>
+
+/** Something of a peer, or nothing for a while. */
+export function heardOf(
+  { present, away, remembering }: There,
+  { peer, present: isPresent, remembers }: { peer: PeerName; present: boolean; remembers?: boolean }
+): There {
+  const says = isPresent ? remembers : false
+  return {
+    present: withPeer(present, peer, isPresent),
+    away: isPresent ? withPeer(away, peer, false) : away,
+    remembering: says === undefined ? remembering : withPeer(remembering, peer, says)
+  }
+}
+
+type Enrolling = Pick<FederationState, 'enrolling' | 'remembering'>
+type People = Pick<FederationState, 'roster' | 'present'>
+
+/** Whether it asks by another number than it is enrolled by. */
+export const hasForgotten = ({ roster }: Pick<FederationState, 'roster'>, { peer, nonce }: Enrolled): boolean =>
+  roster.enrolled.get(peer) !== nonce
+
+export const enrolling = (state: Enrolling & People, enrolled: Enrolled): Enrolling => ({
+  enrolling: asked(state.enrolling, enrolled.peer, enrolled),
+  remembering: hasForgotten(state, enrolled) ? withPeer(state.remembering, enrolled.peer, false) : state.remembering
+})
+
+/** They are enrolled. One that has drawn another number since has forgotten again. */
+export function enrolledBy(state: Enrolling & People, { enrolled }: { enrolled: readonly Enrolled[] }): Enrolling {
+  const settled = enrolled.filter(({ peer, nonce }) => (state.enrolling.get(peer)?.nonce ?? nonce) === nonce)
+  const peers = settled.map(({ peer }) => peer)
+  return {
+    enrolling: without(state.enrolling, peers),
+    remembering: new Set([...state.remembering, ...peers.filter(peer => state.present.has(peer))])
+  }
 }

@@ -162,7 +162,7 @@ export class FederationNode implements FederationCore {
         Math.min(8, Math.max(2, rosterPeers(this.state.roster, charter).size - 1))
     )
     this.timers.start('start', charter.timings.startTimeoutMs)
-    this.#every(charter.timings.presenceMs, () => this.#presence.tick(this.#ready))
+    this.#every(charter.timings.presenceMs, () => this.#presence.tick())
     this.#every(charter.timings.presenceMs, () => this.#evidence.again())
     this.#every(joinPollMs, () => void this.joining.join())
     this.#every(residualTickMs, () => this.residuals.tick())

@@ -97,6 +97,9 @@ export class Incoming {
     const node = this.#node
     void node.options.services.host.learn(from, message.addresses)
     this.#parts.presence.strengthOf(from, message.strength)
+    const remembers = !message.starting
+    if (node.state.remembering.has(from) !== remembers)
+      node.dispatch({ type: 'presence', peer: from, present: true, remembers })
     this.#parts.presence.leads(from, { aggregator: message.aggregator, term: message.term })
     if (message.index > node.state.consensus.commitIndex) void this.#parts.sync.catchUp(from)
   }

@@ -73,7 +73,7 @@ export class Presence {
     }
   }
 
-  tick(ready: boolean): void {
+  tick(): void {
     const { services, charter } = this.#node.options
     const { consensus, participation, roster, away } = this.#node.state
     const peers = rosterPeers(roster, charter)
@@ -86,7 +86,7 @@ export class Presence {
         aggregator: consensus.aggregator,
         addresses: services.host.addresses().slice(0, 16),
         phase: participation.phase,
-        starting: !ready,
+        starting: consensus.nonce !== null,
         strength: strength()
       })
     }

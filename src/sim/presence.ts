@@ -125,6 +125,7 @@ export class Presence implements Happening {
     const { presenceMs } = replica.topic.charter.timings
     this.#wait(presenceMs)
     this.#rank()
+    if (replica.state.consensus.role === 'leader') this.#askMemories()
     if (replica.rosterPeers().has(replica.peer.name)) replica.voice.presence()
     else if (!replica.participates) this.#listen()
     if (this.#allThere(presenceMs)) return
@@ -167,6 +168,19 @@ export class Presence implements Happening {
     if (!voters.includes(peer.name)) return
     const rank = rankAmong(voters, peer.name, name => services.peers.get(name)?.strength ?? 0)
     if (rank !== state.consensus.rank) this.#replica.dispatch({ type: 'consensus', event: { type: 'ranked', rank } })
+  }
+
+  /** Whether they remember how they voted has come with their presences. It matters where voters are chosen. */
+  #askMemories(): void {
+    const { state, topic, services } = this.#replica
+    for (const peer of state.present) {
+      const spoke = topic.said.get(peer)?.presenceMs ?? Number.NEGATIVE_INFINITY
+      const other = services.peers.get(peer)?.replicas.get(topic.id)
+      if (other === undefined || spoke === Number.NEGATIVE_INFINITY) continue
+      const remembers = other.state.consensus.nonce === null
+      if (state.remembering.has(peer) !== remembers)
+        this.#replica.dispatch({ type: 'presence', peer, present: true, remembers })
+    }
   }
 
   /** Of one participant, as far as it can be heard here. */

@@ -37,6 +37,7 @@ export type TopicMessage =
       aggregator: PeerName | null
       addresses: string[]
       phase: string
+      /** It has no vote to give: it does not remember how it voted, and has not been enrolled since. */
       starting: boolean
       /** The stronger stands for election sooner; as it says itself, for nothing but speed depends on it. */
       strength: number

@@ -48,7 +48,7 @@ describe('a federation on its aggregator', () => {
     // A vote that nobody is there to use would be asked for at once.
     for (const peer of ['b', 'c']) bench.on({ type: 'presence', peer, present: false })
     assert.deepEqual([enroll('c').kind, bench.state.roster.voters], ['members', ['a']])
-    bench.on({ type: 'presence', peer: 'c', present: true })
+    bench.on({ type: 'presence', peer: 'c', present: true, remembers: true })
     assert.deepEqual(
       [bench.state.roster.voters, bench.state.consensus.voters],
       [
@@ -57,6 +57,25 @@ describe('a federation on its aggregator', () => {
       ]
     )
     assert.equal(bench.state.enrolling.size, 0)
+  })
+
+  it('gives no vote back to one that has lost its disk meanwhile before it is enrolled anew: of it and one more nobody could enroll it', () => {
+    const bench = new FederationBench().start().admit('a', 'b', 'c')
+    const enroll = (peer: string, nonce: number) =>
+      bench.on({ type: 'enroll', enrolled: { peer, nonce, signature: new Uint8Array() } })
+    enroll('b', 1)
+    for (const peer of ['b', 'c']) bench.on({ type: 'presence', peer, present: false })
+    enroll('c', 1)
+    assert.deepEqual(bench.state.roster.voters, ['a'], 'neither is there')
+    const voters = (remembers?: boolean) => {
+      const said = remembers === undefined ? {} : { remembers }
+      return bench.on({ type: 'presence', peer: 'c', present: true, ...said }).state.roster.voters
+    }
+    assert.deepEqual([voters(), voters(false)], [['a'], ['a']])
+    enroll('c', 2)
+    const last = bench.log.at(-1)!.entry
+    assert.ok(last.kind === 'members')
+    assert.deepEqual([last.enrolled.map(({ nonce }) => nonce), last.voters], [[2], ['a', 'c']])
   })
 
   it('certifies a round when all that are present are in, and begins the next from it', () => {

@@ -327,6 +327,18 @@ describe('membership', () => {
     assert.equal(planMembers(roster, charter, { ...nothing, isPresent: peer => peer !== 'b' }), null)
   })
 
+  it('gives no vote to who does not remember how it voted, unless by the entry that enrolls it; who has one keeps it', () => {
+    const charter = testCharter()
+    const { roster } = settle(charter, ['a', 'b', 'c'].map(organization))
+    const without = { ...roster, voters: ['a', 'b'] }
+    const remembers = (peer: string) => peer !== 'c'
+    assert.equal(planMembers(without, charter, { ...nothing, remembers }), null)
+    assert.deepEqual(planMembers(without, charter, nothing)?.voters, ['a', 'b', 'c'])
+    const enrolling = [enrollment('c', 2)]
+    assert.deepEqual(planMembers(without, charter, { ...nothing, remembers, enrolling })?.voters, ['a', 'b', 'c'])
+    assert.equal(planMembers(roster, charter, { ...nothing, remembers }), null)
+  })
+
   it('survives the loss of one voter after another until two are left: every entry on the way has a living majority of the voters before it', () => {
     const order = fc.shuffledSubarray([...'abcdefg'], { minLength: 5, maxLength: 5 })
     fc.assert(

@@ -1,7 +1,8 @@
 /** What a peer was asked for, as values: held to maps and sets. And who gets it, while others ask for what they never get. */
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { asked, without, withPeer } from '../../src/federation/requests.ts'
+import { asked, enrolledBy, enrolling, heardOf, without, withPeer } from '../../src/federation/requests.ts'
+import { genesisRoster } from '../../src/federation/membership.ts'
 import { testCharter } from './charters.ts'
 import { FederationBench, memberOf } from './federation-bench.ts'
 
@@ -43,6 +44,37 @@ describe('what a peer was asked for', () => {
       [[...a], [...b], [...withPeer(a, 'b', false)], [...withPeer(a, 'b', true)]],
       [['a'], [], ['a'], ['a', 'b']]
     )
+  })
+})
+
+describe('who remembers how it voted', () => {
+  const state = { present: new Set(['b']), away: new Set(['c']), remembering: new Set(['b']) }
+  const enrolled = (nonce: number, peer = 'b') => ({ peer, nonce, signature: new Uint8Array() })
+
+  it('is who says so, until it says otherwise, or nothing', () => {
+    const heard = (peer: string, present: boolean, remembers?: boolean) =>
+      [...heardOf(state, { peer, present, ...(remembers === undefined ? {} : { remembers }) }).remembering].join()
+    assert.deepEqual([heard('b', true), heard('b', true, false), heard('b', false)], ['b', '', ''])
+    assert.deepEqual([heard('c', true), heard('c', true, true), heard('c', false, true)], ['b', 'b,c', 'b'])
+    const { present, away } = heardOf(state, { peer: 'c', present: true })
+    assert.deepEqual([[...present], [...away]], [['b', 'c'], []])
+  })
+
+  it('is not who asks to be enrolled by another number, before it is enrolled by its last', () => {
+    const roster = { ...genesisRoster({ founders: ['b'] }) }
+    const asks = (nonce: number) => enrolling({ ...state, roster, enrolling: new Map() }, enrolled(nonce))
+    assert.deepEqual([[...asks(0).remembering], [...asks(7).remembering]], [['b'], []])
+    const settled = (...nonces: number[]) =>
+      enrolledBy({ ...state, ...asks(7), roster }, { enrolled: nonces.map(nonce => enrolled(nonce)) })
+    assert.deepEqual(
+      [settled(7), settled(6)].map(({ remembering, enrolling }) => [[...remembering], enrolling.size]),
+      [
+        [['b'], 0],
+        [[], 1]
+      ]
+    )
+    const gone = enrolledBy({ ...state, roster, enrolling: new Map() }, { enrolled: [enrolled(1, 'c')] })
+    assert.deepEqual([...gone.remembering], ['b'], 'nor who is not there')
   })
 })
 

@@ -181,6 +181,18 @@ describe('what others say in a federation', () => {
     assert.deepEqual(say(null, commitIndex + 1).slice(2), ['null leads in term 3', `catches up from ${a.peer}`])
   })
 
+  it('in a presence: whether it remembers how it voted, when that is news', () => {
+    const { incoming, node, events } = listener()
+    const say = (starting: boolean) => {
+      const presence = { index: 0, term: 3, aggregator: null, addresses: [], phase: 'idle', starting, strength: 7 }
+      incoming.onTopic(a.peer, topicCodec.encode({ kind: 'presence', ...presence }))
+      return events.splice(0)
+    }
+    assert.deepEqual([say(true), say(false)], [[], [{ type: 'presence', peer: a.peer, present: true, remembers: true }]])
+    Object.assign(node.state, { remembering: new Set([a.peer]) })
+    assert.deepEqual([say(false), say(true)], [[], [{ type: 'presence', peer: a.peer, present: true, remembers: false }]])
+  })
+
   it('of updates is kept, held to what is known of their maker, and counted, if it is of this federation and rightly signed', () => {
     const { incoming, node, events, faults, done } = listener()
     const say = (facts: object, edit = (bytes: Uint8Array) => bytes) => {

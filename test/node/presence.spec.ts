@@ -14,7 +14,7 @@ const [self, member, other] = ['a', 'b', 'c'].map(name => peerOf(name).peer) as 
 
 /** @param as - who it is. */
 function nodeOf(as = self) {
-  const consensus = { commitIndex: 3, term: 7, aggregator: member, rank: 0 }
+  const consensus = { commitIndex: 3, term: 7, aggregator: member, rank: 0, nonce: null as number | null }
   const state = {
     self: as,
     roster: builder.roster,
@@ -66,7 +66,7 @@ describe('who is there', () => {
     presence.seen(other)
     presence.seen(member, false)
     clock.nowMs += 101
-    presence.tick(true)
+    presence.tick()
     assert.deepEqual([[...state.present], told], [[other], [`b: nothing heard of ${member}`]])
     presence.seen(member)
     assert.deepEqual([...state.present], [other, member])
@@ -83,7 +83,7 @@ describe('who is there', () => {
     assert.equal(heardAtMs.size, 501)
     clock.nowMs += 600
     presence.seen('another stranger')
-    presence.tick(true)
+    presence.tick()
     assert.deepEqual([...heardAtMs.keys()], [member, 'another stranger'])
     assert.deepEqual([...state.present], ['another stranger'])
   })
@@ -107,7 +107,7 @@ describe('who is there', () => {
     // To dial takes longer than its silence.
     reach.dial = async () => {
       clock.nowMs += 5_000
-      presence.tick(true)
+      presence.tick()
       return cannot()
     }
     await presence.lost(member)
@@ -118,22 +118,24 @@ describe('who is there', () => {
   it('is away after thirty presences in which it was not heard, itself never', () => {
     const { presence, events } = nodeOf()
     const away = () => events.flatMap(event => (event.type === 'away' ? event.peer : []))
-    presence.tick(true)
+    presence.tick()
     clock.nowMs += 30 * presenceMs
     presence.seen(other)
-    presence.tick(true)
+    presence.tick()
     assert.deepEqual(away(), [])
     clock.nowMs += 1
-    for (let time = 0; time < 3; time++) presence.tick(true)
+    for (let time = 0; time < 3; time++) presence.tick()
     assert.deepEqual(away(), [member])
   })
 
-  it('says of itself where it is and how far, if it is in the roster; and how strong it is beside the other voters', () => {
-    const { presence, said, events } = nodeOf()
+  it('says of itself where it is and how far, if it is in the roster; whether it has a vote to give, and how strong it is beside the other voters', () => {
+    const { presence, said, events, state } = nodeOf()
     presence.strengthOf(member, 1e6)
     presence.strengthOf(other, 0.1)
-    presence.tick(false)
-    presence.tick(true)
+    state.consensus.nonce = 7
+    presence.tick()
+    state.consensus.nonce = null
+    presence.tick()
     assert.equal(said.length, 2)
     const [first, second] = said as Extract<TopicMessage, { kind: 'presence' }>[]
     const { strength } = first!
@@ -152,11 +154,11 @@ describe('who is there', () => {
     const ranks = events.flatMap(event => (event.type === 'consensus' && event.event.type === 'ranked' ? event.event.rank : []))
     assert.deepEqual(ranks, [0.5, 0.5], 'one of the other voters is stronger')
     const stranger = nodeOf('stranger')
-    stranger.presence.tick(true)
+    stranger.presence.tick()
     assert.deepEqual(stranger.said, [])
     stranger.presence.seen(member)
     clock.nowMs += 1_000
-    stranger.presence.tick(true)
+    stranger.presence.tick()
     assert.deepEqual(stranger.told, [], 'whoever looks on tells of nobody')
   })
   it('is one that sends a blob, too, for half a minute: what it says waits behind its bytes', () => {
@@ -168,7 +170,7 @@ describe('who is there', () => {
     for (const passedMs of [20_000, 30_000, 30_001]) {
       clock.nowMs = 1_000 + passedMs
       presence.alive(member)
-      presence.tick(true)
+      presence.tick()
     }
     assert.deepEqual(
       [events.filter(event => event.type === 'consensus' && event.event.type === 'alive'), [...state.present]],
@@ -176,7 +178,7 @@ describe('who is there', () => {
     )
     clock.nowMs += 4 * presenceMs
     presence.alive(member)
-    presence.tick(true)
+    presence.tick()
     assert.deepEqual([...state.present], [])
   })
 })

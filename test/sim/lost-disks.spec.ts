@@ -1,7 +1,7 @@
 /** A federation most of whose voters have lost their disks at once: nobody can be enrolled any more, and all say so. */
 import assert from 'node:assert/strict'
 import type { Fault, FaultPlan } from '../../src/sim/faults.ts'
-import { short } from './runs.ts'
+import { short, story } from './runs.ts'
 
 const lost = (...peers: number[]): FaultPlan => ({
   name: 'lost disks',
@@ -23,6 +23,16 @@ describe('voters that lost their disks', () => {
     assert.deepEqual([complete, faults.warnings.ENROLL_WAITS], [false, 3])
     assert.ok(invariants.violations.every(({ invariant }) => invariant === 'I8'))
   })
+
+  it('are enrolled again before they have their votes again, where they were away for so long that these were taken from them', async () => {
+    for (const seed of [5, 14, 17]) {
+      const [fault] = lost(1).faults
+      const faults = { ...lost(), faults: [{ ...fault, downMs: 120_000 } as Fault] }
+      const report = await short({ tree: 'tree:3', rounds: 20, seed, faults })
+      assert.deepEqual([report.invariants.violations, report.complete], [[], true], story(report, 'lost disks'))
+    }
+  })
+
   it('make another update for a round, also after they were lost a second time: either of them is counted (I4)', async () => {
     const faults = { name: 'none', clockDrift: 0, faults: [] }
     const report = await short({
