@@ -90,8 +90,8 @@ export const isKnownAccepted = (standing: Standing, link: Link): boolean =>
   besides(standing).some(({ acceptedTerm, accepted }) => accepted === link && acceptedTerm === acceptedTermKnown(standing))
 
 /**
- * For whom this peer may have signed `link`: for those that it remembers, and for those that the others, who tell that they hold it, have
- * signed it for. Undefined: nobody knows. One that the others have signed it for and that does not know it has forgotten more than that.
+ * For whom this peer may have signed `link`: for those that it remembers, and for those that the others, who tell that they hold it, know
+ * that they have signed it for. Undefined: it does not know. One that the others have signed it for, and that does not remember that, has forgotten more.
  * @param remembered - undefined: it does not know.
  */
 export function maySignedFor(
@@ -101,7 +101,7 @@ export function maySignedFor(
 ): readonly PeerName[] | undefined {
   const holding = [...(standing.recall?.answers.values() ?? [])].filter(({ accepted }) => accepted === link)
   const isKnown = acceptedTermKnown(standing) <= (standing.accepted?.term ?? 0) || isKnownAccepted(standing, link)
-  if (remembered === undefined || !isKnown || holding.some(({ signedFor }) => signedFor === null)) return undefined
+  if (remembered === undefined || !isKnown) return undefined
   const told = holding.flatMap(({ signedFor }) => signedFor ?? [])
   return told.includes(standing.self) && !remembered.includes(standing.self) ? undefined : [...remembered, ...told]
 }
