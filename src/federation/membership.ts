@@ -191,7 +191,11 @@ export function planMembers(roster: Roster, charter: Charter, wishes: Wishes): M
   // where it is back with an empty disk, is still in the roster with the number of its former life, and waits for an entry with another.
   const remembers = (peer: PeerName) =>
     (wishes.remembers?.(peer) ?? true) || people.enrolled.some(enrolled => enrolled.peer === peer)
-  const { voters, delegates } = officesAfter(roster, charter, people, peer => wishes.isPresent(peer) && remembers(peer))
+  const isThere = (peer: PeerName) => !out.has(peer) && wishes.isPresent(peer)
+  const signs = { isThere, isAble: (peer: PeerName) => isThere(peer) && remembers(peer) }
+  const after = peopleAfter(roster, people)
+  const voters = nextVoters(roster.voters, wantedVoters(after, charter), after, signs)
+  const delegates = wantedDelegates(after, charter)
   const nobody = joined.length + left.length + evicted.length + people.enrolled.length === 0
   const same = sameList(voters, roster.voters) && sameList(delegates, roster.delegates)
   return nobody && same && sameList(people.absent, [...roster.absent].sort()) ? null : { ...people, voters, delegates }
@@ -226,25 +230,11 @@ export function checkMembers(roster: Roster, charter: Charter, change: MembersCh
   if (strange !== undefined) return { code: 'WRONG_CHANGE', member: strange, detail: 'it is no peer of a member' }
   if (people.absent.size !== change.absent.length)
     return { code: 'WRONG_CHANGE', member: change.absent[0] ?? '', detail: 'a peer is named absent twice' }
-  const want = officesAfter(roster, charter, change, peer => change.voters.includes(peer))
-  if (!sameList(want.voters, change.voters))
-    return { code: 'WRONG_VOTERS', detail: 'not the next step towards the voters that the roster asks for' }
-  if (!sameList(want.delegates, change.delegates))
+  if (!isStepTowards(roster.voters, wantedVoters(people, charter), change.voters))
+    return { code: 'WRONG_VOTERS', detail: 'not a step towards the voters that the roster asks for' }
+  if (!sameList(wantedDelegates(people, charter), change.delegates))
     return { code: 'WRONG_VOTERS', detail: 'not the delegates that the roster asks for' }
   return null
-}
-
-function officesAfter(
-  roster: Roster,
-  charter: Charter,
-  change: Omit<MembersChange, 'voters' | 'delegates'>,
-  mayEnter: (peer: PeerName) => boolean
-): Pick<MembersChange, 'voters' | 'delegates'> {
-  const people = peopleAfter(roster, change)
-  return {
-    voters: nextVoters(roster.voters, wantedVoters(people, charter), people, mayEnter),
-    delegates: wantedDelegates(people, charter)
-  }
 }
 
 /** @returns why the charter does not admit the member, or null. */
@@ -271,6 +261,12 @@ function roundRobin(members: Iterable<Member>): PeerName[] {
 
 type People = Omit<Roster, 'voters' | 'delegates'>
 
+interface Signing {
+  isThere: (peer: PeerName) => boolean
+  /** It is there, and remembers how it voted. */
+  isAble: (peer: PeerName) => boolean
+}
+
 /** Empty: there is nobody to choose from, and the voters stay. */
 function wantedVoters({ members, enrolled, absent }: People, charter: Charter): PeerName[] {
   const candidates = roundRobin(members.values()).filter(peer => enrolled.has(peer) && !absent.has(peer))
@@ -286,13 +282,14 @@ function wantedDelegates({ members, absent }: People, charter: Charter): PeerNam
 
 /**
  * One step from `now` to `wanted`: first those go that do not answer (which never asks more of those that do: of three voters a
- * majority is two, and so it is of two), then the missing are added, those that are heard first, then the surplus goes.
+ * majority is two, and so it is of two), then the missing are added that can sign, then the surplus goes: first those that cannot sign, then
+ * those that have left. None goes where too few of the others are known to be able to sign: it stays until they are, or are named absent.
  */
 function nextVoters(
   now: readonly PeerName[],
   wanted: readonly PeerName[],
-  { absent, evicted }: People,
-  mayEnter: (peer: PeerName) => boolean
+  { absent, evicted, members }: People,
+  { isThere, isAble }: Signing
 ): PeerName[] {
   if (wanted.length === 0) return [...now]
   const without = (gone: PeerName) => now.filter(peer => peer !== gone)
@@ -300,10 +297,24 @@ function nextVoters(
   const dead = surplus.find(peer => evicted.has(peer)) ?? surplus.find(peer => absent.has(peer))
   if (dead !== undefined) return without(dead)
   const missing = wanted.filter(peer => !now.includes(peer))
-  const next = missing.find(mayEnter)
-  if (next !== undefined) return [...now, next]
-  if (missing.length > 0) return [...now]
-  return surplus[0] === undefined ? [...now] : without(surplus[0])
+  const coming = missing.find(isAble)
+  if (coming !== undefined) return [...now, coming]
+  const isMember = (peer: PeerName) => [...members.values()].some(({ peers }) => peers.includes(peer))
+  const going =
+    [isThere, isAble, isMember].map(is => surplus.find(peer => !is(peer))).find(peer => peer !== undefined) ?? surplus[0]
+  if (missing.length > 0 || going === undefined) return [...now]
+  const next = without(going)
+  const canDecide = next.filter(isAble).length >= majority(next)
+  return !canDecide && now.filter(isThere).length >= majority(now) ? [...now] : next
+}
+
+/** Whom its proposer hears is for its proposer to know: it may leave the voters as they are, or choose among those that may come or go. */
+function isStepTowards(now: readonly PeerName[], wanted: readonly PeerName[], next: readonly PeerName[]): boolean {
+  const stay = now.filter(peer => next.includes(peer))
+  const come = next.filter(peer => !now.includes(peer))
+  const canGo =
+    wanted.length === 0 ? stay.length === now.length : now.every(peer => stay.includes(peer) || !wanted.includes(peer))
+  return canGo && come.every(peer => wanted.includes(peer)) && sameList([...stay, ...come], next)
 }
 
 function votersDiffer(before: readonly PeerName[], after: readonly PeerName[]): number {

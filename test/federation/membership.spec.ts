@@ -339,6 +339,25 @@ describe('membership', () => {
     assert.equal(planMembers(roster, charter, { ...nothing, remembers }), null)
   })
 
+  it('takes votes from those first that cannot use them, then from those that leave, and from nobody where too few are left that can', () => {
+    const charter = testCharter()
+    const { roster } = settle(charter, ['a', 'b', 'c'].map(organization))
+    const leaving = [{ member: 'c', reason: '', proof: new Uint8Array() }]
+    const votersOf = (silent: string, forgetful: string, left = leaving) => {
+      const wishes = {
+        isPresent: (peer: string) => !silent.includes(peer),
+        remembers: (peer: string) => !forgetful.includes(peer)
+      }
+      const next = planMembers(roster, charter, { ...nothing, ...wishes, leaving: left })!
+      assert.equal(checkMembers(roster, charter, next), null)
+      return next.voters.join('')
+    }
+    assert.deepEqual([votersOf('', ''), votersOf('b', ''), votersOf('', 'b')], ['ab', 'ac', 'ac'])
+    assert.deepEqual([votersOf('a', ''), votersOf('', 'a')], ['abc', 'abc'], 'of a and b one alone could sign what follows')
+    assert.equal(votersOf('bc', ''), 'ac', 'nobody can sign it as it is')
+    assert.equal(votersOf('', '', [{ ...leaving[0]!, member: 'a' }]), 'bc')
+  })
+
   it('survives the loss of one voter after another until two are left: every entry on the way has a living majority of the voters before it', () => {
     const order = fc.shuffledSubarray([...'abcdefg'], { minLength: 5, maxLength: 5 })
     fc.assert(
