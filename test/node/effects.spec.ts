@@ -2,18 +2,18 @@
 import assert from 'node:assert/strict'
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
-import type { Certificate, RoundEntry } from '../../src/federation/entry.ts'
+import type { Certificate, Entry, RoundEntry } from '../../src/federation/entry.ts'
 import { CertifiedCar } from '../../src/node/certified-car.ts'
 import { performEffect } from '../../src/node/effects.ts'
 import { EventLog } from '../../src/node/events.ts'
 import { type FederationCore, nothingMeasured } from '../../src/node/federation-core.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
 import { readConsensus } from '../../src/node/store.ts'
-import { firstMemory } from '../../src/federation/consensus-state.ts'
+import { type ConsensusMessage, firstMemory } from '../../src/federation/consensus-state.ts'
 import { createLayout } from '../../src/model/layout.ts'
-import { linkOf } from '../../src/wire/codec.ts'
+import { isMalformed, linkOf } from '../../src/wire/codec.ts'
 import { limits } from '../../src/wire/limits.ts'
-import { topicCodec, type TopicMessage } from '../../src/wire/messages.ts'
+import { consensusCodec, type ConsensusEnvelope, topicCodec, type TopicMessage } from '../../src/wire/messages.ts'
 import { certificateCodec, entryCodec } from '../../src/wire/records.ts'
 import { temporaryFolder } from '../temporary.ts'
 import { LogBuilder, peerOf } from '../wire/peers.ts'
@@ -91,6 +91,29 @@ describe('a signature', () => {
       await performEffect(node as unknown as FederationCore, { do: 'sign', to, index: 3, term: 2, link: entry })
       assert.deepEqual(order.splice(0), [noted, 'signed', ...after])
     }
+  })
+
+  it('goes out with whom it was given to besides, where there are others, or where that is not known', async () => {
+    const [one, entry] = [linkOf(new Uint8Array(1)), linkOf(new Uint8Array(2))]
+    const sent: ConsensusMessage<Entry>[] = []
+    const node = {
+      id: one,
+      self: peerOf('a').peer,
+      options: { services: { records: { append: () => {} }, host: { sign: () => new Uint8Array(64) } } },
+      send: (_: string, envelope: ConsensusEnvelope) => {
+        const read = consensusCodec.decode(consensusCodec.encode(envelope))
+        assert.ok(!isMalformed(read))
+        sent.push(read.message)
+      },
+      accepted: () => {}
+    } as unknown as FederationCore
+    const others = [peerOf('c').peer]
+    const sign = { do: 'sign', to: peerOf('b').peer, index: 3, term: 2, link: entry } as const
+    for (const signedFor of [undefined, null, others]) await performEffect(node, { ...sign, signedFor })
+    assert.deepEqual(
+      sent.map(message => ('signedFor' in message ? message.signedFor : 'left out')),
+      ['left out', null, others]
+    )
   })
 })
 
