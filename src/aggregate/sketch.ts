@@ -19,7 +19,8 @@ export function sketchUpdate(
   seed: number,
   scratch: Float64Array
 ): Uint8Array {
-  const out = new Uint8Array(ranges.length * sketchGroupBytes)
+  const out = new Uint16Array(ranges.length * sketchBuckets)
+  const group = new Float32Array(sketchBuckets)
   for (const [place, { offset, floats }] of ranges.entries()) {
     scratch.fill(0)
     vectors.sketch(
@@ -28,9 +29,10 @@ export function sketchUpdate(
       before.subarray(offset, offset + floats),
       (seed * 8191 + place * 131) >>> 0
     )
-    out.set(new Uint8Array(toBf16(new Float32Array(scratch)).buffer), place * sketchGroupBytes)
+    group.set(scratch)
+    toBf16(group, groupOf(out, place))
   }
-  return out
+  return new Uint8Array(out.buffer)
 }
 
 /** @returns [groups × 512] */
@@ -121,10 +123,11 @@ function updateScores(inputs: SketchedInput[], groups: number): number[][] {
   )
 }
 
-const groupOf = <Numbers extends Floats>(numbers: Numbers, group: number): Numbers =>
+const groupOf = <Numbers extends Floats | Halves>(numbers: Numbers, group: number): Numbers =>
   numbers.subarray(group * sketchBuckets, (group + 1) * sketchBuckets) as Numbers
 
 type Floats = Float32Array | Float64Array
+type Halves = Uint16Array<ArrayBuffer>
 
 const norm = (vector: Floats): number => Math.sqrt(dot(vector, vector))
 

@@ -153,10 +153,12 @@ export function checkAgainst(layout: Layout, { tensors }: Header, where: string,
   return encoding
 }
 
-/** bfloat16, rounded to the nearest, ties to even; NaN stays NaN. */
-export function toBf16(floats: Float32Array): Uint16Array<ArrayBuffer> {
+/** bfloat16, rounded to the nearest, ties to even; NaN stays NaN. @param out - of the same length. */
+export function toBf16(
+  floats: Float32Array,
+  out: Uint16Array<ArrayBuffer> = new Uint16Array(floats.length)
+): Uint16Array<ArrayBuffer> {
   const bits = new Uint32Array(floats.buffer, floats.byteOffset, floats.length)
-  const out = new Uint16Array(floats.length)
   for (let place = 0; place < bits.length; place++) {
     const word = bits[place]!
     const notANumber = (word & 0x7fffffff) > 0x7f800000
