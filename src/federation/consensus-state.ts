@@ -193,6 +193,9 @@ export interface ConsensusStart<Entry> {
   fromDisk?: boolean
 }
 
+/** A value, which nobody changes: one for all peers in one process. */
+const nobody: ReadonlySet<PeerName> = new Set()
+
 /** What was on the disk, as the state that it resumes. An acceptance at an index that is certified by now is dropped. */
 export function initialConsensus<Entry extends LogEntry>(start: ConsensusStart<Entry>): ConsensusState<Entry> {
   const { nonce = null, signed = start.accepted, old = false, fromDisk = false, givenUp = null, ...rest } = start
@@ -205,7 +208,7 @@ export function initialConsensus<Entry extends LogEntry>(start: ConsensusStart<E
   // Nobody waits for others before there are any: a federation begins at once.
   const begins = start.voters.length === 1 && start.term === 0 && start.commitIndex === 0
   const recall = (fromDisk && !begins) || old ? newRecall(start.timing) : null
-  return { ...rest, ...memory, recall, forgetful: new Set(), aggregator: null, distrusted: new Set(), role: 'follower' }
+  return { ...rest, ...memory, recall, forgetful: nobody, aggregator: null, distrusted: nobody, role: 'follower' }
 }
 
 /** Whether this peer has a vote and a memory of it, be it an old one. */

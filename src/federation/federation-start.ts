@@ -49,6 +49,15 @@ export interface FederationStart {
 
 export const nobodyVouched: FederationState['vouched'] = new Map()
 
+/** Values, which nobody changes: one of each for all peers in one process. */
+const nothingAsked: Pick<FederationState, 'pending' | 'leaving' | 'accused' | 'enrolling'> = {
+  pending: new Map(),
+  leaving: new Map(),
+  accused: new Map(),
+  enrolling: new Map()
+}
+const nobody: ReadonlySet<PeerName> = new Set()
+
 /** @returns the state as of the last of `entries`; a vote and an acceptance on disk are taken up again. */
 export function initialFederation({ entries, ...start }: FederationStart): FederationState {
   let log = emptyLog(start.id, start.charter)
@@ -73,15 +82,8 @@ export function resumeFederation(
     // It may have died between storing the entry that enrolls it and noting that it is enrolled.
     nonce: nonce === undefined || roster.enrolled.get(self) === nonce ? null : nonce
   })
-  const asked = { pending: new Map(), leaving: new Map(), accused: new Map(), enrolling: new Map() }
-  const empty = {
-    known: KnownUpdates.none,
-    ...asked,
-    present: new Set<PeerName>(),
-    away: new Set<PeerName>(),
-    remembering: new Set<PeerName>(),
-    vouched: nobodyVouched
-  }
+  const heard = { present: nobody, away: nobody, remembering: nobody, vouched: nobodyVouched }
+  const empty = { known: KnownUpdates.none, ...nothingAsked, ...heard }
   const idle = { round: { phase: 'idle' }, participation: { phase: 'away' }, parentHead: null, startTimedOut: false } as const
   return { id, charter, self, consensus, roster, head, bases, counted, late, ...empty, ...idle }
 }

@@ -57,6 +57,8 @@ export interface Topic {
   moves: number
   /** Rises when what a round has collected may be less than before, or others collect. */
   collects: number
+  /** Of its certified entries, what replicas share (stand-ins.ts). */
+  readonly log: Certified[]
   /** Index of the newest certified entry that anybody has. */
   newestIndex: number
   /** No participant's last presence was said before this; −∞: not known. */

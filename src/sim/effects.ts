@@ -8,7 +8,7 @@ import type { Entry, Update } from '../federation/entry.ts'
 import type { EffectToPerform as Effect, PeerCore, PersistedConsensus, ReplicaCore, SignedRecord, Topic } from './core.ts'
 import { verify } from './entry-checks.ts'
 import { aggregate, combine, pull, receipt } from './round-effects.ts'
-import { sign as signatureOf } from './stand-ins.ts'
+import { sharedIn, sign as signatureOf } from './stand-ins.ts'
 
 export function performEffect(replica: ReplicaCore, effect: Effect): void {
   const { peer, topic, services } = replica
@@ -122,7 +122,7 @@ function sign(replica: ReplicaCore, { to, index, term, link, signedFor }: Extrac
 
 function store(replica: ReplicaCore, { link, entry, certificate }: Extract<Effect, { do: 'store' }>): void {
   const { peer, topic, services } = replica
-  const certified = { link, entry, certificate }
+  const certified = sharedIn(topic.log, { link, entry, certificate })
   peer.disk.append(topic.files.log, certified)
   topic.newestIndex = Math.max(topic.newestIndex, entry.index)
   services.observer.committed(replica, certified)

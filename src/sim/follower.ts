@@ -14,7 +14,7 @@ import type { FoldedLog } from './folded-log.ts'
 import { LogSync } from './log-sync.ts'
 import { peersIn } from './peers-in.ts'
 import { ask, residualAnswer, say } from './questions.ts'
-import type { Certified } from './stand-ins.ts'
+import { type Certified, sharedIn } from './stand-ins.ts'
 
 export interface FollowerOptions {
   peer: PeerCore
@@ -97,9 +97,10 @@ export class Follower implements FollowedCore {
     }
   }
 
-  #take({ link, entry, certificate }: Certified): void {
+  #take(event: Certified): void {
     const { peer, topic, services } = this
-    const certified = { link, entry, certificate }
+    const certified = sharedIn(topic.log, event)
+    const { entry } = certified
     this.#folded = this.#folded.with(topic.env, certified)
     for (const effect of this.#folded.effects) {
       if (!peer.burn()) return

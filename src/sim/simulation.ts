@@ -323,6 +323,7 @@ function topicsOf(
     env: { linkOf: linkOfEntry, sketchBytes, roundTokens: learner.roundTokens },
     files: { consensus: `consensus/${id}`, log: `log/${id}` },
     folded: FoldedLog.of(id, charter),
+    log: [],
     newestIndex: 0,
     participants: [],
     observers: [],

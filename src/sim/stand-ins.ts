@@ -17,6 +17,15 @@ export interface Certified {
   certificate: Certificate
 }
 
+/** What replicas keep of an entry, by its index: one object for all that have the same certificate, where thousands would have thousands. */
+export function sharedIn(log: Certified[], { link, entry, certificate }: Certified): Certified {
+  const known = log[entry.index - 1]
+  if (known?.certificate === certificate) return known
+  const shared = { link, entry, certificate }
+  log[entry.index - 1] = shared
+  return shared
+}
+
 /** One flat string: made of parts, each of a million of them would weigh three times as much. */
 function linkOfJson(json: string): Link {
   linkBytes.write(hash('sha256', json, 'base64url'), 'bafy'.length, 'latin1')
