@@ -25,9 +25,11 @@ class SpeakerTimes implements Times {
   }
 
   get(peer: PeerName): number | undefined {
-    const place = this.#topic.said.get(peer)?.place ?? -1
-    const atMs = this.#atMs[place]
-    return atMs === undefined || Number.isNaN(atMs) ? undefined : atMs
+    const place = this.#topic.said.get(peer)?.place
+    // A place that the array does not have is looked up by name, among the object's properties.
+    if (place === undefined || place >= this.#atMs.length) return undefined
+    const atMs = this.#atMs[place]!
+    return Number.isNaN(atMs) ? undefined : atMs
   }
 
   set(peer: PeerName, atMs: number): void {
