@@ -22,7 +22,7 @@ import type { KnownUpdate } from './known-updates.ts'
 import { applyMembers, checkMembers, planMembers } from './membership.ts'
 import { type ParticipationEffect, type ParticipationEvent, staleRoundsMax, stepParticipation } from './participation.ts'
 import { type RoundEffect, type RoundEvent, stepRound } from './round.ts'
-import { StateFacts } from './round-facts.ts'
+import { StateFacts } from './state-facts.ts'
 import type { Aggregated, ParentHead, RoundBody, RoundState } from './round-state.ts'
 import { asked, enrolledBy, enrolling, hasForgotten, heardOf, withPeer, without } from './requests.ts'
 

@@ -16,7 +16,7 @@ import type { Clock } from './clock.ts'
 import type { Disk } from './disk.ts'
 import type { Learner } from './learner.ts'
 import type { Mixing } from './mixing.ts'
-import type { Endpoint, Network } from './network.ts'
+import type { Endpoint, Inbox, Network } from './network.ts'
 import type { Said } from './said.ts'
 import type { Fingerprint } from './fingerprint.ts'
 import type { FoldedLog } from './folded-log.ts'
@@ -241,7 +241,7 @@ export interface OrganizationCore {
 }
 
 /** One federation on one peer: it has a part there (replica.ts), or only follows it (follower.ts). */
-export interface FollowedCore {
+export interface FollowedCore extends Inbox {
   readonly peer: PeerCore
   readonly topic: Topic
   readonly services: Services
@@ -261,7 +261,6 @@ export interface FollowedCore {
   missed(): void
   dispatch(event: FederationEvent): void
   ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void
-  onMessage(from: PeerCore, message: Message): void
 }
 
 export interface ReplicaCore extends FollowedCore {

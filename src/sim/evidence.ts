@@ -1,5 +1,5 @@
 /** What evidence (federation/evidence.ts) asks of a simulated replica, and what an equivocating peer makes of what it has to tell. */
-import type { EvidenceHost } from '../federation/evidence.ts'
+import type { Evidence, EvidenceHost } from '../federation/evidence.ts'
 import type { ReplicaCore } from './core.ts'
 import { acceptOther } from './lies.ts'
 import { checkEvidence, evidenceOf, isSignedBy } from './stand-ins.ts'
@@ -24,4 +24,12 @@ export function evidenceHost(replica: ReplicaCore): EvidenceHost {
     accuse: evicted => replica.dispatch({ type: 'accuse', evicted }),
     fault: (_, code) => services.measures.told(topic, code)
   }
+}
+
+/** What was found out, at each of its presences: whoever hears it for the first time needs it. */
+export function sayAgain(replica: ReplicaCore, evidence: Evidence): void {
+  replica.later(replica.topic.charter.timings.presenceMs, () => {
+    evidence.again()
+    sayAgain(replica, evidence)
+  })
 }

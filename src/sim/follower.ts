@@ -10,6 +10,7 @@ import type { FederationEvent } from '../federation/federation.ts'
 import type { FederationState } from '../federation/federation-state.ts'
 import { placeToAsk } from '../federation/levels.ts'
 import type { Answer, FollowedCore, Message, PeerCore, Question, Services, Topic } from './core.ts'
+import { drop } from './drop.ts'
 import type { FoldedLog } from './folded-log.ts'
 import { LogSync } from './log-sync.ts'
 import { peersIn } from './peers-in.ts'
@@ -34,6 +35,8 @@ export class Follower implements FollowedCore {
   /** Since when, by the peer's own clock. */
   readonly begunMs: number
   alive = true
+  /** The replica that has taken over from it: what was meant for this peer's follower comes to it. */
+  heir: FollowedCore | null = null
   readonly #takePart: FollowerOptions['takePart']
   readonly #sync = new LogSync(this)
   #folded: FoldedLog
@@ -67,9 +70,7 @@ export class Follower implements FollowedCore {
 
   stop(): void {
     this.alive = false
-    const { observers } = this.topic
-    const place = observers.indexOf(this)
-    if (place >= 0) observers.splice(place, 1)
+    drop<FollowedCore>(this.topic.observers, this)
   }
 
   /** Whether it has a part to play now. */
@@ -116,7 +117,20 @@ export class Follower implements FollowedCore {
     }
   }
 
-  onMessage(from: PeerCore, message: Message): void {
+  get isOpen(): boolean {
+    return this.alive || (this.heir?.alive ?? false)
+  }
+
+  receive(from: PeerCore, message: Message): void {
+    try {
+      if (this.heir === null) this.#onMessage(from, message)
+      else this.heir.receive(from, message)
+    } catch (error) {
+      this.peer.fail(this.topic, error)
+    }
+  }
+
+  #onMessage(from: PeerCore, message: Message): void {
     switch (message.kind) {
       case 'head':
         // [IGNORE] Its entry into the roster may not have reached us yet.

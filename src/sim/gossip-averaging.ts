@@ -102,8 +102,9 @@ export class AveragingPeer implements Endpoint {
     this.#world.finished(this.index)
   }
 
-  receive(): void {
-    // Models come by `transfer`; there are no messages.
+  /** Models come by `transfer`; there are no messages. */
+  inbox(): null {
+    return null
   }
 
   #train(): void {

@@ -70,10 +70,10 @@ export class Mail {
 
   /** What is still on its way comes as messages. */
   deliver(): void {
-    const { topic, peer, services } = this.#replica
+    const { topic, services } = this.#replica
     this.#collect()
     for (const { atMs, from, signed } of this.#letters.splice(0))
-      services.network.deliver(from, peer, { kind: 'update', topic, signed }, atMs - services.clock.nowMs, 0)
+      services.network.deliver(from, this.#replica, { kind: 'update', topic, signed }, atMs - services.clock.nowMs, 0)
   }
 
   #collect(): void {

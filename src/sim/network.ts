@@ -26,6 +26,13 @@ export interface Endpoint {
   /** When its line is free again. */
   upFreeMs: number
   downFreeMs: number
+  /** Who gets the message, in its present life. */
+  inbox(message: unknown): Inbox | null
+}
+
+/** A part of a peer that gets messages: what comes when it is there no more is lost. */
+export interface Inbox {
+  readonly isOpen: boolean
   receive(from: Endpoint, message: unknown): void
 }
 
@@ -56,20 +63,18 @@ const dialTrips = 3
 const fair: Weather = { loss: 0, duplication: 0, reordering: 0, reorderMs: 0 }
 
 class Delivery implements Happening {
-  readonly #to: Endpoint
+  readonly #to: Inbox | null
   readonly #from: Endpoint
   readonly #message: unknown
-  readonly #incarnation: number
 
-  constructor(from: Endpoint, to: Endpoint, message: unknown) {
+  constructor(from: Endpoint, to: Inbox | null, message: unknown) {
     this.#from = from
     this.#to = to
     this.#message = message
-    this.#incarnation = to.incarnation
   }
 
   fire(): void {
-    if (this.#to.up && this.#to.incarnation === this.#incarnation) this.#to.receive(this.#from, this.#message)
+    if (this.#to?.isOpen === true) this.#to.receive(this.#from, this.#message)
   }
 }
 
@@ -128,7 +133,12 @@ export class Network {
     if (!to.up || !this.reaches(from, to)) return
     this.countBetween(from, to, level, bytes)
     if (this.weather.loss > 0 && this.#random.float() < this.weather.loss) return
-    this.deliver(from, to, message, this.#delayMs(this.#figuresOf(from, to), from, to, bytes, this.#random.float()))
+    this.deliver(
+      from,
+      to.inbox(message),
+      message,
+      this.#delayMs(this.#figuresOf(from, to), from, to, bytes, this.#random.float())
+    )
   }
 
   /** A heartbeat or its answer: its delay is drawn as a gossiped message's is. */
@@ -136,7 +146,7 @@ export class Network {
     if (!to.up || !this.reaches(from, to)) return
     this.countBetween(from, to, level, bytes)
     if (this.weather.loss > 0 && this.#random.float() < this.weather.loss) return
-    this.deliver(from, to, message, this.beatDelayMs(from, to, bytes), 0)
+    this.deliver(from, to.inbox(message), message, this.beatDelayMs(from, to, bytes), 0)
   }
 
   beatDelayMs(from: Endpoint, to: Endpoint, bytes: number): number {
@@ -184,8 +194,8 @@ export class Network {
     return lost
   }
 
-  /** After `delayMs`, and perhaps once more. @param tie - see `Clock.at`. */
-  deliver(from: Endpoint, to: Endpoint, message: unknown, delayMs: number, tie?: number): void {
+  /** After `delayMs`, and perhaps once more. @param to - null: there is nobody. @param tie - see `Clock.at`. */
+  deliver(from: Endpoint, to: Inbox | null, message: unknown, delayMs: number, tie?: number): void {
     this.messages++
     this.#clock.at(this.#clock.nowMs + delayMs, new Delivery(from, to, message), tie)
     if (this.weather.duplication > 0 && this.#random.float() < this.weather.duplication)

@@ -7,7 +7,6 @@ import type { Blob, FollowedCore, Message, OrganizationCore, PeerCore, Services,
 import { Disk } from './disk.ts'
 import { performEffect } from './effects.ts'
 import { Follower } from './follower.ts'
-import type { Endpoint } from './network.ts'
 import { SimOrganization } from './organization.ts'
 import type { Place } from './place.ts'
 import { Pulling } from './pulling.ts'
@@ -133,6 +132,7 @@ export class Peer implements PeerCore {
     follower.stop()
     const replica = this.#replica(topic, null, begunMs)
     this.replicas.set(topic.id, replica)
+    follower.heir = replica
     this.#tellParentHead(replica)
     replica.start()
   }
@@ -146,9 +146,10 @@ export class Peer implements PeerCore {
   }
 
   below(topic: Topic): FollowedCore[] {
-    const children: FollowedCore[] = []
-    for (const replica of this.replicas.values()) if (replica.topic.charter.parent === topic.id) children.push(replica)
-    return children
+    // Its topics lie on one line, its own first: each has the one before it below it.
+    const place = this.#topics.indexOf(topic)
+    const child = place > 0 ? this.replicas.get(this.#topics[place - 1]!.id) : undefined
+    return child === undefined ? [] : [child]
   }
 
   /** The process or the machine dies: what was not synced is lost. Connections of a dead process break, those of a machine fall silent. */
@@ -226,13 +227,8 @@ export class Peer implements PeerCore {
     this.onDeath(error instanceof Error ? error.message : String(error))
   }
 
-  receive(from: Endpoint, message: unknown): void {
-    const { topic } = message as Message
-    try {
-      this.replicas.get(topic.id)?.onMessage(from as PeerCore, message as Message)
-    } catch (error) {
-      this.fail(topic, error)
-    }
+  inbox(message: unknown): FollowedCore | null {
+    return this.replicas.get((message as Message).topic.id) ?? null
   }
 
   grown(members: boolean): void {

@@ -31,7 +31,8 @@ import type {
   SignedRecord,
   Topic
 } from './core.ts'
-import { evidenceHost } from './evidence.ts'
+import { drop } from './drop.ts'
+import { evidenceHost, sayAgain } from './evidence.ts'
 import { handInHost } from './handing-in.ts'
 import { Beats, isBeat, moved, tellsNothing } from './heartbeats.ts'
 import { Incoming } from './incoming.ts'
@@ -156,19 +157,12 @@ export class Replica implements ReplicaCore {
     const waitedMs = this.peer.localMs() - this.#begunMs
     this.#timers.start('start', Math.max(0, this.topic.charter.timings.startTimeoutMs - waitedMs))
     this.presence.start(this.#random.float())
-    if (this.evidence !== null) this.#lookForEvidence(this.evidence)
+    if (this.evidence !== null) sayAgain(this, this.evidence)
     // Most runs have none, and thousands of replicas.
     if (this.topic.charter.algorithm.residuals.perNode > 0) new Bridge(this).start()
     this.dispatch({ type: 'consensus', event: { type: 'start' } })
     this.grown()
     this.#becomeReady()
-  }
-
-  #lookForEvidence(evidence: Evidence): void {
-    this.later(this.topic.charter.timings.presenceMs, () => {
-      evidence.again()
-      this.#lookForEvidence(evidence)
-    })
   }
 
   stop(): void {
@@ -281,8 +275,16 @@ export class Replica implements ReplicaCore {
 
   // ── what comes in ──
 
-  onMessage(from: PeerCore, message: Message): void {
-    this.#incoming.onMessage(from, message)
+  get isOpen(): boolean {
+    return this.alive
+  }
+
+  receive(from: PeerCore, message: Message): void {
+    try {
+      this.#incoming.onMessage(from, message)
+    } catch (error) {
+      this.peer.fail(this.topic, error)
+    }
   }
 
   read(): void {
@@ -345,11 +347,10 @@ export class Replica implements ReplicaCore {
     if (message.type === 'heartbeat') this.#beats.note(peer, nothing, 2 * messageBytes(message))
     if (nothing) return
     const envelope: Message = { kind: 'consensus', topic: this.topic, message: asSaid(this, message, to) }
-    const { network } = this.services
     const bytes = messageBytes(message)
     // Their delays are drawn so that it changes no others whether they are delivered.
-    if (isBeat(message)) network.sendBeat(this.peer, peer, envelope, bytes, this.topic.level)
-    else network.send(this.peer, peer, envelope, bytes, this.topic.level)
+    if (isBeat(message)) this.services.network.sendBeat(this.peer, peer, envelope, bytes, this.topic.level)
+    else this.services.network.send(this.peer, peer, envelope, bytes, this.topic.level)
   }
 
   ask(to: PeerName, question: Question, done: (answer: Answer | null) => void): void {
@@ -396,9 +397,4 @@ export class Replica implements ReplicaCore {
     if (pending !== null) this.keepUpdate(pending)
     this.dispatch({ type: 'participation', event: { type: 'ready', applied, pending } })
   }
-}
-
-function drop<Followed extends FollowedCore>(list: Followed[], replica: Followed): void {
-  const place = list.indexOf(replica)
-  if (place >= 0) list.splice(place, 1)
 }

@@ -72,7 +72,7 @@ export class TopicVoice implements Voice {
         if (other === this.#replica || tellsNothing(other, index, term, aggregator)) continue
         idle = false
         const delay = this.#delayMs(other, presenceBytes, nth)
-        if (delay >= 0) network.deliver(peer, other.peer, message, delay, 0)
+        if (delay >= 0) network.deliver(peer, other, message, delay, 0)
       }
       this.#idleAt = idle ? topic.version : never
       this.#idle = { index, term, aggregator }
@@ -88,7 +88,7 @@ export class TopicVoice implements Voice {
       expected &&= expects
       idle &&= nothing && expects
       // Without a drawn tie, so that the other draws are the same whether it is delivered or noted.
-      if (delay >= 0 && !(nothing && expects)) network.deliver(peer, other.peer, message, delay, 0)
+      if (delay >= 0 && !(nothing && expects)) network.deliver(peer, other, message, delay, 0)
     }
     this.#said.lost = none
     this.#expectedAt = expected ? topic.version : never
@@ -149,7 +149,7 @@ export class TopicVoice implements Voice {
       for (const other of list) {
         if (other === this.#replica || !other.alive) continue
         const delay = services.network.gossip(peer, other.peer, bytes, listeners, level, nth)
-        if (delay >= 0) services.network.deliver(peer, other.peer, message, delay)
+        if (delay >= 0) services.network.deliver(peer, other, message, delay)
         else other.missed()
       }
     }
@@ -161,7 +161,7 @@ export class TopicVoice implements Voice {
     for (const other of topic.participants) {
       if (other === this.#replica || !other.alive) continue
       const delay = this.#gossip(other, evidenceBytes, nth)
-      if (delay >= 0) services.network.deliver(peer, other.peer, { topic, ...message }, delay, 0)
+      if (delay >= 0) services.network.deliver(peer, other, { topic, ...message }, delay, 0)
     }
   }
 
@@ -172,7 +172,7 @@ export class TopicVoice implements Voice {
     // Nothing follows from a contribution where it cannot be handed in.
     const above = topic.charter.parent
     if (kind === 'contribution' && !(other.peer.replicas.get(above!)?.participates ?? false)) return true
-    services.network.deliver(peer, other.peer, { kind, topic, signed }, delay, 0)
+    services.network.deliver(peer, other, { kind, topic, signed }, delay, 0)
     return false
   }
 

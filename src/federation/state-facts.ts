@@ -1,3 +1,4 @@
+/** What a round's decisions depend on (round.ts), as its federation's state says when it is asked. Is: pure. */
 import type { MemberId } from '../ids.ts'
 import type { Member } from './entry.ts'
 import type { FederationState } from './federation-state.ts'
@@ -5,7 +6,6 @@ import { isAwaited } from './lateness.ts'
 import { contributors } from './membership.ts'
 import type { RoundFacts } from './round.ts'
 
-/** What a round's decisions depend on, as the state says when it is asked. */
 export class StateFacts implements RoundFacts {
   readonly #state: FederationState
   #contributors: RoundFacts['contributors'] | null = null
