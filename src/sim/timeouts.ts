@@ -9,13 +9,14 @@ export interface Waiting {
   timedOut(): void
 }
 
-interface Timeout {
+interface Timeout extends Happening {
   waiting: Waiting
   atMs: number
   tie: number
+  isQueued: boolean
 }
 
-export class Timeouts implements Happening {
+export class Timeouts {
   readonly #clock: Clock
   /** The soonest first. */
   readonly #timeouts: Timeout[] = []
@@ -26,27 +27,28 @@ export class Timeouts implements Happening {
 
   add(delayMs: number, waiting: Waiting): void {
     const timeouts = this.#timeouts
-    const timeout = { waiting, atMs: this.#clock.nowMs + delayMs, tie: this.#clock.tie() }
+    const [atMs, tie] = [this.#clock.nowMs + delayMs, this.#clock.tie()]
+    const timeout: Timeout = { waiting, atMs, tie, isQueued: false, fire: () => this.#due(timeout) }
     let place = timeouts.length
     while (place > 0 && isSooner(timeout, timeouts[place - 1]!)) place--
     timeouts.splice(place, 0, timeout)
     if (place === 0) this.#wait()
   }
 
-  fire(): void {
-    const [first] = this.#timeouts
-    // It waits for one that another has come before, and is no longer the first.
-    if (first === undefined || first.atMs > this.#clock.nowMs) return
+  #due(timeout: Timeout): void {
     this.#timeouts.shift()
     this.#wait()
-    if (first.waiting.isOpen) first.waiting.timedOut()
+    if (timeout.waiting.isOpen) timeout.waiting.timedOut()
   }
 
+  /** Those that were answered are passed over; not the one that a happening waits for already. */
   #wait(): void {
-    const open = this.#timeouts.findIndex(({ waiting }) => waiting.isOpen)
-    this.#timeouts.splice(0, open < 0 ? this.#timeouts.length : open)
+    const next = this.#timeouts.findIndex(({ waiting, isQueued }) => isQueued || waiting.isOpen)
+    this.#timeouts.splice(0, next < 0 ? this.#timeouts.length : next)
     const [first] = this.#timeouts
-    if (first !== undefined) this.#clock.at(first.atMs, this, first.tie)
+    if (first === undefined || first.isQueued) return
+    first.isQueued = true
+    this.#clock.at(first.atMs, first, first.tie)
   }
 }
 
