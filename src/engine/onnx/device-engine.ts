@@ -174,7 +174,7 @@ export class DeviceEngine implements Engine {
   }
 
   #replace(held: Held): void {
-    disposeAll({ ...this.#held.tensors })
+    disposeAll(this.#held.tensors)
     if (this.#aside !== null) disposeAll(this.#aside.tensors)
     this.#aside = null
     this.#held = held
