@@ -75,6 +75,8 @@ export class Recalling<Entry extends LogEntry> extends ConsensusMoves<Entry> {
     if (recall === null || before === this.state) return
     const [was, is] = [inDoubt(before), inDoubt(this.state)]
     if (was && !is) this.#trust(recall)
+    // Made a voter when all had answered already: its beats begin now, and what somebody had accepted does not hold it back for good.
+    if (!is && isVoter(this.state) && !isVoter(before)) this.#nextBeat()
     if (!is) return
     const asked = was ? askedFor(before) : new Set<PeerName>()
     this.#ask(unanswered(this.state).filter(peer => !asked.has(peer)))

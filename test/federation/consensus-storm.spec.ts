@@ -25,4 +25,9 @@ describe('consensus of many peers, by seed', () => {
     // The weather was rough, and the log grew all the same: a storm that nobody notices shows nothing.
     for (const [name, count] of Object.entries(seen)) assert.ok(count > 600, `${name}: ${count}`)
   })
+
+  it('goes on where a peer that came back is made a voter when all others have told it what it may have forgotten', () => {
+    // It held back its refusal of an entry for good, and was one of too many that did not sign it.
+    storm(1655, 60_000)
+  })
 })
