@@ -55,7 +55,7 @@ export function encodeHeader(
 export const modelBytesMax = ({ floats }: Layout, sections: number): number =>
   headerBytesMax + sections * floats * dtypes.f32.bytes
 
-/** Length and JSON, padded with spaces so that data begins at a multiple of 64 bytes: any typed array can be laid over it. */
+/** Length and JSON, padded with spaces so that data begins at a multiple of 64 bytes, where a typed array of whatever kind can lie. */
 export function frameHeader(header: Record<string, unknown>): Uint8Array<ArrayBuffer> {
   const json = new TextEncoder().encode(JSON.stringify(header))
   const whole = new Uint8Array(Math.ceil((8 + json.length) / 64) * 64).fill(0x20)

@@ -2,7 +2,7 @@
  * Virtual time: what happens next, and when. A binary heap over (time, tie); ties are drawn from the seed, so
  * that events of one moment come in any order, and in the same order for the same seed.
  *
- * Is not: any peer's clock. Those drift (peer.ts); this one is the world's, in milliseconds from 0.
+ * Is not: the clock of a peer. Those drift (peer.ts); this one is the world's, in milliseconds from 0.
  */
 import type { Random } from '../math/random.ts'
 

@@ -1,6 +1,6 @@
 /**
  * The portable graph with AdamW in it: on the CPU's kernels against the reference, and on a WebGPU adapter where this machine has one (a software
- * adapter is enough: any Vulkan driver that its loader finds).
+ * adapter is enough, whatever Vulkan driver its loader finds).
  */
 import assert from 'node:assert/strict'
 import type { Engine, EngineOptions } from '../../src/engine/engine.ts'
