@@ -1,7 +1,7 @@
 /** What consensus on one peer is made of: its state, the events that move it, the effects it asks for (consensus.ts). */
 import type { Link, PeerName } from '../ids.ts'
 import type { Certificate } from './entry.ts'
-import { newRecall, type Recall, type Recalled, type SignedPlace, unanswered } from './recall.ts'
+import { newRecall, type Recall, type Recalled, type SignedPlace, isAwaiting } from './recall.ts'
 
 /** All that consensus itself knows of an entry. */
 export interface LogEntry {
@@ -216,7 +216,7 @@ export const isVoter = <Entry extends LogEntry>({ voters, self, nonce }: Consens
   voters.includes(self) && nonce === null
 /** Whether it has yet to be told what it may have forgotten. Who has the only vote listens as long as others would be asked: it may have been given more. */
 export const inDoubt = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean =>
-  state.recall !== null && isVoter(state) && (isAlone(state) || unanswered(state).length > 0)
+  state.recall !== null && isVoter(state) && (isAlone(state) || isAwaiting(state))
 export const isAlone = <Entry extends LogEntry>({ voters }: ConsensusState<Entry>): boolean => voters.length === 1
 /**
  * Whether this peer's log ends before what it has signed: it had that, and lost it (a damaged archive that was moved away, a torn end). A sole

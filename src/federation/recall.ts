@@ -81,6 +81,16 @@ export function unanswered(standing: Standing): PeerName[] {
   })
 }
 
+/** Whether `unanswered` names anybody. Asked at nearly each event of a peer that listens, so it makes no lists. */
+export function isAwaiting({ recall, commitIndex, voters, self }: Standing): boolean {
+  if (recall === null) return false
+  const counts = (peer: PeerName) => peer === self || (recall.answers.get(peer)?.commitIndex ?? commitIndex + 1) <= commitIndex
+  if (!voters.every(counts)) return true
+  for (const answer of recall.answers.values())
+    if (answer.commitIndex === commitIndex && !answer.voters.every(counts)) return true
+  return false
+}
+
 /** The newest term in which anybody, this peer included, is known to have accepted an entry at the open index; 0: nobody. */
 export const acceptedTermKnown = (standing: Standing): number =>
   Math.max(standing.accepted?.term ?? 0, ...besides(standing).map(({ acceptedTerm }) => acceptedTerm))

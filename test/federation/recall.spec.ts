@@ -1,6 +1,7 @@
 /** A peer whose memory of its votes may be an old copy (docs/protocol.md, "Old memories"): what it does until it knows, and after. */
 import assert from 'node:assert/strict'
-import { type Recalled, recallBeats } from '../../src/federation/recall.ts'
+import fc from 'fast-check'
+import { isAwaiting, type Recalled, recallBeats, unanswered } from '../../src/federation/recall.ts'
 import { entryAt, linkOf, Peer, signatureOf, timing } from './consensus-bench.ts'
 import { storm } from './storm.ts'
 
@@ -313,5 +314,24 @@ describe('a peer whose log has lost its end', () => {
     assert.equal(grants(peer, 3), false)
     peer.certified(entryAt(1, 'x')).certified(entryAt(2, 'y', '1x'))
     assert.equal(grants(peer, 4, 2), true)
+  })
+})
+
+describe('whether answers are awaited', () => {
+  it('is whether anybody is named whose answer does not count yet', () => {
+    const names = ['a', 'b', 'c', 'd']
+    const some = fc.uniqueArray(fc.constantFrom(...names))
+    const answer = fc.record({ commitIndex: fc.integer({ min: 3, max: 6 }), voters: some })
+    const answers = fc.dictionary(fc.constantFrom('b', 'c', 'd'), answer)
+    fc.assert(
+      fc.property(some, answers, (voters, told) => {
+        const rest = { term: 1, acceptedTerm: 0, accepted: null }
+        const known = new Map(Object.entries(told).map(([peer, one]) => [peer, { ...rest, ...one }]))
+        const recall = { answers: known, beatsLeft: 1, heard: true }
+        const standing = { self: 'a', voters, commitIndex: 4, accepted: null, recall }
+        assert.equal(isAwaiting(standing), unanswered(standing).length > 0)
+        assert.equal(isAwaiting({ ...standing, recall: null }), false)
+      })
+    )
   })
 })
