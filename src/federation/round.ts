@@ -38,8 +38,11 @@ export interface RoundFacts {
   readonly charter: Charter
   readonly self: PeerName
   readonly term: number
-  /** Members that contribute, whether each is present, and whether a round that all others are in waits for it. */
-  readonly contributors: readonly { member: Member; present: boolean; awaited: boolean }[]
+  /** Members that contribute. */
+  readonly contributors: readonly Member[]
+  isPresent(member: Member): boolean
+  /** Whether a round that all others are in waits for it. */
+  isAwaited(member: Member): boolean
   /** Whether a member that is gone was evicted; else it left. */
   evicted(member: MemberId): boolean
   readonly parentHead: ParentHead | null
@@ -134,8 +137,8 @@ function collect(state: Collecting, event: RoundEvent, facts: RoundFacts): [Roun
 
 /** Whether the peer that signed it speaks for its member; null: the member is none any more. */
 function speaksFor({ update }: Received, { contributors }: RoundFacts): boolean | null {
-  const found = contributors.find(({ member }) => member.member === update.member)
-  return found === undefined ? null : found.member.peers.includes(update.by)
+  const found = contributors.find(({ member }) => member === update.member)
+  return found === undefined ? null : found.peers.includes(update.by)
 }
 
 /** A certified round counts members alone, each by its own word (I3): else it is given up here, and opened again. */
@@ -171,7 +174,7 @@ function take(state: Collecting, link: Link, update: Update, staleness: number):
 
 /** Who left since its update was accepted counts no more: the entry's inputs are members (I3). */
 function accepted(state: Collecting, { contributors }: RoundFacts): Received[] {
-  const standing = new Set(contributors.map(({ member }) => member.member))
+  const standing = new Set(contributors.map(({ member }) => member))
   return [...state.received.values()]
     .filter(received => received.state === 'accepted' && standing.has(received.update.member))
     .sort((left, right) => (left.update.member < right.update.member ? -1 : 1))
@@ -183,13 +186,18 @@ const byLink = (state: Collecting, link: Link): Received | null =>
 /** All that are waited for have answered, and nobody's blob is still on its way. */
 function closeIfComplete(state: Collecting, facts: RoundFacts, effects: RoundEffect[]): [RoundState, RoundEffect[]] {
   const enough = state.round > 1 || facts.startTimedOut || facts.contributors.length >= facts.charter.startMembers
-  const pulling = [...state.received.values()].some(received => received.state === 'pulling')
-  const missing = facts.contributors.some(
-    ({ member, awaited }) => awaited && !state.received.has(member.member) && !state.refused.has(member.member)
-  )
-  if (!enough || pulling || missing || accepted(state, facts).length < facts.charter.minMembers) return [state, effects]
+  if (!enough || isPulling(state) || isMissing(state, facts)) return [state, effects]
+  if (accepted(state, facts).length < facts.charter.minMembers) return [state, effects]
   return close(state, facts, effects)
 }
+
+function isPulling({ received }: Collecting): boolean {
+  for (const { state } of received.values()) if (state === 'pulling') return true
+  return false
+}
+
+const isMissing = ({ received, refused }: Collecting, facts: RoundFacts): boolean =>
+  facts.contributors.some(member => !received.has(member.member) && !refused.has(member.member) && facts.isAwaited(member))
 
 function atDeadline(state: Collecting, facts: RoundFacts): [RoundState, RoundEffect[]] {
   const count = accepted(state, facts).length
@@ -209,12 +217,12 @@ function close(state: Collecting, facts: RoundFacts, effects: RoundEffect[]): [R
   const inputs = accepted(state, facts)
   const counted = new Set(inputs.map(input => input.update.member))
   const excluded = facts.contributors
-    .filter(({ member }) => !counted.has(member.member))
-    .map(({ member, present }) => ({
+    .filter(({ member }) => !counted.has(member))
+    .map(member => ({
       member: member.member,
-      reason: state.refused.get(member.member)?.reason ?? (present ? 'late' : 'absent')
+      reason: state.refused.get(member.member)?.reason ?? (facts.isPresent(member) ? 'late' : 'absent')
     }))
-  const standing = new Set(facts.contributors.map(({ member }) => member.member))
+  const standing = new Set(facts.contributors.map(({ member }) => member))
   for (const { update, state: reached } of state.received.values()) {
     if (reached !== 'accepted' || standing.has(update.member)) continue
     excluded.push({ member: update.member, reason: facts.evicted(update.member) ? 'evicted' : 'left' })

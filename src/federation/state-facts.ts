@@ -35,14 +35,17 @@ export class StateFacts implements RoundFacts {
 
   /** An update that is taken asks for none of them. */
   get contributors() {
-    const { roster, self, present, late } = this.#state
-    const isPresent = (member: Member) => member.peers.some(peer => peer === self || present.has(peer))
-    this.#contributors ??= contributors(roster).map(member => ({
-      member,
-      present: isPresent(member),
-      awaited: isPresent(member) && isAwaited(late.get(member.member) ?? 0)
-    }))
+    this.#contributors ??= contributors(this.#state.roster)
     return this.#contributors
+  }
+
+  isPresent({ peers }: Member): boolean {
+    const { self, present } = this.#state
+    return peers.some(peer => peer === self || present.has(peer))
+  }
+
+  isAwaited(member: Member): boolean {
+    return this.isPresent(member) && isAwaited(this.#state.late.get(member.member) ?? 0)
   }
 
   evicted(member: MemberId): boolean {

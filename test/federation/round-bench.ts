@@ -31,15 +31,17 @@ export class Bench {
   state: RoundState = { phase: 'idle' }
   facts: RoundFacts
   effects: RoundEffect[] = []
+  readonly away = new Set<string>()
 
   constructor(members: string[], overrides: Parameters<typeof testCharter>[0] = {}) {
-    const contributors = members.map(name => ({ member: memberOf(name), present: true, awaited: true }))
     this.facts = {
       id: 'bafyF',
       charter: testCharter(overrides),
       self: 'a',
       term: 3,
-      contributors,
+      contributors: members.map(name => memberOf(name)),
+      isPresent: ({ name }) => !this.away.has(name),
+      isAwaited: ({ name }) => !this.away.has(name),
       evicted: () => false,
       parentHead: null,
       startTimedOut: false
@@ -62,10 +64,7 @@ export class Bench {
       { type: 'pulled', link: `u-${name}`, keysDistance: 1 }
     )
   leaves(name: string): this {
-    const contributors = this.facts.contributors.map(one =>
-      one.member.name === name ? { ...one, present: false, awaited: false } : one
-    )
-    this.facts = { ...this.facts, contributors }
+    this.away.add(name)
     return this.send({ type: 'look' })
   }
   find = <Kind extends RoundEffect['do']>(kind: Kind) =>

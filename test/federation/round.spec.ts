@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { type RoundEvent, type RoundFacts, stepRound } from '../../src/federation/round.ts'
+import type { Member } from '../../src/federation/entry.ts'
+import { type RoundEvent, stepRound } from '../../src/federation/round.ts'
 import { shortText } from '../../src/wire/codec.ts'
 import { updateOf } from './federation-bench.ts'
 import { aggregated, Bench, parentHead } from './round-bench.ts'
@@ -141,12 +142,12 @@ describe('a round', () => {
         bench.send(event)
       }
       assert.equal(bench.state.phase, phase)
-      const [a, b] = bench.facts.contributors as [RoundFacts['contributors'][number], RoundFacts['contributors'][number]]
-      const phaseAfter = (...contributors: RoundFacts['contributors']) => {
+      const [a, b] = bench.facts.contributors as [Member, Member]
+      const phaseAfter = (...contributors: Member[]) => {
         const facts = { ...bench.facts, contributors }
         return stepRound(bench.state, { type: 'roster' }, facts)[0].phase
       }
-      const anew = { ...b, member: { ...b.member, peers: ['q'] } }
+      const anew = { ...b, peers: ['q'] }
       assert.deepEqual([phaseAfter(a, b), phaseAfter(a), phaseAfter(a, anew)], [phase, 'idle', 'idle'])
     }
   })
