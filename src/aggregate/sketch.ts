@@ -20,7 +20,6 @@ export function sketchUpdate(
   scratch: Float64Array
 ): Uint8Array {
   const out = new Uint16Array(ranges.length * sketchBuckets)
-  const group = new Float32Array(sketchBuckets)
   for (const [place, { offset, floats }] of ranges.entries()) {
     scratch.fill(0)
     vectors.sketch(
@@ -29,11 +28,12 @@ export function sketchUpdate(
       before.subarray(offset, offset + floats),
       (seed * 8191 + place * 131) >>> 0
     )
-    group.set(scratch)
-    toBf16(group, groupOf(out, place))
+    oneGroup.set(scratch)
+    toBf16(oneGroup, groupOf(out, place))
   }
   return new Uint8Array(out.buffer)
 }
+const oneGroup = new Float32Array(sketchBuckets)
 
 /** @returns [groups × 512] */
 export function readSketch(bytes: Uint8Array): Float32Array {
@@ -104,21 +104,22 @@ export function sketchLogits(inputs: SketchedInput[], groups: number, { up, upTe
 export const isSketched = ({ up }: UpOptions): boolean => up === 'update' || up === 'mean' || up === 'uniform'
 
 function updateScores(inputs: SketchedInput[], groups: number): number[][] {
-  const sketches = inputs.map(({ sketches: bytes }) => readSketch(bytes))
+  const sketches = inputs.map(({ sketches: bytes }) => {
+    const sketch = readSketch(bytes)
+    const lengths = Array.from({ length: groups }, (_, group) => norm(groupOf(sketch, group)))
+    return { sketch, lengths, length: groups === 1 ? lengths[0]! : norm(sketch) }
+  })
   const query = new Float64Array(groups * sketchBuckets)
-  for (const sketch of sketches) {
-    const length = norm(sketch)
+  for (const { sketch, length } of sketches)
     if (length > 0) for (let place = 0; place < query.length; place++) query[place]! += sketch[place]! / length
-  }
   const wanted = Array.from({ length: groups }, (_, group) => {
     const part = groupOf(query, group)
     return { part, length: norm(part) }
   })
-  return sketches.map(sketch =>
+  return sketches.map(({ sketch, lengths: own }) =>
     wanted.map(({ part, length }, group) => {
-      const own = groupOf(sketch, group)
-      const lengths = length * norm(own)
-      return lengths > 0 ? dot(part, own) / lengths : 0
+      const lengths = length * own[group]!
+      return lengths > 0 ? dot(part, groupOf(sketch, group)) / lengths : 0
     })
   )
 }

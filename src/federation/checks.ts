@@ -18,6 +18,16 @@ export function staleness(state: FederationState, base: Link): number | null {
   return found === undefined ? null : state.head.round - found.round
 }
 
+/** An update is looked at whenever it is said, and by all replicas in one process: its numbers once. */
+const finite = new WeakSet<Update>()
+
+function hasFiniteSketches(update: Update): boolean {
+  if (finite.has(update)) return true
+  const found = areFinite(update.sketches)
+  if (found) finite.add(update)
+  return found
+}
+
 export function checkUpdate(state: FederationState, update: Update, env: Environment): UpdateFault | null {
   // [IGNORE] Its entry into the roster may not have reached us yet.
   const member = state.roster.members.get(update.member)
@@ -40,7 +50,7 @@ export function checkUpdate(state: FederationState, update: Update, env: Environ
     return { code: 'WRONG_SKETCHES', verdict: 'reject', gotBytes: update.sketches.length, wantBytes: env.sketchBytes }
   }
   // [REJECT] One number that is none would make the whole round's attention, and so its model, none.
-  if (!areFinite(update.sketches)) return { code: 'SKETCHES_NOT_FINITE', verdict: 'reject', member: update.member }
+  if (!hasFiniteSketches(update)) return { code: 'SKETCHES_NOT_FINITE', verdict: 'reject', member: update.member }
   // [REJECT] Who counts for nothing, however late, sends nothing: a round of only such updates has no mean.
   if (!(discounted(update.weight, staleRoundsMax) > 0)) return { code: 'NO_WEIGHT', verdict: 'reject', weight: update.weight }
   // [REJECT] What it says of itself counts as often in the means of its federation and of those above.

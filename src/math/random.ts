@@ -82,12 +82,22 @@ export class Random {
   }
 }
 
+function hashBytes(bytes: Uint8Array): number {
+  let value = 0x811c9dc5
+  for (const byte of bytes) value = Math.imul(value ^ byte, 0x01000193)
+  return value >>> 0
+}
+
 const rotate = (word: number, bits: number): number => (word << bits) | (word >>> (32 - bits))
 
-/** FNV-1a, 32 bits. */
+/** FNV-1a of its UTF-8, 32 bits. Streams are forked by the thousand, and nearly all of their names are ASCII: no bytes are made of those. */
 function hash(text: string): number {
   let value = 0x811c9dc5
-  for (const byte of new TextEncoder().encode(text)) value = Math.imul(value ^ byte, 0x01000193)
+  for (let place = 0; place < text.length; place++) {
+    const code = text.charCodeAt(place)
+    if (code > 0x7f) return hashBytes(new TextEncoder().encode(text))
+    value = Math.imul(value ^ code, 0x01000193)
+  }
   return value >>> 0
 }
 
