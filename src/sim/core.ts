@@ -219,8 +219,8 @@ export interface PeerCore extends Endpoint {
   put(model: Float32Array, round: number): Link
   /** Asks `holders`, and whoever else has it. */
   pull(link: Link, holders: readonly PeerName[], topic: Topic, round: number, done: (got: boolean) => void): void
-  /** After a log of one of its federations has grown. @param members - by an entry on which places in rosters depend. */
-  grown(members: boolean): void
+  /** After its log of that federation has grown. */
+  grown(topic: Topic, by: Entry['kind']): void
   fail(topic: Topic, error: unknown): void
 }
 
@@ -255,7 +255,7 @@ export interface FollowedCore extends Inbox {
   readonly handIn: HandIn<SignedRecord> | null
   start(): void
   stop(): void
-  /** A log on this peer has grown: is there a place to ask for, a part to play? */
+  /** The federation's roster, or that of one below it, has changed on this peer: is there a place to ask for, a part to play? */
   grown(): void
   /** A certified entry did not reach it. */
   missed(): void

@@ -112,7 +112,7 @@ export class Follower implements FollowedCore {
       const { parentHead } = this.#folded
       if (entry.kind === 'round' && parentHead !== null)
         for (const child of peer.below(topic)) child.dispatch({ type: 'parent-head', head: parentHead })
-      peer.grown(entry.kind === 'members')
+      peer.grown(topic, entry.kind)
       if (!this.alive) return
     }
   }

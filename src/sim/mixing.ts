@@ -46,8 +46,9 @@ export class Mixing {
     this.#keys = [...shape.keys]
   }
 
-  /** ΔB against `base`, K as it is. */
+  /** ΔB against `base`, K as it is: without a backbone the same model, for nobody changes one in place. */
   difference(after: Float32Array, base: Float32Array): Float32Array {
+    if (this.#backbone.length === 0) return after
     const made = after.slice()
     for (const { offset, floats } of this.#backbone)
       for (let place = offset; place < offset + floats; place++) made[place] = after[place]! - base[place]!
@@ -109,8 +110,10 @@ export class Mixing {
 
   /** Backbone of one model, key layers of another. */
   combine(backboneFrom: Float32Array, keysFrom: Float32Array): Float32Array {
+    if (this.#backbone.length === 0) return keysFrom
     const made = keysFrom.slice()
-    for (const range of this.#backbone) view(made, range).set(view(backboneFrom, range))
+    for (const { offset, floats } of this.#backbone)
+      for (let place = offset; place < offset + floats; place++) made[place] = backboneFrom[place]!
     return made
   }
 
@@ -152,5 +155,4 @@ const areSame = (left: readonly SketchedInput[], right: readonly SketchedInput[]
 const view = (vector: Float32Array, { offset, floats }: Range): Float32Array => vector.subarray(offset, offset + floats)
 
 /** The name of a model by its bits. */
-export const blobLink = (model: Float32Array): Link =>
-  `blob${hash('sha256', new Uint8Array(model.buffer, model.byteOffset, model.byteLength), 'base64url')}`
+export const blobLink = (model: Float32Array): Link => `blob${hash('sha256', model, 'base64url')}`

@@ -124,6 +124,7 @@ export class Network {
 
   reaches(from: Endpoint, to: Endpoint): boolean {
     if (from.silent) return false
+    if (this.#cuts.size === 0) return true
     for (const cut of this.#cuts) if (cut(from, to)) return false
     return true
   }

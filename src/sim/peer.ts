@@ -1,5 +1,6 @@
 /** One simulated peer: its disk and clock, the federations that it follows, its death and its return. */
 import { AssertionError } from '../errors.ts'
+import type { Entry } from '../federation/entry.ts'
 import { parentHeadOf } from '../federation/levels.ts'
 import type { FederationId, Link, PeerName } from '../ids.ts'
 import type { Random } from '../math/random.ts'
@@ -178,7 +179,7 @@ export class Peer implements PeerCore {
     if (own === undefined || own.leaving) return
     this.#wantsToLeave = true
     own.leaving = true
-    this.grown(true)
+    own.grown()
     const { clock } = this.#services
     const until = clock.nowMs + leaveMs
     let outSinceMs: number | null = null
@@ -231,8 +232,16 @@ export class Peer implements PeerCore {
     return this.replicas.get((message as Message).topic.id) ?? null
   }
 
-  grown(members: boolean): void {
-    if (members) for (const replica of this.replicas.values()) replica.grown()
+  grown(topic: Topic, by: Entry['kind']): void {
+    if (by === 'round') this.#sweep()
+    else {
+      // Places depend on the federation's own roster, and on those right below it.
+      const place = this.#topics.indexOf(topic)
+      for (const { id } of this.#topics.slice(place, place + 2)) this.replicas.get(id)?.grown()
+    }
+  }
+
+  #sweep(): void {
     // A federation that went on alone is rounds ahead of the one above it, whose updates are wanted still.
     let oldest = Number.POSITIVE_INFINITY
     for (const { id } of this.#topics) oldest = Math.min(oldest, this.replicas.get(id)?.state.head.round ?? 0)

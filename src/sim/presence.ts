@@ -12,6 +12,8 @@ import type { LogSync } from './log-sync.ts'
 import { saidOf } from './said.ts'
 import { economy } from './voice.ts'
 
+const nobody: ReadonlySet<PeerName> = new Set()
+
 type Host = ReplicaCore & { readonly sync: LogSync }
 
 /** Times by the place of a peer among those that ever spoke in a topic: one look at one array, where a map would be three. */
@@ -74,6 +76,8 @@ export class Presence implements Happening {
   #rankedVoters: readonly PeerName[] | null = null
   /** Version of the topic at which all that are looked for were there, and speaking. */
   #allThereAt = -1
+  /** What `#askMemories` depended on when all that are present had told it. */
+  #asked = { version: -1, moves: -1, remembering: nobody }
 
   constructor(replica: Host) {
     this.#replica = replica
@@ -175,14 +179,21 @@ export class Presence implements Happening {
   /** Whether they remember how they voted has come with their presences. It matters where voters are chosen. */
   #askMemories(): void {
     const { state, topic, services } = this.#replica
+    const { version, moves } = topic
+    const { remembering } = state
+    const asked = this.#asked
+    if (asked.version === version && asked.moves === moves && asked.remembering === remembering) return
+    let allKnown = true
     for (const peer of state.present) {
       const spoke = topic.said.get(peer)?.presenceMs ?? Number.NEGATIVE_INFINITY
       const other = services.peers.get(peer)?.replicas.get(topic.id)
-      if (other === undefined || spoke === Number.NEGATIVE_INFINITY) continue
-      const remembers = other.state.consensus.nonce === null
-      if (state.remembering.has(peer) !== remembers)
-        this.#replica.dispatch({ type: 'presence', peer, present: true, remembers })
+      const told = other !== undefined && spoke > Number.NEGATIVE_INFINITY
+      const remembers = told && other.state.consensus.nonce === null
+      if (told && state.remembering.has(peer) === remembers) continue
+      allKnown = false
+      if (told) this.#replica.dispatch({ type: 'presence', peer, present: true, remembers })
     }
+    if (allKnown) this.#asked = { version, moves, remembering }
   }
 
   /** Of one participant, as far as it can be heard here. */

@@ -157,13 +157,13 @@ export class Pulling {
     if (isNew) this.#services.swarm.add(link, this.#peer)
   }
 
-  /** Blobs of old rounds go. */
+  /** Blobs of old rounds go. They lie about in the order of their rounds: one that came late goes with those that it came among. */
   sweep(round: number): void {
     if (round <= this.#sweptRound) return
     this.#sweptRound = round
     const { blobs } = this.#peer
     for (const [link, blob] of blobs) {
-      if (blob.round >= round - roundsKept) continue
+      if (blob.round >= round - roundsKept) break
       blobs.delete(link)
       this.#services.swarm.forget(link)
     }

@@ -224,7 +224,7 @@ export class Replica implements ReplicaCore {
           this.#perform(this, effect)
           if (effect.do !== 'store') break
           this.evidence?.seeAll(effect.certificate)
-          this.peer.grown(effect.entry.kind === 'members')
+          this.peer.grown(this.topic, effect.entry.kind)
       }
       if (!this.alive) return
     }

@@ -255,15 +255,16 @@ export class Simulation {
     if (voters.filter(isUp).length < Math.floor(voters.length / 2) + 1) return false
     const children = this.#childrenOf.get(topic.id)!
     const roster = this.invariants.roster(topic)
-    let members = 0
+    let missing = Math.max(1, topic.charter.minMembers)
     for (const { member, kind, peers } of roster.members.values()) {
       if (kind === 'witness' || !peers.some(isUp)) continue
       // What began while its machine was slow goes on as slowly after it.
       if (kind === 'organization' && this.clock.nowMs < (byName.get(member)?.slowUntilMs ?? 0)) continue
       const child = kind === 'federation' ? children.find(({ id }) => id === member) : undefined
-      if (child === undefined || (!this.#finished(child) && this.#isQuiet(child))) members++
+      if (child === undefined || (!this.#finished(child) && this.#isQuiet(child))) missing--
+      if (missing === 0) return true
     }
-    return members >= Math.max(1, topic.charter.minMembers)
+    return false
   }
 
   /** A federation of federations is done when too few of its organizations and of those below it go on. */
