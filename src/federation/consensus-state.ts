@@ -219,6 +219,12 @@ export const inDoubt = <Entry extends LogEntry>(state: ConsensusState<Entry>): b
   state.recall !== null && isVoter(state) && (isAlone(state) || isAwaiting(state))
 export const isAlone = <Entry extends LogEntry>({ voters }: ConsensusState<Entry>): boolean => voters.length === 1
 /**
+ * Whether this peer has the only vote by a memory that may be an old one: whom it was given as company since it does not know, and they are
+ * in no roster that it has.
+ */
+export const mayHaveCompany = <Entry extends LogEntry>(state: ConsensusState<Entry>): boolean =>
+  isAlone(state) && inDoubt(state)
+/**
  * Whether this peer's log ends before what it has signed: it had that, and lost it (a damaged archive that was moved away, a torn end). A sole
  * voter would certify another entry in the place of one that it certified itself. One entry is missing for sure to a sole voter alone: others
  * give up what they have signed.

@@ -1,5 +1,5 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go; and being asked for it. */
-import { hasLostEnd } from '../federation/consensus-state.ts'
+import { hasLostEnd, mayHaveCompany } from '../federation/consensus-state.ts'
 import { type EnrollWaits, EnrollWatch } from '../federation/enroll-watch.ts'
 import type { Member } from '../federation/entry.ts'
 import { LettingGo, seenPollMs } from '../federation/letting-go.ts'
@@ -127,19 +127,24 @@ export class Joining {
     await Promise.all(this.#lettingGo.toAsk(state).map(ask))
   }
 
-  /** Whoever may have it is asked: by a log that is too short they are strangers, whose presence is not heard. */
-  #fetchLostEnd(now: number): void {
-    const { consensus } = this.#node.state
-    if (now < this.#askAgainMs || !hasLostEnd(consensus)) return
+  /** Whoever may have more is asked: by a log that is too short, or from when this peer was alone, they are strangers, whose presence is not heard. */
+  async #askStrangers(now: number): Promise<void> {
+    const { id, state, topic, options } = this.#node
+    const { consensus } = state
+    const isShort = hasLostEnd(consensus)
+    if (now < this.#askAgainMs || !(isShort || mayHaveCompany(consensus))) return
     this.#askAgainMs = now + joinRetryMs
-    if (this.#saysLostEnd) {
+    if (isShort && this.#saysLostEnd) {
       this.#saysLostEnd = false
       const what = `its certified log ends at entry ${consensus.commitIndex}, and this node has signed entry ${consensus.signed?.index}`
       this.#warn('LOG_SHORT', `${what}: it votes again when another has given it what is missing`)
     }
-    const peers = this.#node.options.services.gossip.subscribers(this.#node.topic)
+    const peers = options.services.gossip.subscribers(topic)
     const peer = peers[Math.floor(this.#random.float() * peers.length)]
-    if (peer !== undefined) void this.#catchUp(peer)
+    if (peer === undefined) return
+    // Beside those that were asked before: one that is not heard holds none of the others up, for a peer that was alone listens only so long.
+    const answer = await this.#node.ask(peer, { kind: 'entries', federation: id, fromIndex: consensus.commitIndex + 1 })
+    if (answer?.kind === 'entries' && answer.headIndex > this.#node.state.consensus.commitIndex) void this.#catchUp(peer)
   }
 
   #sayEnrollWaits(waits: EnrollWaits | null): void {
@@ -194,7 +199,7 @@ export class Joining {
       this.#node.leave()
     }
     this.#sayEnrollWaits(this.#enrollWatch.look(this.#node.state, now))
-    this.#fetchLostEnd(now)
+    void this.#askStrangers(now)
     const asked = now < this.#askAgainMs ? null : this.#wanted()
     if (asked === null) {
       if (now >= this.#askAgainMs) this.#asking.rest()

@@ -1,4 +1,5 @@
 /** Asking for a place in a federation's roster, for a vote, or to be let go (node/joining.ts). Proofs are taken as good. */
+import { mayHaveCompany } from '../federation/consensus-state.ts'
 import { EnrollWatch } from '../federation/enroll-watch.ts'
 import type { Member } from '../federation/entry.ts'
 import { LettingGo, seenPollMs } from '../federation/letting-go.ts'
@@ -30,7 +31,8 @@ export class Joining {
     this.#ticker = new Ticker(replica, joinRetryMs, () => {
       this.#join()
       this.#lookWhoWaits()
-      return this.wanted()
+      this.#askStrangers()
+      return this.isBusy(this.wanted())
     })
   }
 
@@ -64,8 +66,26 @@ export class Joining {
     return this.#wanted() !== null
   }
 
+  isBusy(wants: boolean): boolean {
+    return wants || mayHaveCompany(this.#replica.state.consensus)
+  }
+
   wake(): void {
     this.#ticker.wake()
+  }
+
+  /** Whoever may have more: by a log from when this peer was alone they are strangers, whose presence is not heard. */
+  #askStrangers(): void {
+    const { state, topic, peer: own } = this.#replica
+    const { consensus } = state
+    if (!mayHaveCompany(consensus)) return
+    const others = [...topic.participants, ...topic.observers].filter(({ peer, alive }) => alive && peer !== own)
+    const other = others[this.#random.below(others.length || 1)]?.peer.name
+    if (other === undefined) return
+    this.#replica.ask(other, { kind: 'entries', fromIndex: consensus.commitIndex + 1 }, answer => {
+      if (answer?.kind === 'entries' && answer.headIndex > this.#replica.state.consensus.commitIndex)
+        this.#replica.sync.catchUp(other)
+    })
   }
 
   #lookWhoWaits(): void {

@@ -367,7 +367,7 @@ export class Replica implements ReplicaCore {
     const wants = this.joining.wanted()
     if (wants !== this.#asking) this.topic.version++
     this.#asking = wants
-    if (wants) this.joining.wake()
+    if (this.joining.isBusy(wants)) this.joining.wake()
     const part = wants || this.as !== null || this.rosterPeers().has(this.peer.name)
     if (part !== this.participates) {
       this.participates = part

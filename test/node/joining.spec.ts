@@ -54,6 +54,49 @@ describe('a node that asks for a place', () => {
   })
 })
 
+describe('a node that was alone when its folder was copied', () => {
+  it('asks whoever follows the federation, one beside another, and catches up with who has more', async () => {
+    const start = {
+      self: 'self',
+      entries: [],
+      persisted: { term: 3, votedFor: 'self', accepted: null, fromDisk: true },
+      rank: 0,
+      nonce: null
+    }
+    const charter = testCharter({ founders: ['self'] })
+    const state = initialFederation({ ...start, id: 'bafyF', charter })
+    const asked: string[] = []
+    const node = {
+      id: 'bafyF',
+      self: 'self',
+      topic: 'topic',
+      leaving: false,
+      state,
+      heard: { aggregator: null, term: 0 },
+      options: {
+        as: 'organization',
+        name: 'Self',
+        charter,
+        children: () => [],
+        services: { gossip: { subscribers: () => ['mute', 'newcomer', 'follower'] }, host: { sign: () => new Uint8Array(64) } }
+      },
+      ask: async (peer: string, question: { kind: string }) => {
+        if (question.kind === 'entries') asked.push(peer)
+        if (peer === 'mute') await new Promise(() => undefined)
+        return { kind: 'entries', entries: [], headIndex: peer === 'follower' ? 9 : 0 }
+      }
+    }
+    const caughtUp = new Set<string>()
+    const joining = new Joining(node as unknown as FederationCore, new Random('company'), async from => void caughtUp.add(from))
+    for (let time = 0; time < 9; time++) {
+      void joining.join()
+      await sleep(420)
+    }
+    assert.deepEqual(new Set(asked), new Set(['mute', 'newcomer', 'follower']))
+    assert.deepEqual([...caughtUp], ['follower'])
+  })
+})
+
 /** Out of a federation in which `voters` stay. */
 function leaver(voters: string[], answer: (peer: string) => object | null) {
   const state = stateOf('self', voters, { index: 9 })

@@ -26,6 +26,16 @@ describe('a voter with an earlier copy of its disk', () => {
     assert.equal(report.faults.warnings.MEMORY_OLD, undefined)
   })
 
+  it('is told by any member that it has company since, where it had the only vote and whoever leads cannot be heard', async () => {
+    const old = { atMs: 30_000, downMs: 500, who: { peer: 0 }, disk: { agoMs: 29_000 } }
+    const { faults } = plan(old)
+    faults.push({ kind: 'partition', atMs: 30_100, forMs: 12_000, side: [1, 2, 3], way: 'both' })
+    for (let seed = 1; seed <= 10; seed++) {
+      const report = await short({ tree: 'tree:5', rounds: 6, seed, faults: { name: 'old disks', clockDrift: 0, faults } })
+      assert.deepEqual([report.invariants.violations, report.complete], [[], true], story(report, 'old disks'))
+    }
+  })
+
   it('waits for another that is away, for what only that one may know, and goes on when it is back', async () => {
     const away = { atMs: 29_000, downMs: 40_000, who: { peer: 2 } }
     const old = { atMs: 30_000, downMs: 500, who: { peer: 1 }, disk: { agoMs: 15_000 } }
