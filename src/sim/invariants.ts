@@ -19,6 +19,7 @@ import { applyMembers, genesisRoster, type Roster } from '../federation/membersh
 import { mayEnter, mayLeave, type RuledBy } from '../governance/egress.ts'
 import type { FederationId, Link, MemberId, PeerName } from '../ids.ts'
 import type { FollowedCore, Observer, PeerCore, SignedRecord, Topic } from './core.ts'
+import { Receipts } from './receipts.ts'
 import { placeOf } from './residual-bridge.ts'
 import { type Certified, checkCertificate } from './stand-ins.ts'
 
@@ -48,7 +49,7 @@ class Ledger {
   /** Last round that named the member as excluded. */
   readonly excludedIn = new Map<MemberId, number>()
   /** Receipts that no certified round has settled, and the round that has to. */
-  readonly receipts = new Map<Link, { update: Update; due: number; peer: PeerName }>()
+  readonly receipts = new Receipts()
   readonly digests = new Map<Link, string>()
   /** By term. */
   readonly aggregators = new Map<number, PeerName>()
@@ -212,7 +213,7 @@ export class Invariants implements Observer {
     ledger.roster = applyMembers(ledger.roster, entry)
     // Who left or was evicted is excluded by that very entry.
     for (const member of [...entry.left.map(one => one.member), ...entry.evicted.map(({ peer }) => peer)])
-      for (const [update, receipt] of ledger.receipts) if (receipt.update.member === member) ledger.receipts.delete(update)
+      ledger.receipts.dropOf(member)
   }
 
   #checkCertificate(ledger: Ledger, index: number, link: Link, certificate: Certificate): void {
@@ -236,18 +237,16 @@ export class Invariants implements Observer {
       if (reason === '') this.#break('I4', `${where}: ${member} is excluded without a reason`)
       ledger.excludedIn.set(member, entry.round)
     }
-    for (const [link, { update, due, peer }] of ledger.receipts) {
-      const { member, round } = update
-      const another = (ledger.madeTwice.get(member) ?? 0) >= round && (ledger.countedRound.get(member) ?? 0) >= round
-      const settled = ledger.counted.has(link) || another || (ledger.excludedIn.get(member) ?? 0) >= round
-      if (!settled && due > entry.round) continue
-      if (!settled)
-        this.#break(
-          'I4',
-          `${where}: ${peer} has a receipt for its update of round ${round}, which is not counted, nor excluded`
-        )
-      ledger.receipts.delete(link)
+    const isSettled = (link: Link, { member, round }: Update, forgotten: boolean) => {
+      const madeAnew = forgotten || (ledger.madeTwice.get(member) ?? 0) >= round
+      const another = madeAnew && (ledger.countedRound.get(member) ?? 0) >= round
+      return another || ledger.counted.has(link) || (ledger.excludedIn.get(member) ?? 0) >= round
     }
+    for (const { peer, update } of ledger.receipts.take(entry.round, (link, one) => isSettled(link, one.update, one.forgotten)))
+      this.#break(
+        'I4',
+        `${where}: ${peer} has a receipt for its update of round ${update.round}, which is not counted, nor excluded`
+      )
     const { isHonest, onLies } = this.#options
     if (!signatures.some(({ voter }) => isHonest(voter))) onLies(ledger.topic)
     else if (updates !== null) {
@@ -308,7 +307,8 @@ export class Invariants implements Observer {
       (ledger.excludedIn.get(update.member) ?? 0) >= update.round
     )
       return
-    ledger.receipts.set(link, { update, due: Math.max(update.round, ledger.rounds.length + 1), peer: peer.name })
+    const due = Math.max(update.round, ledger.rounds.length + 1)
+    ledger.receipts.add(link, { update, peer: peer.name, due, atMs: this.#options.nowMs() })
   }
 
   // ── I7 ──
@@ -352,9 +352,13 @@ export class Invariants implements Observer {
       this.#break('I5', `${target.name} uses a model of ${from} in round ${round}, which a charter forbids`)
   }
 
-  /** Its disk is as it was at `atMs`: what it used since then has come to nothing, and it makes that round anew. */
+  /**
+   * Its disk is as it was at `atMs`: what it used since then has come to nothing, and it makes that round anew. An update of its own that was
+   * accepted since is settled by a later one, too, that is counted: it knows of that one alone.
+   */
   restored(target: PeerName, atMs: number): void {
     if ((this.#used.get(target)?.atMs ?? 0) >= atMs) this.#used.delete(target)
+    for (const { receipts } of this.#ledgers.values()) receipts.forget(target, atMs)
   }
 
   #mayHave(source: PeerName, line: readonly RuledBy[], target: PeerName): boolean {
