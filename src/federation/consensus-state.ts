@@ -155,6 +155,9 @@ export const firstMemory: Memory<never> = {
   old: false
 }
 
+/** Whether a memory that was made `agoMs` ago, and never written to since, is no copy: a founder votes at once. A copy may be from any time. */
+export const isNewMemory = (agoMs: number, newForMs: number): boolean => agoMs >= 0 && agoMs < newForMs
+
 export type ConsensusEffect<Entry> =
   | ({ do: 'persist' } & Memory<Entry>)
   | { do: 'send'; to: PeerName; message: ConsensusMessage<Entry> }
@@ -189,7 +192,7 @@ export interface ConsensusStart<Entry> {
   nonce?: number | null
   signed?: SignedPlace | null
   old?: boolean
-  /** Its memory comes from a disk, and may be an old copy. */
+  /** Its memory comes from a disk, and may be an old copy. Not that of who has just founded the federation: there is nobody yet to listen to. */
   fromDisk?: boolean
 }
 
@@ -205,9 +208,7 @@ export function initialConsensus<Entry extends LogEntry>(start: ConsensusStart<E
   // It was given up at the index that this peer has signed last.
   const given = { givenUp: signed?.index === start.commitIndex + 1 ? givenUp : null }
   const memory = { nonce, accepted, ...given, signed: signed && { index: signed.index, term: signed.term }, old }
-  // Nobody waits for others before there are any: a federation begins at once.
-  const begins = start.voters.length === 1 && start.term === 0 && start.commitIndex === 0
-  const recall = (fromDisk && !begins) || old ? newRecall(start.timing) : null
+  const recall = fromDisk || old ? newRecall(start.timing) : null
   return { ...rest, ...memory, recall, forgetful: nobody, aggregator: null, distrusted: nobody, role: 'follower' }
 }
 

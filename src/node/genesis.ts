@@ -6,11 +6,10 @@ import { charterInvalid, completeCharter } from '../governance/charter-schema.ts
 import type { Charter } from '../governance/charter.ts'
 import type { FederationId, PeerName } from '../ids.ts'
 import { createLayout } from '../model/layout.ts'
-import { firstMemory } from '../federation/consensus-state.ts'
 import { createIdentity, peerNameOf } from '../net/host.ts'
 import { charterCodec } from '../wire/records.ts'
 import type { NodeFolder } from './folder.ts'
-import { writeConsensus } from './store.ts'
+import { writeFirstMemory } from './store.ts'
 
 /** Makes a node's folder with a new identity. @throws {WorldlmError} CONFIG_INVALID, FOLDER_EXISTS */
 export async function initNodeFolder(folder: NodeFolder, given: NodeConfigInput): Promise<PeerName> {
@@ -31,8 +30,7 @@ export function writeCharter(folder: NodeFolder, input: unknown, parent: Genesis
   // What the model cannot be is said now, not when the first node starts.
   createLayout(charter.model, charter.algorithm)
   const id = folder.addCharter(encoded(charter))
-  // Its founder has not voted yet, and knows it.
-  if (!existsSync(folder.consensus(id))) writeConsensus(folder.consensus(id), firstMemory)
+  if (!existsSync(folder.consensus(id))) writeFirstMemory(folder.consensus(id))
   return { id, charter }
 }
 

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import * as dagCbor from '@ipld/dag-cbor'
 import { WorldlmError } from '../errors.ts'
-import { firstMemory, type Memory } from '../federation/consensus-state.ts'
+import { firstMemory, isNewMemory, type Memory } from '../federation/consensus-state.ts'
 import type { Entry } from '../federation/entry.ts'
 import type { SignedPlace } from '../federation/recall.ts'
 import type { Link, PeerName } from '../ids.ts'
@@ -26,6 +26,14 @@ export function writeConsensus(
   writeFileDurably(path, dagCbor.encode({ term, votedFor, accepted: open, givenUp, nonce, signed, old }))
 }
 
+/** A federation is founded, and its founder started, within one go; or the founder listens for three election timeouts first. */
+const newForMs = 5 * 60_000
+
+/** Its founder has not voted yet, and knows it; as long as it is new (`isNewMemory`), it is no copy from before. */
+export function writeFirstMemory(path: string): void {
+  writeFileDurably(path, dagCbor.encode({ ...firstMemory, foundedAtMs: Date.now() }))
+}
+
 /**
  * @param drawNonce - called where there is no file; what it gives is on disk when this returns.
  * @throws {WorldlmError} CONSENSUS_DAMAGED: a node that forgot its votes could vote twice, so it does not start.
@@ -46,9 +54,11 @@ export function readConsensus(path: string, drawNonce: () => number): PersistedC
       // Left out by earlier versions: what such a node has signed is known from its next signature on.
       signed?: SignedPlace | null
       old?: boolean
+      foundedAtMs?: number
     }>(readFileSync(path))
-    const { term, votedFor, givenUp = null, nonce, old = false } = stored
-    const read = { term, votedFor, givenUp, nonce, old, fromDisk: true }
+    const { term, votedFor, givenUp = null, nonce, old = false, foundedAtMs } = stored
+    const isNew = foundedAtMs !== undefined && isNewMemory(Date.now() - foundedAtMs, newForMs)
+    const read = { term, votedFor, givenUp, nonce, old, fromDisk: !isNew }
     if (stored.accepted === null) return { ...read, accepted: null, signed: stored.signed ?? null }
     const entry = entryCodec.decode(stored.accepted.entry)
     if (isMalformed(entry)) throw new Error(entry.detail)

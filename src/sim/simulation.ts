@@ -5,7 +5,6 @@
  *
  * Drives federation, governance and aggregate as they are. Is not: the daemon's bytes; see stand-ins.ts, and pulling.ts for blobs.
  */
-import { firstMemory } from '../federation/consensus-state.ts'
 import type { RoundEntry, Update } from '../federation/entry.ts'
 import { Pending } from './pending.ts'
 import { mayEnter, mayLeave } from '../governance/egress.ts'
@@ -26,6 +25,7 @@ import { Network } from './network.ts'
 import { Peer } from './peer.ts'
 import { lineOf } from './residual-bridge.ts'
 import { linkOfEntry } from './stand-ins.ts'
+import { writeFirstMemory } from './store.ts'
 import { Swarm } from './swarm.ts'
 import { slowestTransferMs, type TreeTopology } from './topology.ts'
 import { Trace } from './trace.ts'
@@ -295,9 +295,7 @@ export class Simulation {
         strength: own.below(12) / 2
       })
       this.services.peers.set(peer.name, peer)
-      // Who founds a federation knows that it has never voted there (node/genesis.ts).
-      for (const { files, charter } of topics)
-        if (charter.founders.includes(peer.name)) peer.disk.write(files.consensus, { ...firstMemory, updates: [] })
+      for (const topic of topics) if (topic.charter.founders.includes(peer.name)) writeFirstMemory(peer, topic)
       return peer
     })
   }

@@ -157,9 +157,22 @@ describe('a peer with a memory from a disk', () => {
     assert.equal(stands(beats(told, recallBeats(timing))), false)
   })
 
-  it('does not where a federation begins', () => {
-    const peer = started({ voters: ['a'], term: 0, votedFor: null })
-    assert.ok(peer.done().includes('became-aggregator'))
+  it('does not where a federation begins, and does with a copy from when it began', () => {
+    const begins = { voters: ['a'], term: 0, votedFor: null }
+    assert.ok(
+      started({ ...begins, fromDisk: false })
+        .done()
+        .includes('became-aggregator')
+    )
+    const copy = started(begins)
+    assert.equal(
+      beats(copy, recallBeats(timing) - 1)
+        .done()
+        .includes('became-aggregator'),
+      false
+    )
+    const told = copy.certified(entryAt(1, 'x', undefined, ['a', 'b', 'c']), 2, ['a']).forget()
+    assert.equal(beats(told, recallBeats(timing)).timer('election').done().includes('became-aggregator'), false)
   })
 
   it('asks as soon as it becomes a voter, however late', () => {

@@ -21,7 +21,7 @@ import { EventLog, eventsKeptMax, RecordLog } from '../../src/node/events.ts'
 import { writeFileDurably } from '../../src/node/files.ts'
 import { NodeFolder } from '../../src/node/folder.ts'
 import { initNodeFolder } from '../../src/node/genesis.ts'
-import { readConsensus, writeConsensus } from '../../src/node/store.ts'
+import { readConsensus, writeConsensus, writeFirstMemory } from '../../src/node/store.ts'
 import { firstMemory } from '../../src/federation/consensus-state.ts'
 import { blobIndexCodec } from '../../src/wire/blob-index.ts'
 import { isMalformed, linkOf } from '../../src/wire/codec.ts'
@@ -86,6 +86,19 @@ describe('consensus on disk', () => {
       { ...fresh, fromDisk: false }
     )
     assert.deepEqual(readConsensus(path, noDraw), { ...fresh, fromDisk: true })
+  })
+
+  it('is new where its federation has just been founded, and may be a copy ever after', () => {
+    const path = join(temporaryFolder(), 'c.cbor')
+    writeFirstMemory(path)
+    assert.deepEqual(readConsensus(path, noDraw), { ...firstMemory, fromDisk: false })
+    for (const foundedAtMs of [Date.now() - 3_600_000, Date.now() + 3_600_000]) {
+      writeFileSync(path, dagCbor.encode({ ...firstMemory, foundedAtMs }))
+      assert.equal(readConsensus(path, noDraw).fromDisk, true, `${foundedAtMs}`)
+    }
+    writeFirstMemory(path)
+    writeConsensus(path, { ...firstMemory, term: 1 })
+    assert.equal(readConsensus(path, noDraw).fromDisk, true)
   })
 
   it('is refused where it is damaged: who forgot its votes may vote twice', () => {
