@@ -116,7 +116,7 @@ export class FederationNode implements FederationCore {
       evidence: this.#evidence,
       onContribution
     })
-    this.joining = new Joining(this, this.#random, from => this.#sync.catchUp(from))
+    this.joining = new Joining(this, this.#random, this.#sync)
     this.timers = new Timers(name => this.dispatch(timerEvent(name)))
     const { nonce, ...persisted } = readConsensus(services.folder.consensus(id), () => randomInt(nonceMax))
     this.state = resumeFederation({ id, charter, self, persisted, rank: this.#random.float(), nonce }, folded)

@@ -13,6 +13,7 @@ import { checkEnroll, checkLeave, enrollRecord, leaveRecord } from '../wire/memb
 import type { Answer, Question } from '../wire/messages.ts'
 import { ChangeBudget } from './change-budget.ts'
 import type { FederationCore } from './federation-core.ts'
+import type { LogSync } from './log-sync.ts'
 
 type Asked = Pick<Extract<Question, { kind: 'join' }>, 'member' | 'enrolled' | 'left'>
 
@@ -28,7 +29,7 @@ const unseenMs = 5_000
 export class Joining {
   readonly #node: FederationCore
   readonly #random: Random
-  readonly #catchUp: (from: PeerName) => Promise<void>
+  readonly #sync: Pick<LogSync, 'catchUp' | 'askBeside'>
   #askAgainMs = 0
   readonly #asking = new PlaceAsking()
   readonly #changes = new ChangeBudget()
@@ -45,10 +46,10 @@ export class Joining {
   /** By its operator’s word it does not wait for those that have not shown that they know. */
   goesUnseen = false
 
-  constructor(node: FederationCore, random: Random, catchUp: (from: PeerName) => Promise<void>) {
+  constructor(node: FederationCore, random: Random, sync: Pick<LogSync, 'catchUp' | 'askBeside'>) {
     this.#node = node
     this.#random = random
-    this.#catchUp = catchUp
+    this.#sync = sync
   }
 
   /** As its aggregator; others say who it is. */
@@ -128,8 +129,8 @@ export class Joining {
   }
 
   /** Whoever may have more is asked: by a log that is too short, or from when this peer was alone, they are strangers, whose presence is not heard. */
-  async #askStrangers(now: number): Promise<void> {
-    const { id, state, topic, options } = this.#node
+  #askStrangers(now: number): void {
+    const { state, topic, options } = this.#node
     const { consensus } = state
     const isShort = hasLostEnd(consensus)
     if (now < this.#askAgainMs || !(isShort || mayHaveCompany(consensus))) return
@@ -141,10 +142,7 @@ export class Joining {
     }
     const peers = options.services.gossip.subscribers(topic)
     const peer = peers[Math.floor(this.#random.float() * peers.length)]
-    if (peer === undefined) return
-    // Beside those that were asked before: one that is not heard holds none of the others up, for a peer that was alone listens only so long.
-    const answer = await this.#node.ask(peer, { kind: 'entries', federation: id, fromIndex: consensus.commitIndex + 1 })
-    if (answer?.kind === 'entries' && answer.headIndex > this.#node.state.consensus.commitIndex) void this.#catchUp(peer)
+    if (peer !== undefined) void this.#sync.askBeside(peer)
   }
 
   #sayEnrollWaits(waits: EnrollWaits | null): void {
@@ -199,7 +197,7 @@ export class Joining {
       this.#node.leave()
     }
     this.#sayEnrollWaits(this.#enrollWatch.look(this.#node.state, now))
-    void this.#askStrangers(now)
+    this.#askStrangers(now)
     const asked = now < this.#askAgainMs ? null : this.#wanted()
     if (asked === null) {
       if (now >= this.#askAgainMs) this.#asking.rest()
@@ -223,7 +221,7 @@ export class Joining {
     const heard = this.#asking.answered(peer, aggregator, answer?.kind === 'join' ? answer.aggregator : undefined)
     if (heard !== undefined) this.#node.heard = { aggregator: heard, term: this.#node.heard.term }
     // All that it knew may have left while it was away: whoever is not in its roster would be heard by it no more.
-    void this.#catchUp(peer)
+    void this.#sync.catchUp(peer)
   }
 
   #wanted(): Asked | null {

@@ -86,19 +86,32 @@ export class LogSync {
     }
   }
 
+  /** Whatever is asked of others meanwhile: who has little time waits for none that does not answer. */
+  async askBeside(peer: PeerName): Promise<void> {
+    const hasMore = await this.#ask(peer, () => undefined)
+    if (hasMore) await this.catchUp(peer)
+  }
+
   /** @returns whether it has more. */
   async #fetchFrom(peer: PeerName): Promise<boolean> {
+    const hasMore = await this.#ask(peer, headIndex => {
+      this.#toldIndex = headIndex
+    })
+    if (!hasMore) this.#toldIndex = 0
+    return hasMore
+  }
+
+  async #ask(peer: PeerName, told: (headIndex: number) => void): Promise<boolean> {
     const before = this.#node.state.consensus.commitIndex
     const answer = await this.#node.ask(peer, { kind: 'entries', federation: this.#node.id, fromIndex: before + 1 })
-    this.#toldIndex = answer?.kind === 'entries' ? answer.headIndex : 0
-    for (const bytes of answer?.kind === 'entries' ? answer.entries : []) {
+    const { entries, headIndex } = answer?.kind === 'entries' ? answer : { entries: [], headIndex: 0 }
+    told(headIndex)
+    for (const bytes of entries) {
       if (!this.#certified(peer, bytes)) break
       await this.#node.settled()
     }
     const { commitIndex } = this.#node.state.consensus
-    const hasMore = commitIndex > before && this.#toldIndex > commitIndex
-    if (!hasMore) this.#toldIndex = 0
-    return hasMore
+    return commitIndex > before && headIndex > commitIndex
   }
 }
 

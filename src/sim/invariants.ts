@@ -238,8 +238,8 @@ export class Invariants implements Observer {
       ledger.excludedIn.set(member, entry.round)
     }
     const isSettled = (link: Link, { member, round }: Update, forgotten: boolean) => {
-      const madeAnew = forgotten || (ledger.madeTwice.get(member) ?? 0) >= round
-      const another = madeAnew && (ledger.countedRound.get(member) ?? 0) >= round
+      const madeAnew = (ledger.madeTwice.get(member) ?? 0) >= round && (ledger.countedRound.get(member) ?? 0) >= round
+      const another = madeAnew || (forgotten && entry.inputs.some(input => input.member === member))
       return another || ledger.counted.has(link) || (ledger.excludedIn.get(member) ?? 0) >= round
     }
     for (const { peer, update } of ledger.receipts.take(entry.round, (link, one) => isSettled(link, one.update, one.forgotten)))
@@ -354,7 +354,7 @@ export class Invariants implements Observer {
 
   /**
    * Its disk is as it was at `atMs`: what it used since then has come to nothing, and it makes that round anew. An update of its own that was
-   * accepted since is settled by a later one, too, that is counted: it knows of that one alone.
+   * accepted since is settled by another one, too, that is counted: it knows of that one alone.
    */
   restored(target: PeerName, atMs: number): void {
     if ((this.#used.get(target)?.atMs ?? 0) >= atMs) this.#used.delete(target)

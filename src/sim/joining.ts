@@ -77,15 +77,10 @@ export class Joining {
   /** Whoever may have more: by a log from when this peer was alone they are strangers, whose presence is not heard. */
   #askStrangers(): void {
     const { state, topic, peer: own } = this.#replica
-    const { consensus } = state
-    if (!mayHaveCompany(consensus)) return
+    if (!mayHaveCompany(state.consensus)) return
     const others = [...topic.participants, ...topic.observers].filter(({ peer, alive }) => alive && peer !== own)
     const other = others[this.#random.below(others.length || 1)]?.peer.name
-    if (other === undefined) return
-    this.#replica.ask(other, { kind: 'entries', fromIndex: consensus.commitIndex + 1 }, answer => {
-      if (answer?.kind === 'entries' && answer.headIndex > this.#replica.state.consensus.commitIndex)
-        this.#replica.sync.catchUp(other)
-    })
+    if (other !== undefined) this.#replica.sync.askBeside(other)
   }
 
   #lookWhoWaits(): void {

@@ -52,15 +52,30 @@ export class LogSync {
   }
 
   #ask(from: PeerName): void {
+    this.#askFor(from, hasMore => {
+      if (hasMore) this.#tellers.add(from)
+      this.#next()
+    })
+  }
+
+  /** Whatever is asked of others meanwhile. */
+  askBeside(from: PeerName): void {
+    this.#askFor(from, hasMore => {
+      if (hasMore) this.catchUp(from)
+    })
+  }
+
+  #askFor(from: PeerName, done: (hasMore: boolean) => void): void {
     const replica = this.#replica
     const before = replica.state.consensus.commitIndex
     replica.ask(from, { kind: 'entries', fromIndex: before + 1 }, answer => {
-      if (answer?.kind === 'entries') {
-        for (const certified of answer.entries) if (!this.#take(certified)) break
-        const { commitIndex } = replica.state.consensus
-        if (commitIndex > before && answer.headIndex > commitIndex) this.#tellers.add(from)
+      if (answer?.kind !== 'entries') {
+        done(false)
+        return
       }
-      this.#next()
+      for (const certified of answer.entries) if (!this.#take(certified)) break
+      const { commitIndex } = replica.state.consensus
+      done(commitIndex > before && answer.headIndex > commitIndex)
     })
   }
 }

@@ -45,27 +45,13 @@ describe('a node that catches up', () => {
     const builder = new LogBuilder().admit('a', 'b', 'c').addRound('a', 'b').addRound('a', 'b')
     const asked: PeerName[] = []
     let catchUp = (_: PeerName) => Promise.resolve()
-    const node = {
-      self: 'self',
-      id: builder.id,
-      stopped: false,
-      signedUpdates: builder.updates,
-      state: initialFederation({
-        ...{ id: builder.id, charter: builder.charter, self: 'self', rank: 0, entries: [] },
-        persisted: { term: 0, votedFor: null, accepted: null }
-      }),
-      settled: async () => undefined,
-      dispatch: (event: FederationEvent) => {
-        node.state = stepFederation({ linkOf, sketchBytes: 0, roundTokens: 1000 } as never, node.state, event)[0]
-      },
-      ask: async (peer: PeerName, { fromIndex }: { fromIndex: number }) => {
-        asked.push(peer)
-        for (const other of ['a liar', 'an honest one']) void catchUp(other)
-        await sleep(10)
-        const entries = builder.entries.slice(fromIndex - 1, peer === 'a liar' ? fromIndex : undefined)
-        return { kind: 'entries', charter: null, entries, headIndex: peer === 'a liar' ? 1e9 : builder.entries.length }
-      }
-    }
+    const node = behind(builder, async (peer, fromIndex) => {
+      asked.push(peer)
+      for (const other of ['a liar', 'an honest one']) void catchUp(other)
+      await sleep(10)
+      const entries = builder.entries.slice(fromIndex - 1, peer === 'a liar' ? fromIndex : undefined)
+      return { kind: 'entries', charter: null, entries, headIndex: peer === 'a liar' ? 1e9 : builder.entries.length }
+    })
     const sync = new LogSync(node as unknown as FederationCore)
     catchUp = peer => sync.catchUp(peer)
     void sync.catchUp('a liar')
@@ -75,7 +61,41 @@ describe('a node that catches up', () => {
     assert.equal(node.state.consensus.commitIndex, builder.entries.length)
     assert.equal(sync.isBehind, false, 'though one tells without end of more')
   })
+
+  it('asks one beside another that does not answer, where it must not wait', async () => {
+    const builder = new LogBuilder().admit('a', 'b', 'c').addRound('a', 'b')
+    const { entries } = builder
+    const node = behind(builder, async (peer, fromIndex) => {
+      if (peer === 'mute') await new Promise(() => undefined)
+      return { kind: 'entries', charter: null, entries: entries.slice(fromIndex - 1, fromIndex), headIndex: entries.length }
+    })
+    const sync = new LogSync(node as unknown as FederationCore)
+    void sync.askBeside('mute')
+    await sync.askBeside('another')
+    assert.equal(node.state.consensus.commitIndex, entries.length, 'all that it has, part by part')
+    assert.equal(sync.isBehind, false)
+  })
 })
+
+/** A node that has none of the entries yet. */
+function behind(builder: LogBuilder, ask: (peer: PeerName, fromIndex: number) => Promise<object>) {
+  const node = {
+    self: 'self',
+    id: builder.id,
+    stopped: false,
+    signedUpdates: builder.updates,
+    state: initialFederation({
+      ...{ id: builder.id, charter: builder.charter, self: 'self', rank: 0, entries: [] },
+      persisted: { term: 0, votedFor: null, accepted: null }
+    }),
+    settled: async () => undefined,
+    dispatch: (event: FederationEvent) => {
+      node.state = stepFederation({ linkOf, sketchBytes: 0, roundTokens: 1000 } as never, node.state, event)[0]
+    },
+    ask: (peer: PeerName, { fromIndex }: { fromIndex: number }) => ask(peer, fromIndex)
+  }
+  return node
+}
 
 /** Who has these entries of a log, as it answers. */
 function holderOf(entries: CertifiedBytes[], charterBytes: Uint8Array): LogSync {

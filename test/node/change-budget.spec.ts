@@ -30,7 +30,10 @@ describe('a budget of changes', () => {
       state: { ...state, consensus: { ...state.consensus, role: 'leader' } },
       dispatch: (event: FederationEvent) => void events.push(event)
     }
-    const joining = new Joining(node as unknown as FederationCore, new Random(''), async () => undefined)
+    const joining = new Joining(node as unknown as FederationCore, new Random(''), {
+      catchUp: async () => undefined,
+      askBeside: async () => undefined
+    })
     const ask = (nonce: number) => {
       const enrolled = enrollRecord(liar.sign, id, liar.peer, nonce)
       return joining.onJoin(liar.peer, { member: null, enrolled, left: null })
