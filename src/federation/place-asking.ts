@@ -11,6 +11,14 @@ const vainMax = 5
 /** Peers whose questions are counted: whoever makes peers up fills no memory. */
 const countedMax = 1_000
 
+/** One question. */
+export interface Asked {
+  peer: PeerName
+  /** As it was known then. */
+  aggregator: PeerName | null
+  nth: number
+}
+
 export class PlaceAsking {
   /** Whom it asked last, where no answer came. */
   #silent: PeerName | null = null
@@ -18,6 +26,9 @@ export class PlaceAsking {
   readonly #vain = new Map<PeerName, number>()
   /** Who leads, as one says that was asked in the place of a peer that was asked in vain. */
   #named: PeerName | null = null
+  #questions = 0
+  /** The newest question that was answered. */
+  #answered = 0
 
   /**
    * @param aggregator - as far as it is known. @param peers - all that listen to the topic. @param draw - of so many.
@@ -39,16 +50,19 @@ export class PlaceAsking {
   }
 
   /** `peer` is asked, whoever chose it. */
-  asked(peer: PeerName): void {
+  asked(peer: PeerName, aggregator: PeerName | null): Asked {
     if (this.#vain.size >= countedMax) this.#vain.clear()
     this.#vain.set(peer, (this.#vain.get(peer) ?? 0) + 1)
+    return { peer, aggregator, nth: ++this.#questions }
   }
 
   /**
-   * @param aggregator - as it was known when `peer` was asked. @param names - who leads, as `peer` answers; undefined: it did not answer.
+   * @param names - who leads, as the peer answers; undefined: it did not answer, which says nothing where a later question was answered.
    * @returns who leads from now on, as far as was heard; undefined: whoever did.
    */
-  answered(peer: PeerName, aggregator: PeerName | null, names: PeerName | null | undefined): PeerName | null | undefined {
+  answered({ peer, aggregator, nth }: Asked, names: PeerName | null | undefined): PeerName | null | undefined {
+    if (names !== undefined) this.#answered = Math.max(this.#answered, nth)
+    else if (nth < this.#answered) return undefined
     this.#silent = names === undefined ? peer : null
     const other = names === undefined || names === peer ? null : names
     this.#named = this.#isVain(aggregator) ? other : null

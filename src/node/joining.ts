@@ -215,10 +215,10 @@ export class Joining {
       this.#enrollWatch.other(this.#node.state, now, draw) ?? this.#asking.whom(this.#node.state, aggregator, peers, draw)
     if (peer === null) return
     this.#askAgainMs = now + joinRetryMs
-    this.#asking.asked(peer)
+    const question = this.#asking.asked(peer, aggregator)
     const answer = await this.#node.ask(peer, { kind: 'join', federation: this.#node.id, ...asked })
     if (asked.left !== null && answer?.kind === 'join' && answer.taken) this.#knowsPlace = true
-    const heard = this.#asking.answered(peer, aggregator, answer?.kind === 'join' ? answer.aggregator : undefined)
+    const heard = this.#asking.answered(question, answer?.kind === 'join' ? answer.aggregator : undefined)
     if (heard !== undefined) this.#node.heard = { aggregator: heard, term: this.#node.heard.term }
     // All that it knew may have left while it was away: whoever is not in its roster would be heard by it no more.
     void this.#sync.catchUp(peer)

@@ -122,10 +122,10 @@ export class Joining {
     const late = this.#enrollWatch.other(replica.state, replica.peer.localMs(), draw)
     const asked = late ?? this.#asking.whom(replica.state, aggregator, () => this.#reached(), draw)
     if (asked === null) return
-    this.#asking.asked(asked)
+    const question = this.#asking.asked(asked, aggregator)
     replica.ask(asked, { kind: 'join', ...wish }, answer => {
       if (wish.left !== null && answer?.kind === 'join' && answer.taken) this.#knowsPlace = true
-      const heard = this.#asking.answered(asked, aggregator, answer?.kind === 'join' ? answer.aggregator : undefined)
+      const heard = this.#asking.answered(question, answer?.kind === 'join' ? answer.aggregator : undefined)
       if (heard !== undefined) replica.heard = { aggregator: heard, term: replica.heard.term }
       // All that it knew may have left while it was away: whoever is not in its roster would be heard by it no more.
       replica.sync.catchUp(asked)

@@ -17,8 +17,7 @@ function ask(times: number, heard: () => string | null, peers: string[], says: S
       count => random.below(count)
     )
     assert.ok(peer !== null)
-    asking.asked(peer)
-    asking.answered(peer, aggregator, says(peer))
+    asking.answered(asking.asked(peer, aggregator), says(peer))
     return peer
   })
 }
@@ -63,9 +62,23 @@ describe('whom a peer asks for its place', () => {
 
   it('goes by what the answer says of who leads', () => {
     const asking = new PlaceAsking()
-    assert.equal(asking.answered('asked', 'asked', undefined), null)
-    assert.equal(asking.answered('asked', 'asked', 'asked'), undefined)
-    assert.equal(asking.answered('asked', 'asked', null), undefined)
-    assert.equal(asking.answered('asked', 'asked', 'other'), 'other')
+    const answer = (names: string | null | undefined) => asking.answered(asking.asked('asked', 'asked'), names)
+    assert.deepEqual([undefined, 'asked', null, 'other'].map(answer), [null, undefined, undefined, 'other'])
+  })
+
+  it('is who leads, as another said, though questions of before come to nothing meanwhile: they were lost', () => {
+    const asking = new PlaceAsking()
+    const lost = Array.from({ length: 5 }, () => asking.asked('leads', 'leads'))
+    const whom = () =>
+      asking.whom(
+        { self: 'self' },
+        'leads',
+        () => ['leads', 'there'],
+        () => 0
+      )
+    assert.equal(whom(), 'there')
+    asking.answered(asking.asked('there', 'leads'), 'leads')
+    for (const question of lost) assert.equal(asking.answered(question, undefined), undefined)
+    assert.equal(whom(), 'leads')
   })
 })
