@@ -18,9 +18,9 @@ export interface BenchSimulateOptions {
 const goalSeconds = 120
 const goalGigabytes = 4
 const goalEventsPerSecond = 200_000
-/** Not counted: V8 compiles the simulator meanwhile, a second of CPU, as much as ten of these runs take afterwards. */
-const warmUpSeeds = 15
-const timedSeeds = 50
+/** Not counted: V8 compiles the simulator meanwhile, and some of it once more when it knows better. The seeds of an hour pay that once. */
+const warmUpSeeds = 100
+const timedSeeds = 100
 /** A small model on ordinary links. */
 const small = { modelBytes: 200_000, trainMs: 2_000 }
 
@@ -53,6 +53,7 @@ async function underFaults(): Promise<BenchResult[]> {
   const topology = treeOf('tree:4x8', null)
   for (let seed = 1001; seed <= 1000 + warmUpSeeds; seed++) await run({ topology, rounds: 6, seed, faults: 'chaos' })
   const before = process.cpuUsage()
+  const began = performance.now()
   let [events, happenings] = [0, 0]
   for (let seed = 1; seed <= timedSeeds; seed++) {
     const report = await run({ topology, rounds: 6, seed, faults: 'chaos' })
@@ -60,10 +61,19 @@ async function underFaults(): Promise<BenchResult[]> {
     happenings += report.happenings
   }
   const seconds = cpuSeconds(before)
+  const wall = (performance.now() - began) / 1000
   const value = events / seconds
   const ratio = value / goalEventsPerSecond
   return [
     { case: `chaos, tree:4x8, ${timedSeeds} seeds`, value, unit: 'events/s of CPU', baseline: goalEventsPerSecond, ratio },
+    // The simulation is one thread; the other CPU time is V8's helpers', which collect garbage on another core.
+    {
+      case: '… by the clock',
+      value: events / wall,
+      unit: 'events/s',
+      baseline: goalEventsPerSecond,
+      ratio: events / wall / goalEventsPerSecond
+    },
     { case: '… what the virtual clock fires for them', value: happenings / seconds, unit: '/s of CPU' }
   ]
 }
