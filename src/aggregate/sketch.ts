@@ -33,6 +33,7 @@ export function sketchUpdate(
   }
   return new Uint8Array(out.buffer)
 }
+/** Nobody keeps it: each group is written over the one before. */
 const oneGroup = new Float32Array(sketchBuckets)
 
 /** @returns [groups × 512] */

@@ -16,8 +16,10 @@ export class LogSync {
   #asking: PeerName | null = null
   /** Who tells of more than is here, and has not been asked since. */
   readonly #tellers = new Set<PeerName>()
-  /** How far the log of whom it catches up from goes, as that peer says; 0 when it is done. */
+  /** How far the logs of those go that it asks, as they say; 0 when it is done. */
   #toldIndex = 0
+  /** Under way. */
+  #questions = 0
 
   constructor(node: FederationCore) {
     this.#node = node
@@ -88,24 +90,27 @@ export class LogSync {
 
   /** Whatever is asked of others meanwhile: who has little time waits for none that does not answer. */
   async askBeside(peer: PeerName): Promise<void> {
-    const hasMore = await this.#ask(peer, () => undefined)
-    if (hasMore) await this.catchUp(peer)
+    if (await this.#fetchFrom(peer)) await this.catchUp(peer)
   }
 
   /** @returns whether it has more. */
   async #fetchFrom(peer: PeerName): Promise<boolean> {
-    const hasMore = await this.#ask(peer, headIndex => {
-      this.#toldIndex = headIndex
-    })
-    if (!hasMore) this.#toldIndex = 0
+    this.#questions++
+    let hasMore = false
+    try {
+      hasMore = await this.#ask(peer)
+    } finally {
+      this.#questions--
+      if (!hasMore && this.#questions === 0) this.#toldIndex = 0
+    }
     return hasMore
   }
 
-  async #ask(peer: PeerName, told: (headIndex: number) => void): Promise<boolean> {
+  async #ask(peer: PeerName): Promise<boolean> {
     const before = this.#node.state.consensus.commitIndex
     const answer = await this.#node.ask(peer, { kind: 'entries', federation: this.#node.id, fromIndex: before + 1 })
     const { entries, headIndex } = answer?.kind === 'entries' ? answer : { entries: [], headIndex: 0 }
-    told(headIndex)
+    this.#toldIndex = Math.max(this.#toldIndex, headIndex)
     for (const bytes of entries) {
       if (!this.#certified(peer, bytes)) break
       await this.#node.settled()

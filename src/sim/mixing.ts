@@ -112,6 +112,7 @@ export class Mixing {
   combine(backboneFrom: Float32Array, keysFrom: Float32Array): Float32Array {
     if (this.#backbone.length === 0) return keysFrom
     const made = keysFrom.slice()
+    // Without views: most models here are smaller than one.
     for (const { offset, floats } of this.#backbone)
       for (let place = offset; place < offset + floats; place++) made[place] = backboneFrom[place]!
     return made
