@@ -10,7 +10,7 @@ export class Random {
   /** The second of a pair of normal numbers. */
   #spare: number | null = null
 
-  /** @param seed - a number or a name; both are hashed, so 1 and 2 are as different as any. */
+  /** @param seed - a number or a name; both are hashed, so 1 and 2 have nothing in common. */
   constructor(seed: number | string) {
     const next = splitmix(hash(String(seed)))
     this.#a = next()

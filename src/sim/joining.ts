@@ -66,6 +66,7 @@ export class Joining {
     return this.#wanted() !== null
   }
 
+  /** Whether there is somebody to ask, for a place or for what it may have missed. */
   isBusy(wants: boolean): boolean {
     return wants || mayHaveCompany(this.#replica.state.consensus)
   }
